@@ -1,0 +1,1 @@
+"""What joins the stages: nodes, their status, their execution."""

@@ -1,0 +1,1 @@
+"""Recipes, artifacts, units, errors: what every floor stands on. Standard library and pydantic only."""

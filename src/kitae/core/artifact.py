@@ -1,0 +1,213 @@
+"""An artifact is a folder with a manifest: what made it, from what, and the sha256 of every file. Complete or absent."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+class FileRecord(Config):
+    """Size in bytes and sha256 of one file."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(Config):
+    """What `manifest.json` says."""
+
+    format: int = 1
+    """Version of this layout."""
+    kind: str
+    """Which stage made it, or "checkpoint"."""
+    facts: dict[str, object] = {}
+    """What made it and what came out: node, config, parents, inputs, counts, licences, packages."""
+    files: dict[str, FileRecord]
+    """Every file of the folder but this one, by its path below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a stage gets: its parents' folders by role, and the seed of the recipe."""
+
+    parents: Mapping[str, Path]
+    seed: int
+
+    def path(self, role: str) -> Path:
+        """The folder of a parent that the graph guarantees."""
+        return self.parents[role]
+
+    def get(self, role: str) -> Path | None:
+        """The folder of a parent that may be missing."""
+        return self.parents.get(role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Out:
+    """What a stage fills: a folder to write in, and what goes into the manifest."""
+
+    path: Path
+    counts: dict[str, object] = field(default_factory=dict)
+    licences: list[dict[str, str]] = field(default_factory=list)
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of one file's content, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """sha256 of a file, or of the sorted names and contents of a folder's files. Raises KitaeError when absent."""
+    if path.is_file():
+        return sha256_of(path)
+    if not path.is_dir():
+        raise KitaeError(f"{path} does not exist", cure="correct the path, or bring the data there")
+    digest = hashlib.sha256()
+    for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def digest_json(value: object) -> str:
+    """sha256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `path`; on success it is synced to disk and renamed to `path`, on error removed.
+
+    Raises KitaeError when the disk is full. An existing `path` is replaced only after the new one is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+    beside.mkdir()
+    try:
+        yield beside
+        _sync(beside)
+        old = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.old"
+        if path.exists():
+            path.rename(old)
+        beside.rename(path)
+        _sync_entry(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise KitaeError(
+                f"the disk is full: {path.name} could not be written", cure="free some space and run again", where=str(path.parent)
+            ) from error
+        raise
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what an interrupted `write_folder` left directly below a folder, and nothing else."""
+    for leftover in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def seal(folder: Path, *, kind: str, facts: Mapping[str, object]) -> Manifest:
+    """Write the manifest over every file below the folder; call it last, inside `write_folder`."""
+    names = sorted(item.relative_to(folder).as_posix() for item in folder.rglob("*") if item.is_file() and item.name != MANIFEST)
+    nested = sorted(item.relative_to(folder).as_posix() for item in folder.rglob(MANIFEST) if item.parent != folder)
+    files = {name: FileRecord(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in sorted([*names, *nested])}
+    manifest = Manifest(kind=kind, facts=dict(facts), files=files)
+    temporary = folder / f".{MANIFEST}.part"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(manifest.model_dump_json(indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(folder / MANIFEST)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact. Raises KitaeError when the folder has none or it cannot be read."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise KitaeError(f"{folder} is not a complete kitae artifact: it has no {MANIFEST}", cure="run the stage that makes it again")
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise KitaeError(f"{path} is damaged: {error.errors()[0]['msg']}", cure="remove the folder and make it again") from error
+
+
+def verify(folder: Path) -> Manifest:
+    """Check every file against the manifest. Raises KitaeError naming the first damaged or missing file."""
+    manifest = read_manifest(folder)
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise KitaeError(f"{name} is missing", cure="remove the folder and make it again", where=str(folder))
+        if path.stat().st_size != record.size or sha256_of(path) != record.sha256:
+            raise KitaeError(
+                f"{name} is damaged: its content is not what the manifest records",
+                cure="remove the folder and make it again",
+                where=str(folder),
+            )
+    return manifest
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a training folder, oldest first by their step number (never by time stamps)."""
+    found = [item for item in (folder / "checkpoints").glob("step-*") if (item / MANIFEST).is_file()]
+    return sorted(found, key=lambda item: int(item.name.removeprefix("step-")))
+
+
+def newest(folder: Path) -> Path:
+    """The folder that holds the weights: the newest verified checkpoint of a training run, a trial's model, or itself.
+
+    A damaged newest checkpoint is passed over with a warning. Raises KitaeError when there is nothing to load.
+    """
+    for checkpoint in reversed(checkpoints(folder)):
+        try:
+            verify(checkpoint)
+        except KitaeError as error:
+            log.warning("checkpoint %s is passed over: %s", checkpoint.name, error.what)
+        else:
+            return checkpoint
+    if (folder / "model").is_dir():
+        verify(folder / "model")
+        return folder / "model"
+    if (folder / MANIFEST).is_file() and (folder / "model.json").is_file():
+        verify(folder)
+        return folder
+    if (folder / "config.json").is_file() or (folder / "discriminator").is_dir() or (folder / "generator").is_dir():
+        return folder
+    if not folder.is_dir():
+        raise KitaeError(f"{folder} does not exist", cure="give the folder of a run, a checkpoint or a Hugging Face model")
+    raise KitaeError(f"{folder} holds no model", cure="give the folder of a run, a checkpoint or a Hugging Face model")
+
+
+def _sync(folder: Path) -> None:
+    for item in folder.rglob("*"):
+        _sync_entry(item)
+    _sync_entry(folder)
+
+
+def _sync_entry(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,44 @@
+"""The base of all settings: frozen, closed, documented at the field, with semantic and operational fields told apart."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Operational:
+    """Marks a field that changes how a result is made, not what it is; it stays out of the fingerprint."""
+
+
+OPERATIONAL = Operational()
+
+
+class Config(BaseModel):
+    """Frozen settings that refuse unknown keys. The string under a field is its documentation (`kitae show`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True, validate_default=True)
+
+    def semantic(self) -> dict[str, object]:
+        """The settings that decide the result, as JSON values: every field but those marked OPERATIONAL, at every depth."""
+        return _semantic(self, self.model_dump(mode="json", by_alias=True))
+
+
+def _semantic(config: BaseModel, dumped: dict[str, Any]) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    for name, field in type(config).model_fields.items():
+        if any(isinstance(mark, Operational) for mark in field.metadata):
+            continue
+        key = field.serialization_alias or field.alias or name
+        kept[key] = _inner(getattr(config, name), dumped[key])
+    return kept
+
+
+def _inner(value: object, dumped: Any) -> object:
+    if isinstance(value, Config):
+        return _semantic(value, dumped)
+    if isinstance(value, tuple | list):
+        return [_inner(item, dumped[i]) for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {key: _inner(item, dumped[key]) for key, item in value.items()}
+    return dumped

@@ -1,0 +1,1 @@
+"""Tokens on disk to batches: shards, packing, sampling."""

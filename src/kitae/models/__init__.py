@@ -1,0 +1,1 @@
+"""Encoders, heads, and their translation from and to Hugging Face folders."""

@@ -1,0 +1,1 @@
+"""What needs several of the floor below: trials, baselines, prediction."""

@@ -1,0 +1,1 @@
+"""Tables and cards, read from the JSON of artifacts only."""

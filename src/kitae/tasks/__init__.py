@@ -1,0 +1,1 @@
+"""What fine-tuning learns and how it is scored."""

@@ -1,0 +1,1 @@
+"""The few torch types that everybody shares."""

@@ -1,0 +1,112 @@
+"""What a model sees of one micro-batch: ids, and the layout of documents in rows.
+
+Shapes: B rows, L positions of a row. A piece is one document (or a part of one) in a row, [CLS] ... [SEP].
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class Layout:
+    """Which positions of a packed row belong together. An ordinary padded row is a row with one piece.
+
+    pieces_BL: int32, the number of the piece in its row from 1, 0 for padding. Pieces are contiguous, padding at the end.
+    positions_BL: int64, restarting at 0 in every piece.
+    """
+
+    def __init__(self, pieces_BL: Tensor, positions_BL: Tensor) -> None:
+        self.pieces_BL = pieces_BL
+        self.positions_BL = positions_BL
+
+    @classmethod
+    def padded(cls, mask_BL: Tensor) -> "Layout":
+        """The layout of rows with one document each; mask_BL is true at real tokens (which come first)."""
+        positions = torch.arange(mask_BL.shape[1], device=mask_BL.device)
+        return cls(mask_BL.to(torch.int32), positions.expand(mask_BL.shape).contiguous())
+
+    @cached_property
+    def mask_BL(self) -> Tensor:
+        """True at real tokens, special tokens included."""
+        return self.pieces_BL > 0
+
+    @cached_property
+    def block_mask_BLL(self) -> Tensor:
+        """True where a position may attend. Padding attends to padding, so that no softmax is over nothing."""
+        return self.pieces_BL[:, :, None] == self.pieces_BL[:, None, :]
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int, int]]:
+        pieces = self.pieces_BL.cpu()
+        change = torch.ones_like(pieces, dtype=torch.bool)
+        change[:, 1:] = pieces[:, 1:] != pieces[:, :-1]
+        starts = change.nonzero().tolist()
+        length = pieces.shape[1]
+        spans = []
+        for i, (row, start) in enumerate(starts):
+            end = starts[i + 1][1] if i + 1 < len(starts) and starts[i + 1][0] == row else length
+            if pieces[row, start] > 0:
+                spans.append((row, start, end))
+        return spans
+
+    def spans(self) -> list[tuple[int, int, int]]:
+        """(row, start, end) of every piece, row by row."""
+        return self._spans
+
+    def to(self, device: torch.device | str) -> "Layout":
+        """The same layout on a device; itself when it is there already."""
+        if self.pieces_BL.device == torch.device(device):
+            return self
+        return Layout(self.pieces_BL.to(device, non_blocking=True), self.positions_BL.to(device, non_blocking=True))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One micro-batch, the atom of data and randomness."""
+
+    ids_BL: Tensor
+    """int64 token ids."""
+    layout: Layout
+    """Which positions belong together."""
+    segments_BL: Tensor | None = None
+    """int64 segment numbers (0, 1) of sentence pairs; None when there are none."""
+    words_BL: Tensor
+    """int32 word number within the row; -1 at special tokens and padding."""
+    rows: Tensor
+    """int64 [B]: the sample ids, by which an offending row is named."""
+    step: int
+    """Number of the optimizer step, from 0."""
+    micro: int
+    """Number of the micro-batch within the step."""
+    targets: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    """What an objective's `prepare` or a task adds: masks, labels."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, special tokens included, padding not."""
+        return int(self.layout.mask_BL.sum())
+
+    def replace(self, *, ids_BL: Tensor | None = None, targets: Mapping[str, Tensor] | None = None) -> "Batch":
+        """A copy with other ids or targets."""
+        return dataclasses.replace(
+            self,
+            ids_BL=self.ids_BL if ids_BL is None else ids_BL,
+            targets=self.targets if targets is None else targets,
+        )
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """A copy on a device; itself when it is there already."""
+        if self.ids_BL.device == torch.device(device):
+            return self
+        return dataclasses.replace(
+            self,
+            ids_BL=self.ids_BL.to(device, non_blocking=True),
+            layout=self.layout.to(device),
+            segments_BL=None if self.segments_BL is None else self.segments_BL.to(device, non_blocking=True),
+            words_BL=self.words_BL.to(device, non_blocking=True),
+            rows=self.rows.to(device, non_blocking=True),
+            targets={name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
+        )

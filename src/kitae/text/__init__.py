@@ -1,0 +1,1 @@
+"""Documents: reading, cleaning, splitting, dropping. No torch."""

@@ -1,0 +1,1 @@
+"""Words and vocabularies: from text to token ids and back. No torch."""

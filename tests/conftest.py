@@ -1,0 +1,18 @@
+"""Fixtures that several test folders share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the repository; absent data is a failure under CI and a skip elsewhere."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{SHARED} is absent, and CI=true")
+        pytest.skip(f"{SHARED} is absent: the real data of this test are not on this machine")
+    return SHARED
