@@ -127,10 +127,10 @@ def sweep(folder: Path) -> None:
 
 
 def seal(folder: Path, *, kind: str, facts: Mapping[str, object]) -> Manifest:
-    """Write the manifest over every file below the folder; call it last, inside `write_folder`."""
-    names = sorted(item.relative_to(folder).as_posix() for item in folder.rglob("*") if item.is_file() and item.name != MANIFEST)
-    nested = sorted(item.relative_to(folder).as_posix() for item in folder.rglob(MANIFEST) if item.parent != folder)
-    files = {name: FileRecord(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in sorted([*names, *nested])}
+    """Write the manifest over every file below the folder but hidden ones; call it last, inside `write_folder`."""
+    below = sorted(item.relative_to(folder) for item in folder.rglob("*") if item.is_file())
+    names = [path.as_posix() for path in below if path.as_posix() != MANIFEST and not any(part.startswith(".") for part in path.parts)]
+    files = {name: FileRecord(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names}
     manifest = Manifest(kind=kind, facts=dict(facts), files=files)
     temporary = folder / f".{MANIFEST}.part"
     with temporary.open("w", encoding="utf-8") as file:

@@ -1,0 +1,32 @@
+# make quickstart | test | install: all the set-up is theirs; Python 3.11, pip, make and a C++ compiler are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install test quickstart lint slow clean wheel kyoto bench golden
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: install
+	$(BIN)/kitae run recipe:quickstart
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+wheel: install
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf .venv dist runs

@@ -1,0 +1,144 @@
+"""Making what is missing: parents first, small artifacts whole or not at all, trained weights never replaced silently."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from kitae.chain.recipe import Recipe
+from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
+from kitae.core.artifact import Inputs, Out, seal, sweep, write_folder
+from kitae.core.errors import KitaeError
+from kitae.core.graph import Node
+from kitae.core.runtime import lock, package_versions
+from kitae.stages.table import Stage, stage
+from kitae.tensor.world import ranks
+
+log = logging.getLogger(__name__)
+OWNER = "kitae.json"
+
+
+def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
+    """Make every node that is not up to date; the names of those made.
+
+    Raises KitaeError when a source is absent, the output belongs to another recipe or process, or a changed
+    setting would replace trained weights.
+    """
+    rank, size = ranks()
+    output = Path(recipe.output)
+    with lock(output) if rank == 0 else nullcontext():
+        if rank == 0:
+            _own(output, path)
+        found = statuses(nodes, output, recipe.seed)
+        for status in found.values():
+            require_sources(status)
+        _protect(found, recipe.replace)
+        made = []
+        trials = [node.name for node in nodes if node.stage == "finetune"]
+        for node in nodes:
+            if found[node.name].state is State.DONE:
+                continue
+            everybody = stage(node.stage).resumable
+            owner = trials.index(node.name) % size if node.name in trials else 0
+            if everybody or rank == owner:
+                _make(node, found[node.name], output, recipe, main=rank == owner)
+            else:
+                _wait(output / node.name, found[node.name])
+            made.append(node.name)
+    return made
+
+
+def _own(output: Path, path: Path) -> None:
+    marker = output / OWNER
+    name = path.stem
+    if marker.is_file():
+        owner = json.loads(marker.read_text(encoding="utf-8")).get("recipe")
+        if owner != name:
+            raise KitaeError(f'output = "{output}" belongs to the recipe "{owner}"', cure="choose another output folder", where=str(path))
+        return
+    strangers = [item.name for item in output.iterdir() if not item.name.startswith(".")]
+    if strangers:
+        raise KitaeError(
+            f'output = "{output}" holds files that kitae did not make ({strangers[0]}, ...)',
+            cure="choose an empty or new folder",
+            where=str(path),
+        )
+    marker.write_text(json.dumps({"recipe": name}), encoding="utf-8")
+
+
+def _protect(found: Mapping[str, Status], replace: Sequence[str]) -> None:
+    for status in found.values():
+        node = status.node
+        if status.state is not State.STALE or not node.trained or node.stage in replace or node.name in replace:
+            continue
+        if any(node.name.startswith(f"{name}/") for name in replace):
+            continue
+        raise KitaeError(
+            f"{node.name} is trained already, and its settings changed: {'; '.join(status.reasons[:3])}",
+            cure=f"choose a new output, or allow it with --set 'replace=[\"{node.name.split('/')[0]}\"]'",
+        )
+
+
+def _make(node: Node, status: Status, output: Path, recipe: Recipe, *, main: bool) -> None:
+    made_by, folder = stage(node.stage), output / node.name
+    inputs = Inputs(parents={role: output / name for role, name in node.parents.items()}, seed=recipe.seed)
+    begun = time.monotonic()
+    if main:
+        reason = f" ({status.reasons[0]})" if status.reasons else ""
+        log.info("%s: %s%s", node.name, "continuing" if status.state is State.STARTED else "making", reason)
+    if not made_by.resumable:
+        sweep(folder.parent) if folder.parent.is_dir() else None
+        with write_folder(folder) as beside:
+            out = Out(path=beside)
+            made_by.run(node.config, inputs, out)
+            seal(beside, kind=node.stage, facts=_facts(status, out, begun))
+    else:
+        _in_place(folder, status, made_by, inputs, main=main, begun=begun)
+    if main:
+        log.info("%s: done in %.0f s", node.name, time.monotonic() - begun)
+
+
+def _in_place(folder: Path, status: Status, made_by: Stage, inputs: Inputs, *, main: bool, begun: float) -> None:
+    if main:
+        old = recorded(folder)
+        if old is not None and old.get("fingerprint") != status.facts["fingerprint"]:
+            shutil.rmtree(folder)  # allowed by `replace`, or _protect had refused
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / STARTED).is_file():
+            temporary = folder / f".{STARTED}.part"
+            temporary.write_text(json.dumps(status.facts, ensure_ascii=False), encoding="utf-8")
+            temporary.rename(folder / STARTED)
+    else:
+        _until(lambda: _begun(folder, status))
+    out = Out(path=folder)
+    made_by.run(status.node.config, inputs, out)
+    if main:
+        seal(folder, kind=status.node.stage, facts=_facts(status, out, begun))
+
+
+def _begun(folder: Path, status: Status) -> bool:
+    facts = recorded(folder)
+    return facts is not None and facts.get("fingerprint") == status.facts["fingerprint"]
+
+
+def _wait(folder: Path, status: Status) -> None:
+    _until(lambda: (folder / "manifest.json").is_file() and _begun(folder, status))
+
+
+def _until(condition: Callable[[], bool], every: float = 0.2) -> None:
+    """Wait on the shared file system, without a collective's time-out; torchrun ends the waiting when a rank fails."""
+    while not condition():
+        time.sleep(every)
+
+
+def _facts(status: Status, out: Out, begun: float) -> dict[str, object]:
+    made = {"counts": out.counts, "licences": out.licences, "packages": package_versions()}
+    return {
+        **status.facts,
+        "settings": status.node.config.model_dump(mode="json", by_alias=True),
+        **made,
+        "seconds": time.monotonic() - begun,
+    }

@@ -1,0 +1,124 @@
+"""From a recipe to the graph of its nodes."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kitae.chain.recipe import BASELINES, Recipe, task_named
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.core.graph import Node, ancestors, order
+from kitae.core.paths import locate
+from kitae.stages.corpus import CorpusConfig
+from kitae.stages.evaluate import EvaluateConfig
+from kitae.stages.export import ExportConfig
+from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
+from kitae.stages.table import stage
+
+
+def nodes(recipe: Recipe, where: str) -> list[Node]:
+    """Every node of the recipe, parents before children. `where` names the recipe in errors."""
+    made = [*_pretraining(recipe, where), *_adaptation(recipe, where), *_finetuning(recipe, where)]
+    if recipe.export is not None:
+        made.append(_export(recipe, recipe.export))
+    return order(made)
+
+
+def make(name: str, stage_name: str, config: Config, parents: Mapping[str, str]) -> Node:
+    """A node of a stage, with the outside inputs that the stage names."""
+    made_by = stage(stage_name)
+    sources = {path: locate(path) for path in made_by.sources(config)}
+    return Node(
+        name=name,
+        stage=stage_name,
+        version=made_by.version,
+        config=config,
+        parents=dict(parents),
+        sources=sources,
+        trained=made_by.trained,
+    )
+
+
+def _pretraining(recipe: Recipe, where: str) -> list[Node]:
+    made = []
+    if recipe.corpus is not None:
+        made.append(make("corpus", "corpus", _with_tasks(recipe, recipe.corpus, where), {}))
+    if recipe.tokenizer is not None:
+        made.append(make("tokenizer", "tokenizer", recipe.tokenizer, {"corpus": "corpus"}))
+    if recipe.dataset is not None:
+        made.append(make("dataset", "dataset", recipe.dataset, {"corpus": "corpus", "tokenizer": "tokenizer"}))
+    if recipe.pretrain is not None:
+        made.append(make("pretrain", "pretrain", recipe.pretrain, {"dataset": "dataset"}))
+    return made
+
+
+def _adaptation(recipe: Recipe, where: str) -> list[Node]:
+    adapt, corpus, dataset, pretrain = recipe.adapt, recipe.corpus, recipe.dataset, recipe.pretrain
+    if adapt is None or corpus is None or dataset is None or pretrain is None:
+        return []
+    changes: dict[str, object] = {"source": adapt.source}
+    if adapt.holdout is not None:
+        changes["holdout"] = adapt.holdout
+    domain = CorpusConfig.model_validate({**dict(corpus), **changes})
+    config = pretrain.model_copy(update={"train": adapt.train, "start": adapt.start})
+    parents = {"dataset": "adapt.dataset"} | ({} if adapt.start is not None else {"start": "pretrain"})
+    return [
+        make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {}),
+        make("adapt.dataset", "dataset", dataset, {"corpus": "adapt.corpus", "tokenizer": "tokenizer"}),
+        make("adapt", "pretrain", config, parents),
+    ]
+
+
+def _with_tasks(recipe: Recipe, config: CorpusConfig, where: str) -> CorpusConfig:
+    named = [*config.decontaminate, *(s.path.removeprefix("task:").partition("/")[0] for s in config.source if s.path.startswith("task:"))]
+    tasks = tuple(task_named(recipe, name, where) for name in dict.fromkeys(named))
+    return config.model_copy(update={"tasks": tasks})
+
+
+def _finetuning(recipe: Recipe, where: str) -> list[Node]:
+    table = recipe.finetune
+    if table is None:
+        return []
+    shared = {name: getattr(table, name) for name in FinetuneSettings.model_fields}
+    made = []
+    for name in table.task:
+        task = task_named(recipe, name, where)
+        trials = []
+        for encoder, seed in itertools.product(table.compare, table.seeds):
+            if encoder in BASELINES and seed != table.seeds[0]:
+                continue  # they have no randomness: one trial says all
+            start = encoder if encoder not in (*BASELINES, "random", "pretrain", "adapt") else None
+            config = FinetuneConfig.model_validate({**shared, "task": task, "encoder": encoder, "seed": seed, "start": start})
+            parents = {"start": "adapt" if encoder == "adapt" else "pretrain"} if encoder in ("random", "pretrain", "adapt") else {}
+            label = Path(encoder).name if start else encoder
+            trials.append(make(f"finetune/{name}/{label}/{seed}", "finetune", config, parents))
+        evaluate = EvaluateConfig(task=task)
+        made += [*trials, make(f"evaluate/{name}", "evaluate", evaluate, {trial.name: trial.name for trial in trials})]
+    return made
+
+
+def _export(recipe: Recipe, config: ExportConfig) -> Node:
+    names = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
+    if recipe.finetune is not None and recipe.export_trials:
+        trained = [encoder for encoder in recipe.finetune.compare if encoder not in (*BASELINES, "random")]
+        seed = recipe.finetune.seeds[0]
+        names += [f"finetune/{task}/{Path(trained[-1]).name}/{seed}" for task in recipe.finetune.task if trained]
+    return make("export", "export", config, {name: name for name in names})
+
+
+def select(nodes: Sequence[Node], until: str | None) -> list[Node]:
+    """All nodes, or those up to a named node (or a prefix such as "finetune"). Raises KitaeError for an unknown name."""
+    if until is None:
+        return list(nodes)
+    names = [node.name for node in nodes if node.name == until or node.name.startswith(f"{until}/")]
+    if not names:
+        raise KitaeError(f'--until {until}: there is no node "{until}"', cure=did_you_mean(until, [node.name for node in nodes]))
+    return ancestors(nodes, names)
+
+
+def of_stage(nodes: Sequence[Node], stage_name: str) -> list[Node]:
+    """The nodes of one stage and what they need. Raises KitaeError when the recipe has none."""
+    names = [node.name for node in nodes if node.stage == stage_name]
+    if not names:
+        raise KitaeError(f"the recipe has no [{stage_name}] table", cure="add one, or name another stage")
+    return ancestors(nodes, names)

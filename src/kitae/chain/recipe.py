@@ -1,0 +1,153 @@
+"""The recipe as a closed model: one table per stage, and what joins them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kitae.core import recipe as raw_recipe
+from kitae.core.config import OPERATIONAL, Config
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.stages.corpus import CorpusConfig, SourceConfig
+from kitae.stages.dataset import DatasetConfig
+from kitae.stages.export import ExportConfig
+from kitae.stages.finetune import FinetuneSettings
+from kitae.stages.pretrain import PretrainConfig
+from kitae.stages.tokenizer import TokenizerConfig
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.records import TASKS
+from kitae.train.config import TrainConfig
+
+BASELINES = ("majority", "tfidf")
+DEBUG: raw_recipe.Raw = {  # what `scale = "debug"` lays over a recipe: the same chain, in minutes
+    "tokenizer": {"vocab_size": 2000},
+    "pretrain": {"train": {"length": "20 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
+    "adapt": {"train": {"length": "10 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
+    "finetune": {"seeds": [1, 2], "epochs": 1},
+}
+DEBUG_DOCUMENTS, DEBUG_EXAMPLES = 300, 120
+
+
+class AdaptTable(Config):
+    """[adapt]: continue an encoder on domain text."""
+
+    source: tuple[SourceConfig, ...]
+    """Domain text; the path "task:NAME/train" takes a task's own training texts."""
+    train: TrainConfig
+    """How to train on it."""
+    start: str | None = None
+    """A Hugging Face folder or checkpoint to continue from; the default is this recipe's [pretrain]."""
+    holdout: float | str | None = None
+    """Held-out share or count of the domain text; the default is [corpus]'s."""
+
+
+class FinetuneTable(FinetuneSettings):
+    """[finetune]: tasks, seeds and the encoders to compare; every combination is one trial."""
+
+    task: tuple[str, ...]
+    """Names of [task.NAME] tables or of built-in tasks."""
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """One trial each."""
+    compare: tuple[str, ...] = ("random", "pretrain", "adapt")
+    """Encoders side by side: "random", stages of this recipe, Hugging Face folders, "majority", "tfidf"."""
+
+
+class Recipe(Config):
+    """One run."""
+
+    output: str
+    """The folder of all artifacts."""
+    seed: int = 1
+    """Everything random follows from it."""
+    scale: Literal["full", "debug"] = "full"
+    """"debug" shrinks model, data and lengths to minutes."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Roots of paths: `shared = "$NAME|default"` makes "shared:file" a path below it."""
+    replace: tuple[str, ...] = ()
+    """Nodes or stages whose trained weights may be replaced when their settings changed."""
+    corpus: CorpusConfig | None = None
+    """General text."""
+    tokenizer: TokenizerConfig | None = None
+    """The vocabulary."""
+    dataset: DatasetConfig | None = None
+    """Token shards."""
+    pretrain: PretrainConfig | None = None
+    """Pre-training."""
+    adapt: AdaptTable | None = None
+    """Continued pre-training on domain text."""
+    task: dict[str, TaskConfig] = Field(default_factory=dict)
+    """Tasks of the user's own, by name."""
+    finetune: FinetuneTable | None = None
+    """Fine-tuning trials."""
+    export: ExportConfig | None = None
+    """What to export."""
+    export_trials: Annotated[bool, OPERATIONAL] = True
+    """Whether the first trial of the last trained encoder of each task is exported as a classifier."""
+
+
+def load(name: str, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Path]:
+    """Read, complete and check a recipe. Raises KitaeError for whatever a user can get wrong in it."""
+    raw, path = raw_recipe.load(name, overrides)
+    where = str(path)
+    if raw.get("scale") == "debug":
+        raw = _debug(raw)
+    tasks = raw.get("task", {})
+    if isinstance(tasks, dict):
+        raw["task"] = {key: {"name": key, **table} if isinstance(table, dict) else table for key, table in tasks.items()}
+    roots = raw.get("data", {})
+    if isinstance(roots, dict):
+        raw = raw_recipe.substitute_roots(raw, {key: str(value) for key, value in roots.items()}, where)
+    recipe = raw_recipe.validate(Recipe, raw, where)
+    _check(recipe, where)
+    return recipe, path
+
+
+def task_named(recipe: Recipe, name: str, where: str) -> TaskConfig:
+    """The recipe's own task of that name, or the built-in one. Raises KitaeError when there is neither."""
+    found = recipe.task.get(name) or TASKS.get(name)
+    if found is None:
+        raise KitaeError(f'there is no task "{name}"', cure=did_you_mean(name, [*recipe.task, *TASKS]), where=where)
+    return found
+
+
+def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
+    known = {key: value for key, value in DEBUG.items() if key in raw}
+    small = raw_recipe.merge(raw, known)
+    pretrain = small.get("pretrain")
+    if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
+        pretrain["model"] = "bert-tiny" if pretrain["model"].startswith("bert") else "electra-tiny"
+        pretrain.pop("config", None)
+    for table in (small.get("corpus"), small.get("adapt")):
+        sources = table.get("source") if isinstance(table, dict) else None
+        for source in sources if isinstance(sources, list) else ():
+            source.setdefault("limit", DEBUG_DOCUMENTS)
+        if isinstance(table, dict) and isinstance(table.get("holdout"), str):
+            table["holdout"] = 0.05
+    tasks = small.get("task")
+    for task in tasks.values() if isinstance(tasks, dict) else ():
+        task.setdefault("limit", DEBUG_EXAMPLES)
+    return small
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    needs = (
+        ("tokenizer", recipe.tokenizer, "corpus", recipe.corpus),
+        ("dataset", recipe.dataset, "tokenizer", recipe.tokenizer),
+        ("pretrain", recipe.pretrain, "dataset", recipe.dataset),
+        ("adapt", recipe.adapt, "dataset", recipe.dataset),
+        ("adapt", recipe.adapt, "corpus", recipe.corpus),
+        ("adapt", recipe.adapt, "pretrain", recipe.pretrain),
+    )
+    for table, present, needed, there in needs:
+        if present is not None and there is None:
+            raise KitaeError(f"[{table}] needs [{needed}], which is missing", cure=f"add a table [{needed}]", where=where)
+    if recipe.finetune is None:
+        return
+    stages = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
+    for encoder in recipe.finetune.compare:
+        if encoder in (*BASELINES, *stages) or (encoder == "random" and "pretrain" in stages) or Path(encoder).is_dir():
+            continue
+        known = did_you_mean(encoder, ["random", *BASELINES, *stages])
+        raise KitaeError(f'finetune.compare names "{encoder}", which is no stage of this recipe and no folder', cure=known, where=where)
+    if not recipe.finetune.seeds:
+        raise KitaeError("finetune.seeds is empty", cure="name at least one seed", where=where)

@@ -1,0 +1,152 @@
+"""The command line: verbs over recipes, folders and artifacts. Settings live in recipes; the flags are a closed list."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kitae import __version__
+from kitae.core.artifact import read_manifest, verify
+from kitae.core.errors import KitaeError, Stopped
+from kitae.stages.table import STAGES, stage
+
+app = typer.Typer(
+    name="kitae",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="From raw text to an encoder that knows your domain.",
+)
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help='A TOML file, or "recipe:quickstart" for the sample.')]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b.c=VALUE", help="Override a setting with a TOML value.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="NODE", help="Stop after this node.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None, until: Until = None, debug: Debug = False) -> None:
+    """Show every node: done, stale (and why), missing, or its source absent."""
+    load, nodes, status = _chain("recipe").load, _chain("nodes"), _chain("status")
+    loaded, path = load(recipe, tuple(overrides or ()))
+    wanted = nodes.select(nodes.nodes(loaded, str(path)), until)
+    found = status.statuses(wanted, Path(loaded.output), loaded.seed)
+    table = Table("node", "stage", "state", "why", box=None)
+    for name, row in found.items():
+        table.add_row(name, row.node.stage, row.state, escape("; ".join(row.reasons)))
+    _console().print(table)
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, until: Until = None, debug: Debug = False) -> None:
+    """Make what is missing, continue what was cut off."""
+    _run(recipe, overrides, lambda nodes, all_nodes: nodes.select(all_nodes, until))
+
+
+def _run(recipe: str, overrides: list[str] | None, choose: Callable) -> None:
+    load, nodes, execute = _chain("recipe").load, _chain("nodes"), _chain("execute").execute
+    loaded, path = load(recipe, tuple(overrides or ()))
+    wanted = choose(nodes, nodes.nodes(loaded, str(path)))
+    made = execute(loaded, path, wanted)
+    if int(os.environ.get("RANK", "0")) != 0:
+        return
+    if not made:
+        print(f"nothing to do: all {len(wanted)} nodes of {path.name} are done in {loaded.output}")
+    for node in wanted:
+        folder = Path(loaded.output) / node.name
+        if node.stage == "evaluate":
+            print(f"\n{(folder / 'results.md').read_text(encoding='utf-8')}\nresults: {folder}")
+        elif node.stage == "export":
+            print(f"exported models: {', '.join(str(item.parent) for item in sorted(folder.rglob('config.json')))}")
+
+
+def _verb(name: str) -> None:
+    def command(recipe: RecipePath, overrides: Overrides = None, debug: Debug = False) -> None:
+        _run(recipe, overrides, lambda nodes, all_nodes: nodes.of_stage(all_nodes, name))
+
+    app.command(name, help=f"Run the recipe up to this stage: {STAGES[name].line}.")(command)
+
+
+for _name in STAGES:
+    _verb(_name)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="A trial's folder or a Hugging Face folder with a classifier.")],
+    source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL (column text) or plain text, a text a line.")],
+    target: Annotated[Path, typer.Argument(help="CSV or JSONL to write.")],
+    debug: Debug = False,
+) -> None:
+    """Classify new text: the label and the probability of every class, in the order of the input."""
+    count = import_module("kitae.procedures.predict").predict_file(folder, source, target)
+    print(f"{count} texts -> {target}")
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage.")], debug: Debug = False) -> None:
+    """Print a stage's settings with their documentation."""
+    console = _console()
+    console.print(f"[bold]{name}[/bold]: {escape(STAGES[name].line)}" if name in STAGES else "")
+    for line in import_module("kitae.chain.show").describe(stage(name).config):
+        console.print(line, markup=False, highlight=False)
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(help="An artifact's folder.")], debug: Debug = False) -> None:
+    """Say what an artifact is, what made it and what came out."""
+    manifest = read_manifest(path)
+    facts = manifest.facts
+    size = sum(record.size for record in manifest.files.values())
+    print(f"{path}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
+    for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
+        if facts.get(key):
+            _console().print(f"{key}:", facts[key], markup=False)
+
+
+@app.command("verify")
+def verify_(path: Annotated[Path, typer.Argument(help="An artifact's folder.")], debug: Debug = False) -> None:
+    """Check every file of an artifact against its recorded sha256."""
+    print(f"{path}: {len(verify(path).files)} files are as recorded")
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"kitae {__version__}")
+        raise typer.Exit
+
+
+def _chain(name: str) -> object:
+    return import_module(f"kitae.chain.{name}")  # torch comes with it, and `kitae --help` has no time for that
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for a user's mistake, 128 + signal for a stop that was asked for."""
+    rank = int(os.environ.get("RANK", "0"))
+    logging.basicConfig(format="%(message)s", level=logging.INFO if rank == 0 else logging.WARNING, stream=sys.stderr)
+    try:
+        app()
+    except KitaeError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"kitae: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Stopped as stop:
+        print(f"kitae: stopped at step {stop.step} after a complete checkpoint; run the same command to continue", file=sys.stderr)
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        print("kitae: stopped; run the same command to continue", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
