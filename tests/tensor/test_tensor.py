@@ -1,0 +1,51 @@
+"""The shared torch types: layouts, exact averaging, explicit randomness."""
+
+import subprocess
+import sys
+
+import torch
+
+from kitae.tensor.batch import Layout
+from kitae.tensor.loss import Loss, Term
+from kitae.tensor.random import key, numpy_generator, seed_dropout, torch_generator
+
+
+def test_layout_of_packed_rows() -> None:
+    layout = Layout(torch.tensor([[1, 1, 2, 0], [1, 2, 2, 2]], dtype=torch.int32), torch.tensor([[0, 1, 0, 0], [0, 0, 1, 2]]))
+    assert layout.spans() == [(0, 0, 2), (0, 2, 3), (1, 0, 1), (1, 1, 4)]
+    assert layout.mask_BL.sum() == 7
+    mask = layout.block_mask_BLL
+    assert mask[0, 0].tolist() == [True, True, False, False]
+    assert mask[0, 3].tolist() == [False, False, False, True]
+    assert mask.any(-1).all()
+
+
+def test_a_padded_row_is_a_row_with_one_piece() -> None:
+    layout = Layout.padded(torch.tensor([[True, True, False], [True, True, True]]))
+    assert layout.spans() == [(0, 0, 2), (1, 0, 3)]
+    assert layout.positions_BL.tolist() == [[0, 1, 2]] * 2
+
+
+def test_shares_of_unequal_micro_batches_add_up_to_the_global_mean() -> None:
+    values = torch.randn(10, dtype=torch.float64)
+    parts = [Loss(terms=(Term(name="a", sum=part.sum(), count=len(part), weight=3.0),)) for part in (values[:1], values[1:10], values[:0])]
+    total = sum(part.total({"a": 10}) for part in parts)
+    torch.testing.assert_close(total, 3 * values.mean())
+    assert parts[2].total({"a": 0}) == 0
+
+
+def test_keys_do_not_depend_on_the_process() -> None:
+    code = "from kitae.tensor.random import key; print(key(1, 'mask', 2, 3))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(other.stdout) == key(1, "mask", 2, 3)
+    assert len({key(1, "a"), key("1", "a"), key(1, "a", 0), key(2, "a")}) == 4
+
+
+def test_generators_are_pure_functions_of_their_parts() -> None:
+    assert numpy_generator(1, "x").integers(0, 1000, 5).tolist() == numpy_generator(1, "x").integers(0, 1000, 5).tolist()
+    assert torch.equal(torch.rand(3, generator=torch_generator(1, "x")), torch.rand(3, generator=torch_generator(1, "x")))
+    seed_dropout(1, "dropout", 4, 0)
+    first = torch.rand(3)
+    torch.rand(100)
+    seed_dropout(1, "dropout", 4, 0)
+    assert torch.equal(first, torch.rand(3))
