@@ -1,0 +1,172 @@
+"""Bidirectional attention within the pieces of a packed row, dispatched by device, dtype and row length.
+
+Shapes: B rows, L positions of a row, N heads, H size of a head, D = N * H, T = B * L.
+A position's output never depends on another piece: masked probabilities are exact zeros on every path.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.attention.varlen import varlen_attn
+
+from kitae.models.layers import keep_mask
+from kitae.tensor.batch import Layout
+
+LONG_ROW = 512
+"""Rows longer than this go document by document on a CPU; up to it one batched product with a mask is faster."""
+
+Kind = Literal["block", "spans", "varlen", "sdpa", "dense"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionPlan:
+    """What every layer needs of one batch, worked out once."""
+
+    kind: Kind
+    """block: batched products (CPU, short rows); spans: document by document (CPU, long rows); varlen: flash attention over
+    the flattened rows (CUDA, half precision, no dropout of probabilities); sdpa: torch's kernels with a mask (CUDA otherwise);
+    dense: plain operations, the reference of the tests and the form that is compiled on a CPU."""
+    bias_BLL: Tensor | None = None
+    """0 where a position may attend, -inf elsewhere; None when every row is one piece (kinds block, sdpa and dense)."""
+    spans: tuple[tuple[int, int, int], ...] = ()
+    """(row, start, end) that cover all rows, padding included (kind spans)."""
+    bounds: Tensor | None = None
+    """int32 boundaries of the pieces in the flattened rows (kind varlen)."""
+    longest: int = 0
+    """Length of the longest piece (kind varlen)."""
+
+
+def choose(layout: Layout, *, dtype: torch.dtype, dropout: float, compiled: bool = False) -> Kind:
+    """The fastest path for a batch; `dropout` is the rate on the probabilities, 0 outside training."""
+    if layout.pieces_BL.device.type == "cuda":
+        # torch's varlen kernel has no dropout.
+        return "varlen" if dtype in (torch.bfloat16, torch.float16) and dropout == 0.0 else "sdpa"
+    if compiled:
+        return "dense"
+    return "block" if layout.pieces_BL.shape[1] <= LONG_ROW else "spans"
+
+
+def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype) -> AttentionPlan:
+    """Work out masks or boundaries for a batch."""
+    if kind == "varlen":
+        bounds, longest = _bounds(layout.pieces_BL)
+        return AttentionPlan(kind=kind, bounds=bounds, longest=longest)
+    if kind == "spans":
+        return AttentionPlan(kind=kind, spans=_cover(layout))
+    mask = layout.block_mask_BLL
+    if kind == "block" and bool(mask.all()):
+        return AttentionPlan(kind=kind)
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
+    return AttentionPlan(kind=kind, bias_BLL=bias)
+
+
+def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) -> Tensor:
+    """Softmax attention over queries, keys and values stacked on the last axis (C = 3D); returns x_BLD. `dropout` 0 = none."""
+    if plan.kind == "block":
+        return BlockAttention.apply(qkv_BLC, plan.bias_BLL, heads, dropout)
+    if plan.kind == "spans":
+        return _attend_spans(qkv_BLC, plan.spans, heads, dropout)
+    b, length, channels = qkv_BLC.shape
+    if plan.kind == "varlen":
+        assert plan.bounds is not None
+        qkv_TNH = qkv_BLC.view(b * length, 3, heads, -1)
+        q, k, v = qkv_TNH.unbind(1)
+        out = varlen_attn(q, k, v, plan.bounds, plan.bounds, plan.longest, plan.longest)
+        assert isinstance(out, Tensor)
+        return out.reshape(b, length, channels // 3)
+    q, k, v = qkv_BLC.view(b, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    bias = None if plan.bias_BLL is None else plan.bias_BLL[:, None]
+    if plan.kind == "sdpa":
+        x_BNLH = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    else:
+        scores = torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5  # scaled before the mask, as Hugging Face does
+        probabilities = torch.softmax(scores if bias is None else scores + bias, dim=-1)
+        x_BNLH = torch.matmul(F.dropout(probabilities, dropout) if dropout else probabilities, v)
+    return x_BNLH.transpose(1, 2).reshape(b, length, channels // 3)
+
+
+class BlockAttention(torch.autograd.Function):
+    """scores -> mask -> softmax -> dropout -> values in few passes; keeps the probabilities and the dropout mask only.
+
+    Inputs: qkv_BLC, additive bias_BLL or None, heads, dropout rate. Half precision rounds the scores; the softmax itself
+    works in fp32 inside torch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv_BLC: Tensor, bias_BLL: Tensor | None, heads: int, rate: float) -> Tensor:
+        b, length, channels = qkv_BLC.shape
+        size = channels // (3 * heads)
+        stacked = qkv_BLC.view(b, length, 3, heads, size).permute(2, 0, 3, 1, 4).contiguous().view(3, b * heads, length, size)
+        scores = _product(stacked[0], stacked[1].transpose(1, 2), size**-0.5)
+        if bias_BLL is not None:
+            scores.view(b, heads, length, length).add_(bias_BLL[:, None])
+        probabilities = torch.softmax(scores, dim=-1)
+        keep, ctx.factor = keep_mask(probabilities.shape, rate=rate, dtype=probabilities.dtype) if rate else (None, 1.0)
+        out = _product(probabilities if keep is None else probabilities * keep, stacked[2], ctx.factor)
+        ctx.save_for_backward(stacked, probabilities, keep)
+        ctx.heads = heads
+        return out.view(b, heads, length, size).transpose(1, 2).reshape(b, length, channels // 3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BLD: Tensor) -> tuple[Tensor, None, None, None]:
+        stacked, probabilities, keep = ctx.saved_tensors
+        b, length, width = grad_BLD.shape
+        size = width // ctx.heads
+        grad = grad_BLD.view(b, length, ctx.heads, size).transpose(1, 2).reshape(b * ctx.heads, length, size)
+        dropped = probabilities if keep is None else probabilities * keep
+        out = torch.empty_like(stacked)
+        _product(dropped.transpose(1, 2), grad, ctx.factor, out=out[2])
+        scores = _product(grad, stacked[2].transpose(1, 2), ctx.factor)
+        if keep is not None:
+            scores.mul_(keep)
+        scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
+        _product(scores, stacked[1], size**-0.5, out=out[0])
+        _product(scores.transpose(1, 2), stacked[0], size**-0.5, out=out[1])
+        merged = out.view(3, b, ctx.heads, length, size).permute(1, 3, 0, 2, 4).reshape(b, length, 3 * width)
+        return merged, None, None, None
+
+
+def _product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+    """factor * left @ right, batched, with the factor applied inside the product."""
+    if out is None:
+        out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return torch.baddbmm(out, left, right, beta=0, alpha=factor, out=out)
+
+
+def _attend_spans(qkv_BLC: Tensor, spans: tuple[tuple[int, int, int], ...], heads: int, dropout: float) -> Tensor:
+    b, length, channels = qkv_BLC.shape
+    flat = qkv_BLC.view(b * length, channels)
+    sizes = [end - start for _, start, end in spans]
+    pieces = []
+    for piece in flat.split(sizes):
+        if dropout:  # the CPU's fused kernel has no dropout
+            pieces.append(BlockAttention.apply(piece[None], None, heads, dropout)[0])
+            continue
+        q, k, v = piece.view(1, len(piece), 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        pieces.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).reshape(len(piece), channels // 3))
+    return torch.cat(pieces).view(b, length, channels // 3)
+
+
+def _cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
+    """The pieces and, as one more piece, each row's padding: together all positions, in order."""
+    rows, length = layout.pieces_BL.shape
+    ends = [0] * rows
+    for row, _, end in layout.spans():
+        ends[row] = max(ends[row], end)
+    padding = [(row, end, length) for row, end in enumerate(ends) if end < length]
+    return tuple(sorted([*layout.spans(), *padding]))
+
+
+def _bounds(pieces_BL: Tensor) -> tuple[Tensor, int]:
+    """Where pieces (padding being one) begin in the flattened rows, with the end appended; and the longest of them."""
+    change = torch.ones_like(pieces_BL, dtype=torch.bool)
+    change[:, 1:] = pieces_BL[:, 1:] != pieces_BL[:, :-1]
+    starts = change.view(-1).nonzero().view(-1)
+    bounds = torch.cat([starts, starts.new_tensor([pieces_BL.numel()])])
+    return bounds.to(torch.int32), int(bounds.diff().max())

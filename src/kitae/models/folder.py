@@ -1,0 +1,247 @@
+"""Model folders on disk -> parts in our names, and back: kitae checkpoints, Hugging Face folders, ELECTRA's pairs of them."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kitae.core.errors import KitaeError
+from kitae.models.bert import BertConfig, BertEncoder
+from kitae.models.convert import State, from_huggingface, modern, to_huggingface
+from kitae.models.families import FAMILIES, Family, Head, HeadForm, Model, classifier, discriminator, family_of, masked_lm
+from kitae.models.settings import labels_of, parse_config, read_config, to_config, to_huggingface_config
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One model of a folder: numbers, weights in our names ("encoder...", "head..."), and the labels of a classifier."""
+
+    family: str
+    head: Head
+    """mlm, rtd, sequence, or none for a bare encoder."""
+    config: BertConfig
+    state: Mapping[str, Tensor]
+    labels: tuple[str, ...] = ()
+
+
+def read_parts(folder: Path) -> dict[str, Part]:
+    """The models of a folder by name: "encoder", or "generator" and "discriminator" (one of them, or both).
+
+    A kitae checkpoint (model.json), a Hugging Face folder (config.json) or a folder with generator/ and discriminator/.
+    Weights are memory-mapped. Raises KitaeError for anything missing, left over, mis-shaped or not finite, by name.
+    """
+    if (folder / "model.json").is_file():
+        return _read_kitae(folder)
+    if (folder / "config.json").is_file():
+        part = _read_huggingface(folder)
+        return {_name(part): part}
+    halves = {name: folder / name for name in ("generator", "discriminator") if (folder / name / "config.json").is_file()}
+    if not halves:
+        if not folder.is_dir():
+            raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
+        raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
+    parts = {name: _read_huggingface(path) for name, path in halves.items()}
+    for name, part in parts.items():
+        if _name(part) != name:
+            raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
+    return parts
+
+
+def load(part: Part, *, dropout: float | None = None) -> Model:
+    """The module of a part with its weights, in evaluation mode. Bare encoders have no module of their own: see `load_encoder`."""
+    if part.head == "none":
+        raise KitaeError("the folder holds an encoder without a head", cure="give a folder of a model with the head that is needed")
+    model = _skeleton(part, dropout).to_empty(device="cpu")
+    model.load_state_dict(dict(part.state))
+    return model.eval()
+
+
+def load_encoder(encoder: BertEncoder, part: Part) -> None:
+    """Copy a part's encoder weights into an encoder of the same numbers, whatever its head."""
+    root = "encoder."
+    encoder.load_state_dict({name.removeprefix(root): tensor for name, tensor in part.state.items() if name.startswith(root)})
+
+
+def describe(part: Part) -> dict[str, object]:
+    """A part's entry in model.json."""
+    return {"family": part.family, "head": part.head, "config": part.config.model_dump(), "labels": list(part.labels)}
+
+
+def write_huggingface(part: Part, folder: Path) -> None:
+    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5."""
+    folder.mkdir(parents=True, exist_ok=True)
+    family = FAMILIES[part.family]
+    form = family.heads[part.head]
+    state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)
+    segments = f"{family.root}.embeddings.token_type_embeddings.weight"
+    if segments not in state:
+        state[segments] = torch.zeros(1, part.config.embedding_width)
+    if part.head == "none":
+        state = {name.removeprefix(f"{family.root}."): tensor for name, tensor in state.items()}
+    tensors = {name: tensor.detach().to("cpu", torch.float32).clone().contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    raw = to_huggingface_config(part.config, architecture=form.architecture, labels=part.labels)
+    (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def read_weights(path: Path) -> State:
+    """The tensors of one safetensors file, memory-mapped. Raises KitaeError when it is damaged or absent."""
+    if not path.is_file():
+        raise KitaeError(f"{path.name} is missing", cure="fetch the model again", where=str(path.parent))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except SafetensorError as error:
+        raise KitaeError(f"{path.name} is damaged: {error}", cure="fetch the model again", where=str(path.parent)) from error
+
+
+def _name(part: Part) -> str:
+    if part.family == "electra":
+        return {"mlm": "generator", "rtd": "discriminator"}.get(part.head, "encoder")
+    return "encoder"
+
+
+def _read_kitae(folder: Path) -> dict[str, Part]:
+    raw = read_config(folder / "model.json")
+    where = str(folder / "model.json")
+    entries = raw.get("parts")
+    if raw.get("format") != FORMAT or not isinstance(entries, dict):
+        raise KitaeError(
+            f"model.json has format {raw.get('format')!r}", cure="read it with the version of kitae that wrote it", where=where
+        )
+    weights = read_weights(folder / "weights.safetensors")
+    parts = {}
+    for name, entry in entries.items():
+        config = parse_config(entry["config"], where=where)
+        state = {key.removeprefix(f"{name}."): weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
+        labels = tuple(entry["labels"])
+        parts[name] = Part(family=entry["family"], head=entry["head"], config=config, state=state, labels=labels)
+    if weights:
+        raise KitaeError(
+            f"weights have no place in the model: {', '.join(sorted(weights)[:3])}", cure="make the checkpoint again", where=where
+        )
+    for name, part in parts.items():
+        _check(part, where=f"{folder / 'weights.safetensors'}, part {name}")
+    return parts
+
+
+def _read_huggingface(folder: Path) -> Part:
+    where = str(folder / "config.json")
+    raw = read_config(folder / "config.json")
+    family = family_of(str(raw.get("model_type")), where=where)
+    config = to_config(raw, where=where)
+    state = modern(_gather(folder))
+    head = _head(raw, family, state, where=where)
+    form = family.heads[head]
+    state = _own_weights(state, family, form, where=str(folder))
+    ours = from_huggingface(state, (*family.rows, *form.rows), layers=config.num_hidden_layers, where=str(folder))
+    labels = labels_of(raw, where=where) if head == "sequence" else ()
+    part = Part(family=str(raw["model_type"]), head=head, config=config, state=ours, labels=labels)
+    _check(part, where=str(folder))
+    return part
+
+
+def _gather(folder: Path) -> State:
+    """All tensors of a Hugging Face folder, from one file or from shards."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return read_weights(folder / "model.safetensors")
+    if index.is_file():
+        places = read_config(index).get("weight_map")
+        if not isinstance(places, dict):
+            raise KitaeError("the index of the weights has no weight_map", cure="fetch the model again", where=str(index))
+        state: State = {}
+        for name in sorted(set(places.values())):
+            if Path(name).name != name:
+                raise KitaeError(f'the index names "{name}", outside its folder', cure="fetch the model again", where=str(index))
+            state |= read_weights(folder / name)
+        absent = sorted(set(places) - set(state))
+        if absent:
+            raise KitaeError(f"weight {absent[0]} is not in its shard", cure="fetch the model again", where=str(index))
+        return state
+    if list(folder.glob("*.bin")):
+        raise KitaeError(
+            "the weights are pickled (.bin), which can run code",
+            cure="load the model with transformers and write it with save_pretrained, which makes model.safetensors",
+            where=str(folder),
+        )
+    raise KitaeError("model.safetensors is missing", cure="fetch the model again", where=str(folder))
+
+
+def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str) -> Head:
+    """The head by the architecture in config.json, or, when it names none, by the weights."""
+    names = raw.get("architectures")
+    if isinstance(names, list) and names:
+        head = family.head_of(str(names[0]))
+        if head is None:
+            known = ", ".join(form.architecture for form in family.heads.values())
+            raise KitaeError(f"architecture {names[0]} is not supported", cure=f"supported are {known}", where=where)
+        return head
+    for head, form in family.heads.items():
+        if form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
+            return head
+    return "none"
+
+
+def _own_weights(state: State, family: Family, form: HeadForm, *, where: str) -> State:
+    """Without buffers, tied copies (which must be equal) and heads that the class does not use; with the encoder's prefix."""
+    root = f"{family.root}."
+    if not any(name.startswith(root) for name in state):
+        bodies = ("embeddings.", "encoder.", "embeddings_project.", "pooler.")
+        state = {root + name if name.startswith(bodies) else name: tensor for name, tensor in state.items()}
+    kept = {name: tensor for name, tensor in state.items() if not name.endswith(("embeddings.position_ids", "embeddings.token_type_ids"))}
+    for copy, original in form.tied:
+        tensor = kept.pop(copy, None)
+        if tensor is None:
+            continue
+        if original in kept and not torch.equal(tensor, kept[original]):
+            raise KitaeError(f"{copy} differs from {original}", cure="only models that tie the two are supported", where=where)
+        kept.setdefault(original, tensor)
+    unused = sorted(name for name in kept if form.unused and name.startswith(form.unused))
+    if unused:
+        log.info("%s: not used by %s: %s", where, form.architecture, ", ".join(unused))
+    return {name: tensor for name, tensor in kept.items() if name not in unused}
+
+
+def _check(part: Part, *, where: str) -> None:
+    """Every weight there, of its shape, finite. Raises KitaeError naming the first that is not."""
+    expected = _shapes(part)
+    absent = sorted(set(expected) - set(part.state))
+    extra = sorted(set(part.state) - set(expected))
+    if absent or extra:
+        kind, names = ("is missing", absent) if absent else ("has no place in the model", extra)
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        raise KitaeError(f"weight {names[0]}{more} {kind}", cure="use a folder whose config matches its weights", where=where)
+    for name, tensor in part.state.items():
+        if tensor.shape != expected[name]:
+            raise KitaeError(
+                f"weight {name} has the shape {tuple(tensor.shape)}, not {tuple(expected[name])}",
+                cure="use a folder whose config matches its weights",
+                where=where,
+            )
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise KitaeError(f"weight {name} holds numbers that are not finite", cure="use an earlier checkpoint", where=where)
+
+
+def _shapes(part: Part) -> dict[str, torch.Size]:
+    if part.head == "none":
+        with torch.device("meta"):
+            return {f"encoder.{name}": tensor.shape for name, tensor in BertEncoder(part.config).state_dict().items()}
+    return {name: tensor.shape for name, tensor in _skeleton(part, None).state_dict().items()}
+
+
+def _skeleton(part: Part, dropout: float | None) -> Model:
+    if part.head == "mlm":
+        return masked_lm(part.config)
+    if part.head == "rtd":
+        return discriminator(part.config)
+    return classifier(part.config, len(part.labels), dropout)

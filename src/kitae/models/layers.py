@@ -1,0 +1,111 @@
+"""Small parts that the encoders share: activations, dropout from random bytes, table look-up.
+
+`F.dropout` on a CPU costs about 15 times the random bytes that it needs, so the masks here come from 16-bit numbers.
+All randomness starts from torch's global generator, which the training loop seeds before each forward pass.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+LEVELS = 1 << 16
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The tanh approximation of GELU ("gelu_new" and "gelu_pytorch_tanh" of Hugging Face)."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,  # exact, by erf
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "relu": F.relu,
+}
+
+
+def random_bits(count: int) -> Tensor:
+    """`count` random int16 numbers (uniform over all 65,536) on the CPU; one draw from torch's global generator seeds them."""
+    seed = int(torch.randint(1 << 62, ()))
+    words = np.random.SFC64(seed).random_raw((count + 3) // 4)
+    return torch.from_numpy(words).view(torch.int16)[:count]
+
+
+def keep_mask(shape: torch.Size, *, rate: float, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """A CPU mask of zeros and ones in `dtype`, and the exact factor 1 / (true share kept); the rate is rounded to 1/65536."""
+    dropped = min(round(rate * LEVELS), LEVELS - 1)
+    keep = torch.empty(shape, dtype=dtype)
+    torch.ge(random_bits(keep.numel()).view(shape), dropped - LEVELS // 2, out=keep)
+    return keep, LEVELS / (LEVELS - dropped)
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
+        keep, ctx.factor = keep_mask(x.shape, rate=rate, dtype=x.dtype)
+        ctx.save_for_backward(keep)
+        return (x * keep).mul_(ctx.factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return (grad * ctx.saved_tensors[0]).mul_(ctx.factor), None
+
+
+class _DropoutAdd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor, rate: float) -> Tensor:
+        keep, ctx.factor = keep_mask(x.shape, rate=rate, dtype=x.dtype)
+        ctx.save_for_backward(keep)
+        return torch.addcmul(residual, x, keep, value=ctx.factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        return (grad * ctx.saved_tensors[0]).mul_(ctx.factor), grad, None
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Inverted dropout of any shape; the identity when not training or at rate 0."""
+    if not training or rate == 0.0:
+        return x
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.dropout(x, rate)
+    return _Dropout.apply(x, rate)
+
+
+def dropout_add(x: Tensor, residual: Tensor, rate: float, training: bool) -> Tensor:
+    """dropout(x) + residual, in one pass on the CPU."""
+    if not training or rate == 0.0:
+        return x + residual
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.dropout(x, rate) + residual
+    return _DropoutAdd.apply(x, residual, rate)
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows, ctx.dtype = table.shape[0], table.dtype
+        return F.embedding(ids, table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        (ids,) = ctx.saved_tensors
+        # The CPU adds up in the dtype of the gradient: in bf16 a row used 300 times would stop growing.
+        summed = torch.ops.aten.embedding_dense_backward(grad.float(), ids, ctx.rows, -1, False)
+        return None, summed.to(ctx.dtype)
+
+
+def lookup(ids: Tensor, table_VE: Tensor) -> Tensor:
+    """Rows of a table; the gradient is added up in fp32 for half-precision tables, in a fixed order."""
+    if table_VE.dtype in (torch.bfloat16, torch.float16) and table_VE.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _Lookup.apply(ids, table_VE)
+    return F.embedding(ids, table_VE)

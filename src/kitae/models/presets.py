@@ -1,0 +1,142 @@
+"""Named model sizes, with the numbers that the papers and their released code use, and how a recipe changes them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ValidationError
+
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.models.bert import BertConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named size. The vocabulary and the longest piece come from tokenizer and data set, not from here."""
+
+    family: Literal["bert", "electra"]
+    encoder: Mapping[str, int]
+    """Fields of BertConfig."""
+    generator: float | None = None
+    """ELECTRA: width of the generator as a share of the discriminator's (same number of layers)."""
+    note: str
+    """For whom, one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What a preset and its overrides come to. `encoder` is ELECTRA's discriminator; BERT has no generator."""
+
+    family: Literal["bert", "electra"]
+    encoder: BertConfig
+    generator: BertConfig | None = None
+
+
+def _size(hidden: int, layers: int, embedding: int | None = None) -> dict[str, int]:
+    numbers = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": max(1, hidden // 64),
+        "intermediate_size": 4 * hidden,
+    }
+    return numbers if embedding is None else numbers | {"embedding_size": embedding}
+
+
+PRESETS: Mapping[str, Preset] = {
+    "electra-tiny": Preset(family="electra", encoder=_size(64, 2, 64), generator=1.0, note="tests and the quickstart; learns little"),
+    "electra-mini": Preset(
+        family="electra",
+        encoder=_size(192, 4, 128),
+        generator=1 / 3,
+        note="learns something on two CPU cores within an hour; 5 to 6 MFLOP a token forward at 256 tokens",
+    ),
+    "electra-small-paper": Preset(family="electra", encoder=_size(256, 12, 128), generator=1 / 4, note="ELECTRA-Small of the paper"),
+    "electra-small": Preset(
+        family="electra",
+        encoder=_size(256, 12, 128),
+        generator=1.0,
+        note="the generator as wide as the discriminator, as in the released small model",
+    ),
+    "electra-base": Preset(family="electra", encoder=_size(768, 12, 768), generator=1 / 3, note="ELECTRA-Base; wants a GPU"),
+    "electra-large": Preset(
+        family="electra", encoder=_size(1024, 24, 1024), generator=1 / 4, note="ELECTRA-Large; mask a quarter of the tokens"
+    ),
+    "bert-tiny": Preset(family="bert", encoder=_size(64, 2), note="tests"),
+    "bert-small": Preset(family="bert", encoder=_size(256, 12), note="12 narrow layers, full-width embeddings"),
+    "bert-base": Preset(family="bert", encoder=_size(768, 12), note="BERT-Base"),
+    "bert-large": Preset(family="bert", encoder=_size(1024, 24), note="BERT-Large"),
+}
+
+_FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings")
+FIELDS = tuple(name for name in BertConfig.model_fields if name not in _FROM_DATA)
+"""Fields that a recipe may override, for the encoder and, below `generator`, for the generator."""
+
+
+def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, max_position: int) -> Architecture:
+    """Numbers of a preset with overrides. Raises KitaeError for an unknown preset or key, or numbers that do not fit.
+
+    Overrides are fields of BertConfig; `generator` is a table of such fields and of `fraction`. A new hidden_size brings its own
+    number of heads (one per 64) and inner width (four times) unless they are given too, as google-research/electra derives them.
+    """
+    if name not in PRESETS:
+        raise KitaeError(f'there is no model preset "{name}"', cure=did_you_mean(name, PRESETS))
+    preset = PRESETS[name]
+    own = {key: value for key, value in overrides.items() if key != "generator"}
+    generator = overrides.get("generator", {})
+    if not isinstance(generator, Mapping):
+        raise KitaeError(f"generator = {generator!r} is not a table", cure="write generator = { fraction = 0.5 }, or fields of the encoder")
+    if preset.generator is None and "generator" in overrides:
+        raise KitaeError(f'preset "{name}" has no generator', cure="remove the key `generator`, or take an ELECTRA preset")
+    _known(own, (*FIELDS, "generator") if preset.generator else FIELDS)
+    _known(generator, (*FIELDS, "fraction"))
+    common = {"model_type": preset.family, "vocab_size": vocab_size, "max_position_embeddings": max_position}
+    encoder = _config({**preset.encoder, **_derived(own), **own, **common}, name)
+    if preset.generator is None:
+        return Architecture(family=preset.family, encoder=encoder)
+    return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset.generator, generator, name))
+
+
+def generator_config(discriminator: BertConfig, fraction: float) -> dict[str, object]:
+    """ELECTRA's rule: hidden size scaled and rounded, heads one per 64, inner width four times, the same layers and embeddings."""
+    hidden = round(discriminator.hidden_size * fraction)
+    width = {"embedding_size": discriminator.embedding_width}
+    return discriminator.model_dump() | _derived({"hidden_size": hidden}) | {"hidden_size": hidden} | width
+
+
+def _generator(encoder: BertConfig, fraction: float, overrides: Mapping[str, object], name: str) -> BertConfig:
+    share = overrides.get("fraction", fraction)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise KitaeError(f"generator.fraction = {share!r} is not a share of the hidden size", cure="give a number above 0 and up to 1")
+    own = {key: value for key, value in overrides.items() if key != "fraction"}
+    config = _config({**generator_config(encoder, float(share)), **_derived(own), **own}, f"{name}, generator")
+    for key in ("embedding_width", "type_vocab_size"):
+        if getattr(config, key) != getattr(encoder, key):
+            raise KitaeError(
+                f"generator and discriminator differ in {key.replace('width', 'size')}", cure="remove it from `generator`: both share it"
+            )
+    return config
+
+
+def _derived(own: Mapping[str, object]) -> dict[str, object]:
+    hidden = own.get("hidden_size")
+    return {"num_attention_heads": max(1, hidden // 64), "intermediate_size": 4 * hidden} if isinstance(hidden, int) else {}
+
+
+def _known(keys: Mapping[str, object], known: tuple[str, ...]) -> None:
+    for key in keys:
+        if key in _FROM_DATA:
+            raise KitaeError(f'model key "{key}" cannot be set', cure="it follows from the preset, the tokenizer and the data set")
+        if key not in known:
+            raise KitaeError(f'unknown model key "{key}"', cure=did_you_mean(key, known))
+
+
+def _config(fields: Mapping[str, object], name: str) -> BertConfig:
+    try:
+        return BertConfig.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise KitaeError(
+            f"{key}: {message}" if key else message, cure="change the overrides of the preset", where=f'model "{name}"'
+        ) from error

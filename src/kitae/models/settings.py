@@ -1,0 +1,106 @@
+"""config.json of Hugging Face <-> BertConfig: fields map by identity; what would change the model and is not ours is refused."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from kitae.core.errors import KitaeError
+from kitae.models.bert import BertConfig
+
+FIXED: Mapping[str, tuple[object, ...]] = {
+    "position_embedding_type": ("absolute", None),
+    "is_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "is_encoder_decoder": (False, None),
+    "tie_word_embeddings": (True, None),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
+    "chunk_size_feed_forward": (0, None),
+}
+"""Keys that change what a model computes, with the values that we can compute."""
+
+_NEUTRAL = """
+architectures transformers_version torch_dtype dtype use_cache bos_token_id eos_token_id sep_token_id cls_token_id mask_token_id
+unk_token_id decoder_start_token_id id2label label2id num_labels problem_type finetuning_task task_specific_params tokenizer_class
+output_hidden_states output_attentions output_past return_dict use_return_dict torchscript use_bfloat16 _name_or_path name_or_path
+_commit_hash _attn_implementation attn_implementation gradient_checkpointing directionality pooler_fc_size pooler_num_attention_heads
+pooler_num_fc_layers pooler_size_per_head pooler_type summary_type summary_use_proj summary_activation summary_last_dropout
+summary_first_dropout vocab_pad_token author language license prefix cross_attention_hidden_size tie_encoder_decoder
+"""
+NEUTRAL = frozenset(_NEUTRAL.split())
+"""Keys that do not change the hidden states or logits of the heads we have."""
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """The JSON of a config file. Raises KitaeError when it is no JSON object or asks for code."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise KitaeError(f"{path.name} is not JSON: {error}", cure="fetch the model again", where=str(path)) from error
+    if not isinstance(raw, dict):
+        raise KitaeError(f"{path.name} is not a JSON object", cure="fetch the model again", where=str(path))
+    if "auto_map" in raw:
+        raise KitaeError("the model wants code of its own (auto_map)", cure="use a BERT or ELECTRA of transformers itself", where=str(path))
+    return raw
+
+
+def to_config(raw: Mapping[str, object], *, where: str) -> BertConfig:
+    """BertConfig from the JSON of Hugging Face. Raises KitaeError naming a key or value that we cannot follow."""
+    own: dict[str, object] = {}
+    for key, value in raw.items():
+        if key in FIXED:
+            if value not in FIXED[key]:
+                raise KitaeError(f"config.json has {key} = {value!r}", cure=f"only {FIXED[key][0]!r} is supported", where=where)
+        elif key in BertConfig.model_fields:
+            own[key] = value
+        elif key not in NEUTRAL:
+            raise KitaeError(
+                f'config.json has the unknown key "{key}"', cure="remove it if it does not change the model's numbers", where=where
+            )
+    own["pad_token_id"] = own.get("pad_token_id") or 0
+    return parse_config({**defaults(str(own.get("model_type"))), **own}, where=where)
+
+
+def defaults(model_type: str) -> dict[str, object]:
+    """What a key that is absent from config.json means to transformers."""
+    if model_type == "electra":
+        widths = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "embedding_size": 128}
+        return {"vocab_size": 30522, **widths}
+    return {"vocab_size": 30522}
+
+
+def parse_config(fields: Mapping[str, object], *, where: str) -> BertConfig:
+    """BertConfig from fields. Raises KitaeError naming the first that does not fit."""
+    try:
+        return BertConfig.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise KitaeError(f"{key or 'config'}: {first['msg']}", cure="use a folder of a supported model", where=where) from error
+
+
+def to_huggingface_config(config: BertConfig, *, architecture: str, labels: tuple[str, ...]) -> dict[str, object]:
+    """The JSON that transformers 4.57 and 5 read. A model without segments is written with one kind of segment of zeros."""
+    raw: dict[str, object] = {"architectures": [architecture], **config.model_dump()}
+    if config.model_type == "bert":
+        del raw["embedding_size"]
+    else:
+        raw["embedding_size"] = config.embedding_width
+    raw |= {"type_vocab_size": max(1, config.type_vocab_size), "dtype": "float32", "tie_word_embeddings": True}
+    if labels:
+        raw["id2label"] = {str(number): label for number, label in enumerate(labels)}
+        raw["label2id"] = {label: number for number, label in enumerate(labels)}
+    return raw
+
+
+def labels_of(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
+    """The labels of a classifier in order; Hugging Face's default is LABEL_0 and LABEL_1."""
+    table = raw.get("id2label")
+    if not isinstance(table, dict):
+        number = raw.get("num_labels", 2)
+        return tuple(f"LABEL_{i}" for i in range(number if isinstance(number, int) else 2))
+    if sorted(table, key=lambda key: int(key) if str(key).isdigit() else -1) != [str(i) for i in range(len(table))]:
+        raise KitaeError("id2label does not number the labels from 0", cure="correct config.json", where=where)
+    return tuple(str(table[str(i)]) for i in range(len(table)))
