@@ -1,0 +1,90 @@
+"""The settings of a labelled task: where its examples lie, how they are split, which columns hold what."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from kitae.core.config import OPERATIONAL, Config
+
+
+def _names(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
+class Split(Config):
+    """Shares of one pool of examples, drawn within each label. What they leave over is not used."""
+
+    train: float
+    """Share to learn from."""
+    validation: float
+    """Share to choose the checkpoint on."""
+    test: float
+    """Share to score on, once."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Split":
+        shares = (self.train, self.validation, self.test)
+        if min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+            raise ValueError(f"the shares {shares} must be above 0 and add up to 1 at most")
+        return self
+
+
+class TaskConfig(Config):
+    """Single-text classification. Give either `path` and `split`, or `train` and `test` (and `validation`, or a share of train)."""
+
+    name: str
+    """The task's name, part of its nodes' names."""
+    kind: Literal["classification"] = "classification"
+    """What is predicted: one label per text."""
+    path: Annotated[Names, OPERATIONAL] = ()
+    """One or several files that together are the pool which `split` divides; `sample:NAME` is a packaged file."""
+    split: Split | None = None
+    """Shares of the pool at `path`."""
+    split_seed: int = 1
+    """Seed of every random split; the same for all encoders and trials."""
+    train: Annotated[Names, OPERATIONAL] = ()
+    """Files of the training examples."""
+    validation: Annotated[Names, OPERATIONAL] = ()
+    """Files of the validation examples; without them `validation_share` of the training examples are set aside."""
+    validation_share: float = 0.1
+    """Share of the training examples set aside for validation, within each label, when there is no validation file."""
+    test: Annotated[Names, OPERATIONAL] = ()
+    """Files of the test examples."""
+    text: Names = ("text",)
+    """Column with the text; of several columns, the texts are joined by a new line."""
+    label: str = "label"
+    """Column with the label."""
+    id: str | None = None
+    """Column with the unique name of an example; without it the file's name and the line number are its name."""
+    format: Literal["csv", "tsv", "jsonl"] | None = None
+    """Format of the files; by default what their names say (compressed files too)."""
+    labels: tuple[str, ...] = ()
+    """The labels in a fixed order; by default those of the training examples, sorted."""
+    limit: int | None = None
+    """Keep at most this many examples in all, spread evenly; for a quick look."""
+    licence: str = ""
+    """Licence of the data, for the model card."""
+    citation: str = ""
+    """How to cite the data."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "TaskConfig":
+        if bool(self.path) != (self.split is not None):
+            raise ValueError("`path` and `split` belong together: give both or neither")
+        if bool(self.path) == bool(self.train or self.test or self.validation):
+            raise ValueError("give either `path` and `split`, or `train` and `test`")
+        if not self.path and not (self.train and self.test):
+            raise ValueError("both `train` and `test` are needed when there is no `path`")
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"validation_share = {self.validation_share} must lie between 0 and 1")
+        if len(set(self.labels)) != len(self.labels) or not self.text:
+            raise ValueError("`labels` must not repeat a label, and `text` needs at least one column")
+        return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the task; their content decides the result."""
+        return (*self.path, *self.train, *self.validation, *self.test)

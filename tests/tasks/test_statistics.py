@@ -1,0 +1,93 @@
+"""Intervals cover what they say, and comparing an encoder with itself finds nothing."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kitae.tasks.metrics import Metric, scores
+from kitae.tasks.statistics import Replicates, bootstrap, spread
+
+
+def trials(generator: np.random.Generator, truth: np.ndarray, level: np.ndarray, *, seeds: int, labels: int, noise: float) -> np.ndarray:
+    """Predictions [seeds, items]: items differ in difficulty (shared by all trials), seeds in quality."""
+    rows = []
+    for _ in range(seeds):
+        chance = np.clip(level + generator.normal(0, noise), 0, 1)
+        wrong = (truth + generator.integers(1, labels, size=truth.shape)) % labels
+        rows.append(np.where(generator.random(truth.shape) < chance, truth, wrong))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+def test_an_encoder_against_itself_shows_no_difference(metric: Metric, noise: float) -> None:
+    draws, found = 60, 0
+    for draw in range(draws):
+        generator = np.random.default_rng([draw, int(noise * 100)])
+        truth = generator.integers(4, size=150)
+        level = generator.beta(1.2, 0.5, size=150)  # easy and hard items: correlated between trials
+        predicted = {name: trials(generator, truth, level, seeds=5, labels=4, noise=noise) for name in "ab"}
+        replicates = Replicates(truth, predicted, labels=4, metric=metric, samples=1000, seed=draw)
+        found += replicates.compare("a", "b").verdict != "no difference shown"
+    assert found <= draws / 10, f"{found} of {draws} comparisons of an encoder with itself claim a difference"
+
+
+def test_a_true_difference_is_found_and_named_the_right_way_round() -> None:
+    found = 0
+    for draw in range(20):
+        generator = np.random.default_rng(draw)
+        truth = generator.integers(4, size=300)
+        level = generator.beta(1.2, 0.6, size=300)
+        low, high = level - 0.12, level
+        predicted = {"low": trials(generator, truth, low, seeds=5, labels=4, noise=0.01)}
+        predicted["high"] = trials(generator, truth, high, seeds=5, labels=4, noise=0.01)
+        replicates = Replicates(truth, predicted, labels=4, metric="accuracy", samples=1000, seed=draw)
+        one, other = replicates.compare("high", "low"), replicates.compare("low", "high")
+        assert one.difference == pytest.approx(-other.difference)
+        assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
+        found += one.verdict == "better" and other.verdict == "worse" and one.p < 0.05 and one.low < one.difference < one.high
+    assert found >= 18
+
+
+def test_a_constant_encoder_can_be_compared_and_itself_equals_itself() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.integers(3, size=200)
+    predicted = {"majority": np.zeros((1, 200), int), "good": trials(generator, truth, np.full(200, 0.9), seeds=3, labels=3, noise=0)}
+    replicates = Replicates(truth, predicted, labels=3, metric="macro_f1", samples=500)
+    assert replicates.compare("good", "majority").verdict == "better"
+    same = replicates.compare("good", "good")
+    assert (same.difference, same.low, same.high, same.p, same.verdict) == (0, 0, 0, 1, "no difference shown")
+    assert replicates.seeds("good") == pytest.approx([scores(truth, row, labels=3)["macro_f1"] for row in predicted["good"]])
+
+
+def test_bootstrap_interval_equals_scipy_and_covers() -> None:
+    items = (np.random.default_rng(1).random(200) < 0.7).astype(float)
+    ours = bootstrap(items, samples=5000)
+    theirs = stats.bootstrap((items,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    assert ours == bootstrap(items, samples=5000), "seeded"
+    covered = 0
+    for draw in range(100):
+        found = bootstrap(np.random.default_rng(draw).random(150) < 0.7, samples=400, seed=draw)
+        covered += found.low <= 0.7 <= found.high
+    assert covered >= 88
+
+
+def test_interval_of_few_seeds_covers_the_mean_of_many() -> None:
+    covered, draws = 0, 60
+    for draw in range(draws):
+        generator = np.random.default_rng(draw)
+        truth = generator.integers(2, size=400)
+        predicted = trials(generator, truth, np.full(400, 0.75), seeds=4, labels=2, noise=0.05)
+        found = Replicates(truth, {"a": predicted}, labels=2, metric="accuracy", samples=600, seed=draw).interval("a")
+        covered += found.low <= 0.75 <= found.high
+    assert covered >= 0.9 * draws
+
+
+def test_spread_is_students() -> None:
+    values = [0.7, 0.72, 0.69, 0.75, 0.71]
+    found = spread(values)
+    low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (found.median, found.min, found.max, found.sd) == pytest.approx((0.71, 0.69, 0.75, np.std(values, ddof=1)))
+    assert spread([0.5]).low is None
