@@ -1,0 +1,204 @@
+"""Token shards: flat memory-mapped integers with the ends of documents and sentences and the starts of words.
+
+A shard NNNNN is five files: tokens-NNNNN.bin (uint16 for vocabularies up to 65536, else uint32, little endian),
+documents-NNNNN.bin and sentences-NNNNN.bin (uint64: ends, counted in tokens of this shard), sources-NNNNN.bin (uint16:
+source number of each document) and words-NNNNN.bin (one bit per token, lowest bit first: 1 where a word starts).
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kitae.core.errors import KitaeError
+
+Ints = NDArray[np.int64]
+Word = tuple[int, ...]
+INDEX = "index.json"
+PARTS = ("tokens", "documents", "sentences", "sources", "words")
+SHARD_TOKENS = 1 << 27
+_FLUSH_WORDS = 1 << 18
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest little-endian unsigned type that holds every id."""
+    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
+
+
+class ShardWriter:
+    """Writes documents into shards below a folder. Use as a context manager; leaving it writes `index.json`."""
+
+    def __init__(self, folder: Path, *, vocab_size: int, shard_tokens: int = SHARD_TOKENS) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._dtype, self._shard_tokens = folder, token_dtype(vocab_size), shard_tokens
+        self.empty_documents = 0
+        self._shards: list[dict[str, int]] = []
+        self._words: list[Word] = []
+        self._sentence_words: list[int] = []
+        self._document_sentences: list[int] = []
+        self._sources: list[int] = []
+        self._open_shard()
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._flush()
+        self._close_shard()
+        if error is None:
+            shards = [shard for shard in self._shards if shard["tokens"]]
+            index = {"format": 1, "dtype": self._dtype.str, "shards": shards, "empty_documents": self.empty_documents}
+            (self.folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+    def add(self, sentences: Sequence[Sequence[Word]], *, source: int = 0) -> None:
+        """One document: per sentence its words, per word its ids. A document without any token is only counted."""
+        if not any(chain.from_iterable(sentences)):
+            self.empty_documents += 1
+            return
+        for sentence in sentences:
+            self._words.extend(sentence)
+            self._sentence_words.append(len(sentence))
+        self._document_sentences.append(len(sentences))
+        self._sources.append(source)
+        if len(self._words) >= _FLUSH_WORDS:
+            self._flush()
+
+    def _open_shard(self) -> None:
+        number = len(self._shards)
+        self._files = {part: (self.folder / f"{part}-{number:05d}.bin").open("wb") for part in PARTS}
+        self._tokens = self._documents = self._sentences = 0
+        self._bits = np.zeros(0, dtype=np.uint8)
+
+    def _close_shard(self) -> None:
+        self._files["words"].write(np.packbits(self._bits, bitorder="little").tobytes())
+        for file in self._files.values():
+            file.close()
+        if not self._tokens:
+            for part in PARTS:
+                (self.folder / f"{part}-{len(self._shards):05d}.bin").unlink()
+        self._shards.append({"tokens": self._tokens, "documents": self._documents, "sentences": self._sentences})
+
+    def _flush(self) -> None:
+        """Write what was gathered; a shard that has become large enough ends here, at the end of a document."""
+        if not self._sources:
+            return
+        lengths = np.fromiter(map(len, self._words), dtype=np.int64, count=len(self._words))
+        word_ends = lengths.cumsum()
+        total = int(word_ends[-1])
+        tokens = np.fromiter(chain.from_iterable(self._words), dtype=self._dtype, count=total)
+        starts = np.zeros(total, dtype=np.uint8)
+        starts[(word_ends - lengths)[lengths > 0]] = 1
+        sentence_words = np.asarray(self._sentence_words, dtype=np.int64).cumsum()
+        sentence_ends = np.concatenate([[0], word_ends])[sentence_words]
+        document_ends = sentence_ends[np.asarray(self._document_sentences, dtype=np.int64).cumsum() - 1]
+        sentence_ends = np.unique(sentence_ends[sentence_ends > 0])
+        bits = np.concatenate([self._bits, starts])
+        whole = len(bits) // 8 * 8
+        self._bits = bits[whole:]
+        self._files["tokens"].write(tokens.tobytes())
+        self._files["words"].write(np.packbits(bits[:whole], bitorder="little").tobytes())
+        self._files["sentences"].write((sentence_ends + self._tokens).astype("<u8").tobytes())
+        self._files["documents"].write((document_ends + self._tokens).astype("<u8").tobytes())
+        self._files["sources"].write(np.asarray(self._sources, dtype="<u2").tobytes())
+        self._tokens += total
+        self._documents += len(document_ends)
+        self._sentences += len(sentence_ends)
+        self._words, self._sentence_words, self._document_sentences, self._sources = [], [], [], []
+        if self._tokens >= self._shard_tokens:
+            self._close_shard()
+            self._open_shard()
+
+
+def join(parts: Sequence[Path], folder: Path) -> None:
+    """Move the shards of several written folders into one, numbered in the order given, and remove the emptied folders."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, int]] = []
+    empty = 0
+    dtype = "<u2"
+    for part in parts:
+        index = json.loads((part / INDEX).read_text(encoding="utf-8"))
+        dtype = index["dtype"]
+        empty += index["empty_documents"]
+        for number, shard in enumerate(index["shards"]):
+            for name in PARTS:
+                (part / f"{name}-{number:05d}.bin").rename(folder / f"{name}-{len(shards):05d}.bin")
+            shards.append(shard)
+        (part / INDEX).unlink()
+        part.rmdir()
+    text = json.dumps({"format": 1, "dtype": dtype, "shards": shards, "empty_documents": empty}, indent=1)
+    (folder / INDEX).write_text(text, encoding="utf-8")
+
+
+class Shards:
+    """Reads the shards of a folder, memory mapped. Tokens are numbered through all shards. Raises KitaeError when absent."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / INDEX
+        if not path.is_file():
+            raise KitaeError(f"{folder} holds no token shards: {INDEX} is missing", cure="run the dataset stage again")
+        index = json.loads(path.read_text(encoding="utf-8"))
+        self.folder = folder
+        self._dtype = np.dtype(index["dtype"])
+        self._index: list[dict[str, int]] = index["shards"]
+        self.empty_documents: int = index["empty_documents"]
+        self.starts: Ints = np.concatenate([[0], np.cumsum([shard["tokens"] for shard in self._index])]).astype(np.int64)
+        """First token of each shard, and the end of the last."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all shards, without special tokens."""
+        return int(self.starts[-1])
+
+    @property
+    def num_documents(self) -> int:
+        """Documents with at least one token."""
+        return sum(shard["documents"] for shard in self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def documents(self, shard: int) -> Ints:
+        """Ends of the shard's documents, in tokens over all shards."""
+        return self._map("documents", shard, np.dtype("<u8")).astype(np.int64) + self.starts[shard]
+
+    def sentences(self, shard: int) -> Ints:
+        """Ends of the shard's sentences, in tokens over all shards."""
+        return self._map("sentences", shard, np.dtype("<u8")).astype(np.int64) + self.starts[shard]
+
+    def sources(self, shard: int) -> NDArray[np.uint16]:
+        """Source number of each document of the shard."""
+        return self._map("sources", shard, np.dtype("<u2"))
+
+    def tokens(self, start: int, end: int) -> Ints:
+        """The ids from token `start` to `end`, both over all shards."""
+        return self.gather(np.arange(start, end, dtype=np.int64))[0]
+
+    def gather(self, index: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """(ids int64, whether a word starts there) at any token numbers, in their order."""
+        if len(self._maps) == 1:
+            return self._gather_one(0, index)
+        ids = np.empty(len(index), dtype=np.int64)
+        starts = np.empty(len(index), dtype=np.bool_)
+        shard_of = np.searchsorted(self.starts, index, side="right") - 1
+        for shard in np.unique(shard_of):
+            where = np.nonzero(shard_of == shard)[0]
+            ids[where], starts[where] = self._gather_one(int(shard), index[where] - self.starts[shard])
+        return ids, starts
+
+    def _gather_one(self, shard: int, index: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        tokens, words = self._maps[shard]
+        starts = (words[index >> 3] >> (index & 7).astype(np.uint8)) & 1
+        return tokens[index].astype(np.int64), starts.astype(np.bool_)
+
+    @cached_property
+    def _maps(self) -> list[tuple[NDArray, NDArray]]:
+        count = range(len(self._index))
+        return [(self._map("tokens", shard, self._dtype), self._map("words", shard, np.dtype(np.uint8))) for shard in count]
+
+    def _map(self, part: str, shard: int, dtype: np.dtype) -> NDArray:
+        # np.asarray: indexing an np.memmap costs several times what a plain view of it does
+        return np.asarray(np.memmap(self.folder / f"{part}-{shard:05d}.bin", dtype=dtype, mode="r"))

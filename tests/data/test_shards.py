@@ -1,0 +1,84 @@
+"""Token shards give back every document, sentence and word, over shard and flush borders."""
+
+from itertools import chain, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kitae.core.errors import KitaeError
+from kitae.data import shards as module
+from kitae.data.shards import Shards, ShardWriter, join, token_dtype
+
+WORD = st.lists(st.integers(0, 99_999), max_size=3).map(tuple)
+DOCUMENTS = st.lists(st.lists(st.lists(WORD, max_size=5), max_size=4), max_size=12)
+
+
+def read(shards: Shards) -> list[list[list[int]]]:
+    """documents -> sentences -> ids, as the boundaries say."""
+    documents = []
+    for shard in range(len(shards)):
+        start = int(shards.starts[shard])
+        sentences = [0, *shards.sentences(shard)]
+        for end in shards.documents(shard):
+            cuts = [start, *[int(cut) for cut in sentences if start < cut <= end]]
+            documents.append([shards.tokens(a, b).tolist() for a, b in pairwise(cuts)])
+            start = int(end)
+        assert start == shards.starts[shard + 1]
+    return documents
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents=DOCUMENTS, shard_tokens=st.integers(1, 40), flush=st.integers(1, 20))
+def test_what_was_written_comes_back(tmp_path_factory, documents, shard_tokens: int, flush: int) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    before = module._FLUSH_WORDS
+    module._FLUSH_WORDS = flush
+    try:
+        with ShardWriter(folder, vocab_size=100_000, shard_tokens=shard_tokens) as writer:
+            for number, document in enumerate(documents):
+                writer.add(document, source=number)
+    finally:
+        module._FLUSH_WORDS = before
+    shards = Shards(folder)
+    kept = [document for document in documents if any(chain.from_iterable(document))]
+    expected = [[ids for sentence in document if (ids := list(chain.from_iterable(sentence)))] for document in kept]
+    assert read(shards) == expected
+    assert shards.empty_documents == len(documents) - len(kept)
+    assert shards.num_documents == len(kept)
+    numbers = [number for number, document in enumerate(documents) if any(chain.from_iterable(document))]
+    assert [int(n) for shard in range(len(shards)) for n in shards.sources(shard)] == numbers
+    words = [word for document in kept for sentence in document for word in sentence if word]
+    _, starts = shards.gather(np.arange(shards.num_tokens))
+    assert np.nonzero(starts)[0].tolist() == np.cumsum([0, *map(len, words)])[:-1].tolist()[: len(words)]
+
+
+def test_the_small_type_ends_at_65536() -> None:
+    assert token_dtype(65536) == np.dtype("<u2")
+    assert token_dtype(65537) == np.dtype("<u4")
+
+
+def test_the_highest_id_survives(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, vocab_size=65536) as writer:
+        writer.add([[(65535,)]])
+    assert Shards(tmp_path).tokens(0, 1).tolist() == [65535]
+
+
+def test_joined_folders_read_as_one(tmp_path: Path) -> None:
+    for part in range(3):
+        with ShardWriter(tmp_path / f"part-{part}", vocab_size=100, shard_tokens=2) as writer:
+            for number in range(part):
+                writer.add([[(part, number)]], source=part)
+            writer.add([[]])
+    join([tmp_path / f"part-{part}" for part in range(3)], tmp_path / "whole")
+    shards = Shards(tmp_path / "whole")
+    assert read(shards) == [[[1, 0]], [[2, 0]], [[2, 1]]]
+    assert shards.empty_documents == 3
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["whole"]
+
+
+def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KitaeError, match="no token shards"):
+        Shards(tmp_path)
