@@ -1,0 +1,168 @@
+"""Dropout, look-up and attention: exact shares, exact gradients, dispatch, the same bits twice."""
+
+import pytest
+import torch
+from model_pairs import packed
+from torch import Tensor
+from torch.nn import functional as F
+
+from kitae.models.attention import BlockAttention, attend, choose, make_plan
+from kitae.models.bert import BertConfig, BertEncoder
+from kitae.models.families import build_masked_lm
+from kitae.models.layers import dropout, dropout_add, keep_mask, lookup, random_bits
+from kitae.tensor.batch import Layout
+
+ROWS = ((10, 20, 6), (36,), (3, 1, 25))
+
+
+def test_random_bits_cover_all_values_evenly():
+    torch.manual_seed(0)
+    bits = random_bits(1_000_003)
+    assert bits.shape == (1_000_003,)
+    counts = torch.bincount(bits.long() + 32768 >> 8, minlength=256).double()
+    chi = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
+    assert 160 < chi < 360  # 255 degrees of freedom
+    low = torch.bincount(bits.long() & 255, minlength=256).double()
+    assert 160 < ((low - low.mean()) ** 2 / low.mean()).sum() < 360
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.003])
+def test_dropout_share_and_scale(rate, dtype):
+    torch.manual_seed(1)
+    keep, factor = keep_mask(torch.Size((1000, 1000)), rate=rate, dtype=dtype)
+    assert set(keep.unique().tolist()) == {0.0, 1.0}
+    true = 1 - 1 / factor
+    assert abs(true - rate) < 1e-5
+    assert abs(float(keep.double().mean()) - (1 - true)) < 5 * (rate / 1e6) ** 0.5
+    x = torch.randn(1000, 1000).to(dtype)
+    out = dropout(x, rate, True)
+    expected = torch.where(out == 0, 0.0, x.double() * factor)
+    torch.testing.assert_close(out.double(), expected, rtol=4e-3 if dtype == torch.bfloat16 else 1e-6, atol=0)
+    # The factor itself is not rounded to bf16 (1.109375 for 1/0.9): the mean error would show it.
+    ratio = (out.double().abs().sum() / (expected.abs().sum())).item()
+    assert abs(ratio - 1) < (3e-4 if dtype == torch.bfloat16 else 1e-6)
+    added = dropout_add(x, torch.zeros_like(x), rate, True)
+    kept = added != 0
+    assert abs((added.double()[kept].abs().sum() / (x.double()[kept].abs().sum() * factor)).item() - 1) < (
+        3e-4 if dtype == torch.bfloat16 else 1e-6
+    )
+
+
+def test_dropout_follows_the_global_generator_and_stops_outside_training():
+    x = torch.randn(50, 50)
+    torch.manual_seed(5)
+    first, second = dropout(x, 0.1, True), dropout(x, 0.1, True)
+    torch.manual_seed(5)
+    assert torch.equal(first, dropout(x, 0.1, True))
+    assert not torch.equal(first, second)
+    assert dropout(x, 0.1, False) is x
+    assert torch.equal(dropout_add(x, x, 0.1, False), 2 * x)
+
+
+def seeded(function):
+    def again(*arguments: Tensor) -> Tensor:
+        torch.manual_seed(2)
+        return function(*arguments)
+
+    return again
+
+
+def test_gradients_against_numbers():
+    x, y = (torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(seeded(lambda a: dropout(a, 0.3, True)), x)
+    assert torch.autograd.gradcheck(seeded(lambda a, b: dropout_add(a, b, 0.3, True)), (x, y))
+    qkv = torch.randn(2, 6, 12, dtype=torch.float64, requires_grad=True)
+    bias = make_plan(packed(((2, 3), (4, 1)), 6), kind="block", dtype=torch.float64).bias_BLL
+    for rate in (0.0, 0.3):
+        assert torch.autograd.gradcheck(seeded(lambda a, rate=rate: BlockAttention.apply(a, bias, 2, rate)), qkv)
+
+
+def test_attention_dropout_has_the_right_mean():
+    qkv = torch.randn(1, 16, 24, dtype=torch.float64)
+    layout = packed(((9, 7),), 16)
+    plan = make_plan(layout, kind="block", dtype=qkv.dtype)
+    exact = attend(qkv, plan, heads=2, dropout=0.0)
+    torch.manual_seed(0)
+    draws = torch.stack([attend(qkv, plan, heads=2, dropout=0.2) for _ in range(4000)])
+    deviation = draws.std(0) / 4000**0.5
+    assert ((draws.mean(0) - exact) / deviation).abs().max() < 4.5
+
+
+def test_lookup_adds_up_in_fp32():
+    table = torch.randn(4, 3).bfloat16().requires_grad_()
+    ids = torch.zeros(2000, dtype=torch.long)
+    lookup(ids, table).backward(torch.ones(2000, 3, dtype=torch.bfloat16))
+    assert table.grad is not None
+    assert table.grad.dtype == torch.bfloat16
+    assert table.grad[0].tolist() == [2000.0] * 3  # a running sum in bf16 stops at 256
+    assert table.grad[1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["block", "spans", "sdpa"])
+def test_paths_agree_with_the_dense_one(kind, dtype):
+    torch.manual_seed(0)
+    layout = packed(ROWS, 36)
+    qkv = torch.randn(3, 36, 48, requires_grad=True)
+    weights = torch.randn(3, 36, 16)
+    results = []
+    for which, precision in ((kind, dtype), ("dense", torch.float64)):
+        qkv.grad = None
+        out = attend(qkv.to(precision), make_plan(layout, kind=which, dtype=precision), heads=4, dropout=0.0)
+        (out * weights)[layout.mask_BL].sum().backward()
+        results.append((out.double()[layout.mask_BL], qkv.grad))
+    tolerance = 0.06 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=tolerance, atol=tolerance)
+
+
+def test_choice_of_path():
+    short, long = Layout.padded(torch.ones(1, 512)), Layout.padded(torch.ones(1, 513))
+    assert choose(short, dtype=torch.float32, dropout=0.1) == "block"
+    assert choose(long, dtype=torch.float32, dropout=0.1) == "spans"
+    assert choose(short, dtype=torch.float32, dropout=0.1, compiled=True) == "dense"
+    assert make_plan(short, kind="block", dtype=torch.float32).bias_BLL is None
+
+
+def test_spans_cover_padding_and_empty_rows():
+    layout = packed(((3, 2), (), (6,)), 6)
+    assert make_plan(layout, kind="spans", dtype=torch.float32).spans == ((0, 0, 3), (0, 3, 5), (0, 5, 6), (1, 0, 6), (2, 0, 6))
+
+
+@pytest.mark.parametrize("kind", ["block", "spans"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_training_step_gives_the_same_bits_twice(kind, dtype):
+    config = BertConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
+    layout = packed(ROWS * 4, 36)
+    ids = torch.randint(5, 300, layout.pieces_BL.shape)
+    picks = torch.tensor([3, 3, 5, 40, 41])
+    gradients = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    for _ in range(3):
+        model = build_masked_lm(config).to(dtype).train()
+        model.encoder.kind = kind
+        torch.manual_seed(9)
+        F.cross_entropy(model(ids, layout, None, picks).float(), ids.flatten()[picks]).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.set_num_threads(threads)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+
+
+def test_compiled_blocks_give_the_same_numbers():
+    config = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    encoder = build_masked_lm(config).encoder.eval()
+    layout = packed(ROWS, 36)
+    ids = torch.randint(5, 60, (3, 36))
+    plain = encoder(ids, layout)
+    compiled = BertEncoder(config).eval()
+    compiled.load_state_dict(encoder.state_dict())
+    compiled.compiled = True
+    for block in compiled.blocks:
+        block.compile(backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(ids, layout)[layout.mask_BL], plain[layout.mask_BL], rtol=1e-5, atol=1e-5)
+    assert set(compiled.state_dict()) == set(encoder.state_dict())
+    compiled.train()(ids, layout).sum().backward()
+    assert all(parameter.grad is not None for name, parameter in compiled.named_parameters() if "segment" not in name)

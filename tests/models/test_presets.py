@@ -1,0 +1,145 @@
+"""The published numbers of every preset, their parameter counts and costs, and refused overrides."""
+
+import pytest
+import torch
+import transformers
+
+from kitae.core.errors import KitaeError
+from kitae.models.cost import count_parameters, flops_per_token, forward_flops_per_token
+from kitae.models.families import build_classifier, build_discriminator, build_masked_lm
+from kitae.models.presets import PRESETS, resolve_preset
+
+
+def shape(config) -> tuple[int, ...]:
+    return (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size, config.embedding_width)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "generator"),
+    [
+        ("electra-small-paper", (256, 12, 4, 1024, 128), (64, 12, 1, 256, 128)),
+        ("electra-small", (256, 12, 4, 1024, 128), (256, 12, 4, 1024, 128)),
+        ("electra-base", (768, 12, 12, 3072, 768), (256, 12, 4, 1024, 768)),
+        ("electra-large", (1024, 24, 16, 4096, 1024), (256, 24, 4, 1024, 1024)),
+        ("bert-small", (256, 12, 4, 1024, 256), None),
+        ("bert-base", (768, 12, 12, 3072, 768), None),
+        ("bert-large", (1024, 24, 16, 4096, 1024), None),
+    ],
+)
+def test_numbers(name, encoder, generator):
+    architecture = resolve_preset(name, {}, 32768, 512)
+    assert shape(architecture.encoder) == encoder
+    assert (architecture.generator and shape(architecture.generator)) == generator
+    assert architecture.encoder.type_vocab_size == 2
+    assert architecture.encoder.hidden_dropout_prob == architecture.encoder.attention_probs_dropout_prob == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "encoder", "generator", "total"),
+    [  # as counted from the reference code
+        ("electra-small", 128, 13_787_393, 13_787_264, 23_363_457),
+        ("electra-small-paper", 128, 13_787_393, 4_860_608, 14_436_801),
+        ("electra-base", 512, 111_207_937, 35_467_776, 121_113_601),
+    ],
+)
+def test_parameter_counts(name, length, encoder, generator, total):
+    counts = count_parameters(resolve_preset(name, {}, 32768, length))
+    assert (counts.encoder, counts.generator, counts.total) == (encoder, generator, total)
+
+
+@pytest.mark.parametrize("name", ["bert-small", "bert-base", "bert-large", "electra-large"])
+def test_parameter_counts_are_those_of_transformers(name):
+    architecture = resolve_preset(name, {}, 32768, 512)
+    fields = architecture.encoder.model_dump(exclude={"embedding_size"} if architecture.family == "bert" else set())
+    with torch.device("meta"):
+        if architecture.family == "bert":
+            theirs = transformers.BertForMaskedLM(transformers.BertConfig(**fields))
+        else:
+            theirs = transformers.ElectraForPreTraining(transformers.ElectraConfig(**fields))
+    theirs.tie_weights()
+    assert count_parameters(architecture).encoder == sum(parameter.numel() for parameter in theirs.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "vocab", "length", "millions"),
+    [
+        ("electra-small-paper", 30522, 128, 70),
+        ("electra-small", 30522, 128, 127),
+        ("electra-base", 30522, 128, 611),
+        ("electra-base", 30522, 512, 668),
+        ("electra-large", 30522, 512, 2169),
+        ("bert-base", 30522, 128, 545),
+        ("bert-base", 30522, 512, 588),
+        ("bert-large", 30522, 128, 1880),
+    ],
+)
+def test_flops_per_token(name, vocab, length, millions):
+    architecture = resolve_preset(name, {}, vocab, length)
+    objective = "rtd" if architecture.generator else "mlm"
+    rate = 0.25 if name == "electra-large" else 0.15
+    assert flops_per_token(architecture, length, objective, rate) / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+def test_mini_costs_what_it_says():
+    architecture = resolve_preset("electra-mini", {}, 16000, 256)
+    assert 5e6 < flops_per_token(architecture, 256, "rtd") / 3 < 6e6
+    assert forward_flops_per_token(architecture.encoder, 256) < 5e6
+
+
+def test_overrides_and_their_derivations():
+    wide = resolve_preset("electra-small-paper", {"hidden_size": 512, "hidden_dropout_prob": 0.0, "generator": {"fraction": 0.5}}, 100, 64)
+    assert shape(wide.encoder) == (512, 12, 8, 2048, 128)
+    assert wide.generator is not None
+    assert shape(wide.generator) == (256, 12, 4, 1024, 128)
+    assert wide.generator.hidden_dropout_prob == 0.0
+    own = resolve_preset("electra-tiny", {"generator": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}}, 100, 64)
+    assert own.generator is not None
+    assert shape(own.generator) == (32, 1, 4, 128, 64)
+    assert resolve_preset("bert-tiny", {"type_vocab_size": 0}, 100, 64).encoder.type_vocab_size == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("electra-smal", {}, 'did you mean "electra-small"'),
+        ("gpt", {}, "known are bert-base"),
+        ("bert-base", {"hiden_size": 3}, 'did you mean "hidden_size"'),
+        ("bert-base", {"vocab_size": 3}, "cannot be set"),
+        ("bert-base", {"generator": {"fraction": 0.5}}, "has no generator"),
+        ("bert-base", {"hidden_size": "wide"}, "hidden_size"),
+        ("bert-base", {"num_attention_heads": 7}, "not a multiple"),
+        ("bert-base", {"embedding_size": 128}, "only ELECTRA"),
+        ("electra-base", {"generator": {"fraction": 2}}, "not a share"),
+        ("electra-base", {"generator": {"fractoin": 0.2}}, 'did you mean "fraction"'),
+        ("electra-base", {"generator": {"embedding_size": 12}}, "differ in embedding_size"),
+        ("electra-base", {"generator": 0.5}, "not a table"),
+    ],
+)
+def test_refused(name, overrides, said):
+    with pytest.raises(KitaeError) as caught:
+        resolve_preset(name, overrides, 1000, 128)
+    assert said in str(caught.value)
+
+
+def test_every_preset_resolves():
+    for name in PRESETS:
+        assert count_parameters(resolve_preset(name, {}, 8000, 128)).total > 0
+
+
+def test_new_weights():
+    architecture = resolve_preset("electra-tiny", {"initializer_range": 0.05}, 500, 64)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_discriminator(architecture.encoder, torch.Generator().manual_seed(1)).state_dict()
+    again = build_discriminator(architecture.encoder, torch.Generator().manual_seed(1)).state_dict()
+    other = build_discriminator(architecture.encoder, torch.Generator().manual_seed(2)).state_dict()
+    assert torch.equal(before, torch.get_rng_state()), "the global generator was used"
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.dense.weight"], other["head.dense.weight"])
+    token = first["encoder.embed.token.weight"]
+    assert token.abs().max() <= 0.1
+    assert float(token.std()) == pytest.approx(0.05 * 0.8796, rel=0.02)  # the deviation of a normal cut at two
+    assert first["encoder.blocks.0.qkv.bias"].abs().max() == 0
+    assert first["encoder.blocks.1.mlp_norm.weight"].unique().tolist() == [1.0]
+    assert build_masked_lm(architecture.encoder).state_dict()["head.bias"].abs().max() == 0
+    assert build_classifier(architecture.encoder, 7).head.out.weight.shape == (7, 64)
