@@ -1,0 +1,39 @@
+"""Tables keep their shape whatever the cells hold."""
+
+import csv
+import io
+from pathlib import Path
+
+from kitae.report.tables import Table, comma_separated, markdown, neutral, plain, write
+
+NASTY = Table(
+    title="Scores of <b>all</b>",
+    columns=("encoder", "mean", "n", "note"),
+    rows=[("a|b", 0.91234, 5, None), ("=HYPERLINK(1)", -0.5, 1, "two\nlines\x1b[31m"), ("<script>", 1.0, 12, "x\u2028y")],
+    digits=2,
+)
+
+
+def test_markdown_has_one_line_per_row_and_escapes() -> None:
+    lines = markdown(NASTY).splitlines()
+    assert lines[0] == "## Scores of &lt;b>all&lt;/b>"
+    assert lines[3] == "| --- | ---: | ---: | --- |"
+    assert lines[4] == "| a\\|b | 0.91 | 5 |  |"
+    assert "<script>" not in markdown(NASTY)
+    assert "\x1b" not in markdown(NASTY)
+    assert len(lines) == 7
+
+
+def test_csv_reads_back_with_full_numbers_and_without_formulas(tmp_path: Path) -> None:
+    rows = list(csv.reader(io.StringIO(comma_separated(NASTY))))
+    assert rows[0] == ["encoder", "mean", "n", "note"]
+    assert rows[1] == ["a|b", "0.91234", "5", ""]
+    assert rows[2][:3] == ["'=HYPERLINK(1)", "-0.5", "1"]
+    assert neutral("-cmd") == "'-cmd"
+    write(tmp_path, "scores", NASTY)
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8") == comma_separated(NASTY)
+
+
+def test_plain_is_aligned_with_wide_characters() -> None:
+    table = Table(title="", columns=("label", "n"), rows=[("\u91d1\u878d", 1), ("ab", 22)])
+    assert plain(table).splitlines() == ["label  n", "\u91d1\u878d   1", "ab     22"]
