@@ -1,0 +1,57 @@
+"""What the loop asks of data and of the module that learns. Neither knows the loop."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from kitae.tensor.batch import Batch
+from kitae.tensor.loss import Loss
+
+
+class Batches(Protocol):
+    """Micro-batches as a pure function of (step, number)."""
+
+    @property
+    def micro_batches_per_step(self) -> int:
+        """How many micro-batches make a step, over all processes."""
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one step, for lengths in rows."""
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows of one pass over the data, for lengths in epochs."""
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Nominal tokens of one step, for lengths in tokens."""
+
+    def micro(self, step: int, micro: int) -> Batch:
+        """Micro-batch number `micro` of step `step`, both from 0."""
+
+
+class Learner(Protocol):
+    """A torch module that owns its models and knows its loss."""
+
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """Draw masks and labels: a pure function of (batch, seed), on the CPU."""
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Of a prepared batch: how many predictions each term of the loss averages over."""
+
+    def __call__(self, batch: Batch) -> Loss:
+        """The loss of a prepared batch."""
+
+    def describe(self) -> dict[str, object]:
+        """The content of model.json."""
+
+    def train(self, mode: bool = True) -> object:
+        """Switch dropout on or off."""
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter once."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Weights by name; shared ones under every name."""

@@ -1,0 +1,168 @@
+"""Checkpoints of a training run: complete or absent, verified before they are used, named by their step.
+
+`checkpoints/step-00000400/`: weights.safetensors (exact weights under the module's names), model.json, optimizer.safetensors,
+state.json, attached folders, manifest.json.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kitae.core.artifact import checkpoints, seal, sweep, verify, write_folder
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError
+from kitae.core.graph import differences
+from kitae.train.optimizer import FlatAdamW
+
+log = logging.getLogger(__name__)
+IDENTITY = "identity.json"
+NEW = "choose a new output"
+
+
+class State(Config):
+    """What `state.json` says. Randomness has no state: it is keyed by seed, step and micro-batch."""
+
+    step: int
+    """Updates made."""
+    tokens_seen: int
+    """Real tokens seen, padding not counted."""
+    seconds: float
+    """Time spent in training steps."""
+    world_size: int
+    """Processes that took part when it was written."""
+    seed: int
+    """Seed of the run."""
+    config: dict[str, object]
+    """Settings of the training."""
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    """Every name of every parameter -> its first name (shared parameters have several)."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(value), name) for name, value in module.named_parameters(remove_duplicate=False)}
+
+
+def _tensors(module: nn.Module, optimizer: FlatAdamW) -> dict[str, Tensor]:
+    """Exact weights and buffers under every name of the module's state dict, on the CPU, none sharing memory."""
+    exact, aliases = optimizer.weights(), _aliases(module)
+    kept: dict[str, Tensor] = {}
+    for name, value in module.state_dict().items():
+        tensor = exact[aliases[name]] if name in aliases else value
+        kept[name] = tensor.detach().cpu().clone() if aliases.get(name, name) != name else tensor.detach().cpu()
+    return kept
+
+
+def save(folder: Path, module: nn.Module, optimizer: FlatAdamW, state: State, attach: Mapping[str, Path]) -> Path:
+    """Write the checkpoint of `state.step` below `folder/checkpoints`. Raises KitaeError when the disk is full."""
+    path = folder / "checkpoints" / f"step-{state.step:08d}"
+    with write_folder(path) as beside:
+        try:
+            save_file(_tensors(module, optimizer), beside / "weights.safetensors")
+            save_file({name: value.cpu() for name, value in optimizer.state().items()}, beside / "optimizer.safetensors")
+        except SafetensorError as error:  # its input and output errors carry no errno
+            raise KitaeError(
+                f"the disk is full or cannot be written: {path.name} could not be saved ({error})",
+                cure="free some space and run again: the earlier checkpoints are intact",
+                where=str(path.parent),
+            ) from error
+        (beside / "model.json").write_text(json.dumps(module.describe(), indent=1), encoding="utf-8")
+        (beside / "state.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
+        for name, source in attach.items():
+            shutil.copytree(source, beside / name)
+        seal(beside, kind="checkpoint", facts={"step": state.step, "tokens_seen": state.tokens_seen, "seed": state.seed})
+    return path
+
+
+def load(path: Path, module: nn.Module, optimizer: FlatAdamW) -> State:
+    """Fill module and optimizer from a verified checkpoint. Raises KitaeError when a name or shape differs."""
+    device = str(optimizer.master.device)
+    weights = load_file(path / "weights.safetensors", device=device)
+    aliases = _aliases(module)
+    own = module.state_dict()
+    if set(own) != set(weights):
+        odd = sorted(set(own) ^ set(weights))
+        raise KitaeError(f"the checkpoint does not fit this model: {odd[0]} is in one of them only", cure=NEW, where=str(path))
+    try:
+        state = State.model_validate_json((path / "state.json").read_bytes())
+    except ValidationError as error:
+        raise KitaeError(f"state.json is not of this version: {error.errors()[0]['msg']}", cure=NEW, where=str(path)) from error
+    averages = load_file(path / "optimizer.safetensors", device=device)
+    with torch.no_grad():
+        optimizer.load({aliases[name]: value for name, value in weights.items() if name in aliases}, averages, state.step)
+        for name in own.keys() - aliases.keys():
+            own[name].copy_(weights[name])
+    return state
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint that verifies, by step number; None when there is none yet. Damaged ones are named in a warning.
+
+    Raises KitaeError when there are checkpoints and all are damaged.
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
+        try:
+            verify(path)
+        except KitaeError as error:
+            log.warning("checkpoint %s is passed over: %s", path.name, error.what)
+        else:
+            return path
+    if found:
+        raise KitaeError(
+            f"all {len(found)} checkpoints are damaged", cure="remove them to train from the start", where=str(folder / "checkpoints")
+        )
+    return None
+
+
+def prune(folder: Path, keep_last: int, milestones: frozenset[int]) -> None:
+    """Remove all but the newest `keep_last` checkpoints and the milestones. A failing removal is a warning."""
+    for path in checkpoints(folder)[:-keep_last]:
+        if int(path.name.removeprefix("step-")) in milestones:
+            continue
+        hidden = path.with_name(f".{path.name}.old")  # renamed first, so that no half removed checkpoint is ever seen
+        try:
+            path.rename(hidden)
+            shutil.rmtree(hidden)
+        except OSError as error:
+            log.warning("the old checkpoint %s could not be removed: %s", path.name, error.strerror)
+
+
+def claim(folder: Path, part: str, identity: Mapping[str, object]) -> None:
+    """Record what a run folder is for, or refuse to continue it as something else.
+
+    `part` keeps the identities of several callers apart; `identity` holds the settings that decide the result (JSON).
+    While the folder has no checkpoint there is nothing to protect, and the record is replaced.
+    Raises KitaeError naming the first key that differs. Only one process of a world may call it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = json.loads(json.dumps(dict(identity)))
+    path = folder / IDENTITY
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise KitaeError(f"{IDENTITY} is damaged", cure="choose a new output folder", where=str(folder)) from error
+    if part in recorded and recorded[part] != wanted and checkpoints(folder):
+        changed = differences(recorded[part], wanted, part)
+        raise KitaeError(
+            f"this run was trained with other settings: {changed[0]}",
+            cure="restore the setting, choose a new output, or have the old run replaced",
+            where=str(folder),
+        )
+    if recorded.get(part) != wanted:
+        temporary = folder / f".{IDENTITY}.part"
+        temporary.write_text(json.dumps(recorded | {part: wanted}, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what interrupted saves and removals left in a run folder; the caller holds its lock."""
+    sweep(folder / "checkpoints")

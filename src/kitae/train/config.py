@@ -1,0 +1,99 @@
+"""Settings of the training loop, and how a batch is cut into micro-batches."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from kitae.core.config import OPERATIONAL, Config
+from kitae.core.duration import BatchSize, Duration
+from kitae.core.errors import KitaeError
+
+MICRO_TOKENS = 4096
+
+
+class TrainConfig(Config):
+    """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
+
+    length: Duration
+    """How long to train: "400 steps", "3e9 tokens" (rows times their length), "1e6 rows" or "2 epochs"."""
+    batch: BatchSize = BatchSize(128, "rows")
+    """Size of one optimizer step over all processes: "128 rows" or "4096 tokens"."""
+    micro_batch: BatchSize | None = None
+    """Size of one forward pass, which is also the atom of randomness: masks, sampling and dropout are drawn per micro-batch.
+    A batch is a whole number of them. Default: the divisor of the batch that comes nearest to 4096 tokens."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    """Highest learning rate, reached at the end of the warm-up."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """After the warm-up: "linear" falls to zero at the end of the length, "constant" stays."""
+    warmup: Duration = Duration(0.1, "of length")
+    """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", ..."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled weight decay; norms and biases (every vector) have none."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's two running averages."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-6
+    """Added to the root of the second average."""
+    bias_correction: bool = True
+    """Correct AdamW's averages for their start at zero; ELECTRA's original did not."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest global norm of the gradient; None clips nothing."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer learns at this factor of the rate of the layer above it; 1 is the same rate everywhere. For fine-tuning."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """Of weights and activations. "bf16" keeps fp32 master weights, gradients and optimizer state."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
+    """Where to compute; "auto" takes CUDA when there is one."""
+    compile: Annotated[bool, OPERATIONAL] = False
+    """Compile each layer with torch.compile: same samples, losses equal within rounding. Takes a minute to start."""
+    deterministic: Annotated[bool, OPERATIONAL] = False
+    """Choose only reproducible kernels: a resumed run on the same machine is then equal to the bit."""
+    save_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
+    """Write a checkpoint this often, and always at the end; None writes the last only."""
+    keep_last: Annotated[int, OPERATIONAL, Field(ge=0)] = 2
+    """How many of the newest checkpoints stay; 0 writes none at all, for short trainings that are repeated rather than resumed."""
+    milestones: Annotated[tuple[Duration, ...], OPERATIONAL] = ()
+    """Points of the training whose checkpoints are written and stay for ever: ["1e9 tokens", "0.5 of length"]."""
+    evaluate_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
+    """Measure on held-out data this often, and always at the end; None measures at the end only."""
+    log_every: Annotated[Duration, OPERATIONAL] = Duration(10, "steps")
+    """Write a line of metrics this often."""
+
+    @field_validator("length", "warmup", "save_every", "evaluate_every", "log_every")
+    @classmethod
+    def _no_clock(cls, value: Duration | None) -> Duration | None:
+        if value is not None and value.unit == "seconds":
+            raise ValueError(f'a wall-clock length ("{value}") is not supported yet: write steps, rows, tokens or epochs')
+        return value
+
+    @field_validator("length")
+    @classmethod
+    def _no_share(cls, value: Duration) -> Duration:
+        if value.unit == "of length" or value.amount <= 0:
+            raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs')
+        return value
+
+    @field_validator("milestones")
+    @classmethod
+    def _no_clocks(cls, value: tuple[Duration, ...]) -> tuple[Duration, ...]:
+        return tuple(item for item in value if cls._no_clock(item))
+
+
+def step_rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
+    """(rows of a step, rows of a micro-batch) for rows of `max_length` tokens.
+
+    Raises KitaeError when the batch is no whole number of micro-batches.
+    """
+    rows = config.batch.rows(max_length)
+    fitting = [size for size in range(1, rows + 1) if rows % size == 0]
+    if config.micro_batch is None:
+        return rows, min(fitting, key=lambda size: abs(math.log(size * max_length / MICRO_TOKENS)))
+    micro = config.micro_batch.rows(max_length)
+    if rows % micro:
+        sizes = ", ".join(str(size) for size in sorted(fitting, key=lambda size: abs(size - micro))[:6])
+        raise KitaeError(
+            f"micro_batch = {micro} rows does not divide batch = {rows} rows",
+            cure=f"take one of these: {sizes} rows",
+            where="train.micro_batch",
+        )
+    return rows, micro

@@ -1,0 +1,314 @@
+"""The one loop: any module that knows its loss, over any batches, on any number of processes. It does not know what is learnt."""
+
+import contextlib
+import errno
+import json
+import logging
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kitae.core.artifact import content_hash
+from kitae.core.errors import KitaeError, Stopped
+from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
+from kitae.tensor.batch import Batch
+from kitae.tensor.random import seed_dropout
+from kitae.tensor.world import World
+from kitae.train import checkpoint
+from kitae.train.batches import Batches
+from kitae.train.config import TrainConfig
+from kitae.train.feed import Feed
+from kitae.train.monitor import Monitor
+from kitae.train.optimizer import FlatAdamW
+from kitae.train.schedule import rate_of_step, timetable
+
+log = logging.getLogger(__name__)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+Evaluate = Callable[[int], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a finished training came to."""
+
+    steps: int
+    """Updates made."""
+    tokens: int
+    """Real tokens seen, padding not counted."""
+    seconds: float
+    """Time spent in training steps, over all its pieces."""
+    waited: float
+    """Seconds of this process that went into waiting for data."""
+    checkpoint: Path
+    """The last checkpoint (absent with keep_last = 0)."""
+    evaluation: Mapping[str, float]
+    """The last measurement on held-out data; empty on other ranks than the first."""
+
+
+def fit(
+    module: nn.Module,
+    batches: Batches,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    world: World,
+    seed: int,
+    attach: Mapping[str, Path],
+    evaluate: Evaluate | None = None,
+) -> Fitted:
+    """Train `module` (a `Learner`) in place, from the newest verified checkpoint in `folder` when there is one.
+
+    Every step: this rank's micro-batches are prepared, counts are added up over micro-batches and ranks, each micro-batch
+    contributes its share of the exactly averaged loss, gradients are added up over ranks, clipped and applied.
+    `attach` names folders that go into every checkpoint. `evaluate(step)` is called on every rank, without gradient and
+    dropout; what it returns on the first rank is recorded.
+
+    Raises KitaeError when the folder belongs to other settings or another process, the disk is full, or a gradient is not
+    finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written.
+    """
+    if world.device.type == "cpu":
+        keep_memory()
+    alone = lock(folder / "checkpoints") if world.main else contextlib.nullcontext()
+    with alone, stop_signals() as signals, _determinism(config.deterministic):
+        trainer = _Trainer(
+            module=module, batches=batches, config=config, folder=folder, world=world, seed=seed, attach=attach, evaluate=evaluate
+        )
+        try:
+            trainer.resume()
+            trainer.run(signals)
+            return trainer.fitted()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            cure = "free some space and run again: the earlier checkpoints are intact"
+            raise KitaeError("the disk is full", cure=cure, where=str(folder)) from error
+        finally:
+            trainer.close()
+
+
+@contextlib.contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it would fill every new tensor first
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def _compile_layers(module: nn.Module) -> None:
+    """Compile each repeated layer by itself: they share one compilation, and the rest may have changing shapes."""
+    for part in module.modules():
+        if isinstance(part, nn.ModuleList):
+            for layer in part:
+                layer.compile()
+
+
+@dataclass(kw_only=True)
+class _Trainer:
+    """The state of one training. Public use is through `fit`."""
+
+    module: nn.Module
+    batches: Batches
+    config: TrainConfig
+    folder: Path
+    world: World
+    seed: int
+    attach: Mapping[str, Path]
+    evaluate: Evaluate | None
+
+    def __post_init__(self) -> None:
+        self.times = timetable(self.config, self.batches)
+        self.optimizer = FlatAdamW(self.module, self.config, self.world.device)
+        if self.config.compile:
+            _compile_layers(self.module)
+        self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, total=self.times.total)
+        self.monitor: Monitor | None = None
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.saved = -1
+        self.names: tuple[str, ...] = ()
+        self.last: dict[str, float] = {}
+        self._logged = (0, 0.0)
+
+    def resume(self) -> None:
+        """Claim the folder, and take up the newest checkpoint that verifies."""
+        found = -1
+        if self.world.main:
+            checkpoint.tidy(self.folder)
+            checkpoint.claim(self.folder, "train", self._identity())
+            path = checkpoint.latest(self.folder)
+            found = int(path.name.removeprefix("step-")) if path is not None else -1
+        found = int(self.world.sum_numbers({"found": found if self.world.main else 0})["found"])
+        if found >= 0:
+            state = checkpoint.load(self.folder / "checkpoints" / f"step-{found:08d}", self.module, self.optimizer)
+            self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, state.step
+            log.info("%s goes on after step %d of %d", self.folder.name, self.step, self.times.total)
+        if self.world.main:
+            self.monitor = Monitor(self.folder, step=self.step, total=self.times.total)
+        self._logged = (self.tokens, self.seconds)
+
+    def _identity(self) -> dict[str, object]:
+        described = json.loads(json.dumps(self.module.describe()))
+        return {
+            "config": self.config.semantic(),
+            "seed": self.seed,
+            "micro_batches": self.batches.micro_batches_per_step,
+            "rows": self.batches.rows_per_step,
+            "model": described,
+            "attached": {name: content_hash(path) for name, path in self.attach.items()},
+        }
+
+    def run(self, signals: StopSignals) -> None:
+        """Train to the end."""
+        first = self.feed.prepare(min(self.step, self.times.total - 1), 0)
+        self.names = tuple(sorted(self.module.counts(first)))  # a rank without a share needs them too
+        self.module.train()
+        if self.step and self._evaluation_missing():  # cut off between checkpoint and evaluation
+            self._evaluate()
+        while self.step < self.times.total:
+            stop = self._train_step(signals)
+            if stop:
+                self._save()
+                self.world.barrier()  # nobody leaves before the checkpoint is complete
+                raise Stopped(stop, self.step)
+            if self.times.due(self.times.evaluate, self.step):
+                self._evaluate()
+            if self.times.due(self.times.save, self.step) or self.step in self.times.milestones:
+                self._save()
+        self._save()
+        self.world.barrier()
+        self.module.eval()
+
+    def _train_step(self, signals: StopSignals) -> int:
+        """One update; returns the signal that asks all ranks to stop, or 0."""
+        start = time.perf_counter()
+        share = self.feed.take(self.step)
+        local = dict.fromkeys(self.names, 0.0) | {"tokens": 0.0}
+        for batch in share:
+            local["tokens"] += batch.num_tokens
+            for name, count in self.module.counts(batch).items():
+                local[name] += count
+        counts = self.world.sum_numbers(local)
+        self.optimizer.zero_grad()
+        sums = self._backward(share, counts)
+        self.world.sum(self.optimizer.grad)
+        norm = self.optimizer.clip()
+        flags = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
+        seen = self.world.sum_numbers(sums | flags)
+        if not math.isfinite(norm) or not all(math.isfinite(seen[name]) for name in sums):
+            self._refuse(share, counts, norm)
+        rate = rate_of_step(self.config, self.times, self.step)
+        self.optimizer.step(rate)
+        self.step += 1
+        self.tokens += int(counts["tokens"])
+        self.seconds += time.perf_counter() - start
+        self.last = {f"{name}_loss": seen[name] / max(counts[name], 1) for name in self.names}
+        self.last |= {"loss": seen["loss"], "learning_rate": rate, "gradient_norm": norm}
+        if self.times.due(self.times.log, self.step):
+            self._log()
+        return next((int(number) for number in SIGNALS if seen[f"signal {number}"]), 0)
+
+    def _backward(self, share: list[Batch], counts: Mapping[str, float]) -> dict[str, float]:
+        """Gradients of this rank's share into the flat buffer; sums of its terms, and its share of the loss."""
+        sums = dict.fromkeys((*self.names, "loss"), 0.0)
+        found: list[tuple[str, torch.Tensor]] = []
+        for batch in share:
+            seed_dropout(self.seed, "dropout", batch.step, batch.micro)
+            loss = self.module(batch.to(self.world.device))
+            total = loss.total(counts)
+            total.backward()
+            found += [("loss", total.detach()), *((term.name, term.sum.detach()) for term in loss.terms)]
+        if found:  # one transfer from the device for all of them
+            values = torch.stack([value.to(torch.float64) for _, value in found]).tolist()
+            for (name, _), value in zip(found, values, strict=True):
+                sums[name] += value
+        return sums
+
+    def _refuse(self, share: list[Batch], counts: Mapping[str, float], norm: float) -> None:
+        """Name the first micro-batch of this rank whose gradient is not finite, and stop without an update."""
+        rows: list[int] = []
+        for batch in share:
+            self.optimizer.zero_grad()
+            sums = self._backward([batch], counts)
+            if not math.isfinite(sums["loss"]) or not bool(torch.isfinite(self.optimizer.grad).all()):
+                rows = batch.rows.tolist()
+                break
+        shown = ", ".join(str(row) for row in rows[:16]) + (", ..." if len(rows) > 16 else "")
+        raise KitaeError(
+            f"the gradient of step {self.step} is not finite (norm {norm}), "
+            + (f"in the micro-batch of rows {shown}" if rows else "but no single micro-batch of this process makes it so"),
+            cure="the update was not applied: lower learning_rate, or use precision fp32, and run again from the last checkpoint",
+            where=str(self.folder),
+        )
+
+    def _log(self) -> None:
+        if self.monitor is None:
+            return
+        tokens, seconds = self.tokens - self._logged[0], self.seconds - self._logged[1]
+        self._logged = (self.tokens, self.seconds)
+        speed = tokens / max(seconds, 1e-9)
+        clock = {"tokens": self.tokens, "seconds": self.seconds, "tokens_per_second": speed, "waited": self.feed.waited}
+        self.monitor.record("train", self.step, self.last | clock)
+        text = f"step {self.step} of {self.times.total}, loss {self.last['loss']:.3f}, {speed:,.0f} tokens/s"
+        self.monitor.show(self.step, text)
+
+    def _evaluation_missing(self) -> bool:
+        missing = self.monitor is not None and self.times.due(self.times.evaluate, self.step) and self.step not in self.monitor.evaluated
+        return bool(self.world.sum_numbers({"missing": float(missing)})["missing"])
+
+    def _evaluate(self) -> None:
+        if self.evaluate is None:
+            return
+        self.module.eval()
+        with torch.no_grad():
+            values = self.evaluate(self.step)
+        self.module.train()
+        if self.monitor is not None:
+            self.monitor.record("evaluate", self.step, values)
+
+    def _save(self) -> None:
+        if self.saved == self.step or self.config.keep_last == 0:
+            return
+        if self.world.main:
+            state = checkpoint.State(
+                step=self.step,
+                tokens_seen=self.tokens,
+                seconds=self.seconds,
+                world_size=self.world.size,
+                seed=self.seed,
+                config=self.config.model_dump(mode="json"),
+            )
+            checkpoint.save(self.folder, self.module, self.optimizer, state, self.attach)
+            checkpoint.prune(self.folder, self.config.keep_last, self.times.milestones)
+        self.saved = self.step
+
+    def fitted(self) -> Fitted:
+        """The result, after `run`."""
+        return Fitted(
+            steps=self.step,
+            tokens=self.tokens,
+            seconds=self.seconds,
+            waited=self.feed.waited,
+            checkpoint=self.folder / "checkpoints" / f"step-{self.step:08d}",
+            evaluation=self.monitor.evaluated.get(self.step, {}) if self.monitor is not None else {},
+        )
+
+    def close(self) -> None:
+        """Let go of threads, files and hooks."""
+        self.feed.close()
+        self.optimizer.close()
+        if self.monitor is not None:
+            self.monitor.close()

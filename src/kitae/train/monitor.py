@@ -1,0 +1,64 @@
+"""What a run tells of itself: metrics.jsonl (the truth), TensorBoard, and a line of progress."""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from kitae.core.runtime import Progress
+from kitae.train.tensorboard import TensorBoardSink
+
+METRICS = "metrics.jsonl"
+
+
+def read_metrics(folder: Path) -> list[dict[str, object]]:
+    """The records of a run; a last line cut off by a crash is left out."""
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return records
+
+
+class Monitor:
+    """Writes records of kind "train" (one step) and "evaluate" (held-out data). Only the main process has one."""
+
+    def __init__(self, folder: Path, *, step: int, total: int) -> None:
+        """Open for appending after `step`: what an interrupted process wrote past that step is cut off."""
+        kept = [record for record in read_metrics(folder) if int(str(record["step"])) <= step]
+        temporary = folder / f".{METRICS}.part"
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        os.replace(temporary, folder / METRICS)
+        self.total = total
+        self.evaluated = {
+            int(str(record["step"])): {key: float(str(value)) for key, value in record.items() if key not in ("kind", "step")}
+            for record in kept
+            if record["kind"] == "evaluate"
+        }
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._board = TensorBoardSink(folder / "tensorboard", step)
+        self._progress = Progress(folder.name)
+        self._progress.__enter__()
+
+    def record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Write one record; it is on its way to the disk when this returns."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        self._board.add(step, values)
+        if kind == "evaluate":
+            self.evaluated[step] = dict(values)
+
+    def show(self, step: int, text: str) -> None:
+        """Update the line of progress."""
+        self._progress.update(step, self.total, text)
+
+    def close(self) -> None:
+        """Close everything."""
+        self._progress.__exit__()
+        self._board.close()
+        with contextlib.suppress(OSError):  # a full disk has been reported by the write already
+            self._file.close()

@@ -1,0 +1,75 @@
+"""From durations to steps, and from the fraction of the training done to the learning rate: pure functions."""
+
+import math
+from dataclasses import dataclass
+
+from kitae.core.duration import Duration
+from kitae.train.batches import Batches
+from kitae.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timetable:
+    """A training's durations in steps. An event "every n" happens after steps n, 2n, ... and after the last."""
+
+    total: int
+    warmup: float
+    save: int
+    evaluate: int
+    log: int
+    milestones: frozenset[int]
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether an event is due after `step` steps."""
+        return step % every == 0 or step == self.total
+
+
+def steps_in(duration: Duration, batches: Batches, total: int) -> float:
+    """The duration in optimizer steps, not rounded; `total` is the whole length, for shares of it."""
+    match duration.unit:
+        case "steps":
+            return duration.amount
+        case "rows":
+            return duration.amount / batches.rows_per_step
+        case "tokens":
+            return duration.amount / batches.tokens_per_step
+        case "epochs":
+            return duration.amount * batches.rows_per_epoch / batches.rows_per_step
+        case "of length":
+            return duration.amount * total
+        case "seconds":
+            raise AssertionError("refused by TrainConfig")
+
+
+def timetable(config: TrainConfig, batches: Batches) -> Timetable:
+    """Every duration of the settings in steps: lengths rounded up, intervals at least one step."""
+    total = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9))
+
+    def interval(duration: Duration | None) -> int:
+        return total if duration is None else max(1, round(steps_in(duration, batches, total)))
+
+    return Timetable(
+        total=total,
+        warmup=min(steps_in(config.warmup, batches, total), total),
+        save=interval(config.save_every),
+        evaluate=interval(config.evaluate_every),
+        log=interval(config.log_every),
+        milestones=frozenset(interval(item) for item in config.milestones),
+    )
+
+
+def rate(config: TrainConfig, fraction: float, warmup: float) -> float:
+    """The learning rate when `fraction` (0..1) of the training is done, of which `warmup` (0..1) is the warm-up.
+
+    Rises as fraction / warmup, then falls as (1 - fraction) / (1 - warmup) or stays.
+    """
+    if fraction < warmup:
+        return config.learning_rate * fraction / warmup
+    if config.schedule == "constant" or warmup >= 1:
+        return config.learning_rate
+    return config.learning_rate * max(0.0, 1 - fraction) / (1 - warmup)
+
+
+def rate_of_step(config: TrainConfig, times: Timetable, step: int) -> float:
+    """The learning rate of step number `step` (from 0): that of the step's middle, so that no step is wasted on a zero rate."""
+    return rate(config, (step + 0.5) / times.total, times.warmup / times.total)

@@ -1,0 +1,132 @@
+"""FlatAdamW against torch's AdamW and against the formula of the original."""
+
+import math
+
+import pytest
+import torch
+from toy_training import Toy, ToyBatches, config
+
+from kitae.core.errors import KitaeError
+from kitae.train.optimizer import FlatAdamW, layer_scales
+
+CPU = torch.device("cpu")
+
+
+def draw(parameters, step: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+
+
+def give(optimizer: FlatAdamW, gradients: list[torch.Tensor]) -> None:
+    optimizer.zero_grad()
+    for parameter, gradient in zip(list(dict.fromkeys(slot.parameter for slot in optimizer.slots)), gradients, strict=True):
+        (parameter * gradient.to(parameter.dtype)).sum().backward()
+
+
+def test_corrected_updates_equal_torchs_adamw() -> None:
+    toy, reference = Toy(), Toy().double()
+    flat = FlatAdamW(toy, config(precision="fp64", weight_decay=0.1), CPU)
+    names = [slot.name for slot in flat.slots]
+    by_name = dict(reference.named_parameters())
+    ordered = [by_name[name] for name in names]
+    groups = [{"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0.0} for p in ordered]
+    adam = torch.optim.AdamW(groups, lr=0.01, eps=1e-6)
+    for step in range(5):
+        gradients = draw(ordered, step)
+        give(flat, gradients)
+        flat.step(0.01 * (step + 1))
+        for group, p, gradient in zip(adam.param_groups, ordered, gradients):
+            p.grad, group["lr"] = gradient, 0.01 * (step + 1)
+        adam.step()
+    for name, p in by_name.items():
+        torch.testing.assert_close(dict(toy.named_parameters())[name], p, rtol=0, atol=1e-13, msg=name)
+
+
+def test_uncorrected_updates_equal_the_original_formula() -> None:
+    """optimization.py of google-research/electra: m / (sqrt(v) + epsilon) + decay * w, times the rate."""
+    toy = Toy()
+    flat = FlatAdamW(toy, config(precision="fp64", bias_correction=False), CPU)
+    weights = {slot.name: slot.parameter.detach().clone() for slot in flat.slots}
+    m, v = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
+    for step in range(4):
+        gradients = draw(weights.values(), step)
+        give(flat, gradients)
+        flat.step(0.02)
+        for (name, w), g in zip(weights.items(), gradients):
+            m[name] = 0.9 * m[name] + 0.1 * g
+            v[name] = 0.999 * v[name] + 0.001 * g * g
+            decay = 0.01 if w.ndim > 1 else 0.0
+            w -= 0.02 * (m[name] / (v[name].sqrt() + 1e-6) + decay * w)
+    for slot in flat.slots:
+        torch.testing.assert_close(slot.parameter.detach(), weights[slot.name], rtol=0, atol=1e-12, msg=slot.name)
+
+
+def test_clipping_scales_to_the_global_norm_and_leaves_small_gradients() -> None:
+    toy = Toy()
+    flat = FlatAdamW(toy, config(precision="fp64", clip=2.0), CPU)
+    flat.grad.copy_(torch.randn(flat.grad.shape, dtype=torch.float64))
+    before = flat.grad.clone()
+    norm = flat.clip()
+    assert norm == pytest.approx(float(before.norm()), rel=1e-12)
+    torch.testing.assert_close(flat.grad, before * 2.0 / (norm + 1e-6), rtol=1e-12, atol=0)
+    flat.grad.copy_(before / norm)
+    flat.clip()
+    assert torch.equal(flat.grad, before / norm)
+    flat.grad[3] = math.inf
+    assert math.isinf(flat.clip())
+
+
+def test_bf16_keeps_exact_masters_and_adds_gradients_in_fp32() -> None:
+    toy = Toy()
+    exact = {name: p.detach().clone() for name, p in toy.named_parameters()}
+    flat = FlatAdamW(toy, config(precision="bf16"), CPU)
+    assert all(p.dtype == torch.bfloat16 for p in toy.parameters())
+    assert toy.offset.dtype == torch.bfloat16
+    for name, weight in flat.weights().items():
+        assert torch.equal(weight, exact[name])
+    flat.zero_grad()
+    for value in (1.0, 2.0**-10):  # the sum needs 11 bits, bf16 has 8
+        (toy.head.bias * value).sum().backward()
+    slot = next(slot for slot in flat.slots if slot.name == "head.bias")
+    assert flat.grad[slot.start : slot.end].tolist() == [1.0 + 2.0**-10] * 2
+    for _ in range(3):  # too small for bf16 each, not for the masters
+        flat.step(1e-5)
+    assert not torch.equal(flat.weights()["head.bias"], exact["head.bias"])
+    assert torch.equal(toy.head.bias, flat.weights()["head.bias"].to(torch.bfloat16))
+
+
+def test_frozen_weights_stay_and_nothing_to_train_is_refused() -> None:
+    toy = Toy()
+    toy.embed.requires_grad_(False)
+    flat = FlatAdamW(toy, config(precision="bf16"), CPU)
+    assert "embed.weight" in flat.weights()
+    assert torch.equal(flat.weights()["embed.weight"], Toy().embed.weight)
+    assert all(slot.name != "embed.weight" for slot in flat.slots)
+    toy.requires_grad_(False)
+    with pytest.raises(KitaeError, match="frozen"):
+        FlatAdamW(toy, config(), CPU)
+
+
+def test_layers_learn_slower_towards_the_embeddings() -> None:
+    names = (
+        "encoder.embed.token.weight",
+        "encoder.project.weight",
+        "encoder.blocks.0.out.weight",
+        "encoder.blocks.1.out.weight",
+        "head.out.weight",
+    )
+    assert list(layer_scales(dict.fromkeys(names, torch.Size([1])), 0.5).values()) == [0.125, 0.125, 0.25, 0.5, 1.0]
+    toy = Toy()
+    flat = FlatAdamW(toy, config(layer_decay=0.5, weight_decay=0.0, precision="fp64"), CPU)
+    before = {name: weight.clone() for name, weight in flat.weights().items()}
+    flat.grad.fill_(1.0)
+    flat.step(0.1)
+    moved = {name: float((before[name] - weight).mean()) for name, weight in flat.weights().items()}
+    for name, factor in (("embed.weight", 0.125), ("blocks.0.mlp.weight", 0.25), ("blocks.1.mlp.bias", 0.5), ("head.weight", 1.0)):
+        assert moved[name] == pytest.approx(0.1 * factor, rel=1e-4)
+
+
+def test_every_batch_of_the_toy_is_a_pure_function() -> None:
+    a, b = ToyBatches().micro(3, 1), ToyBatches().micro(3, 1)
+    assert torch.equal(a.ids_BL, b.ids_BL)
+    assert torch.equal(Toy().prepare(a, 1).targets["masked"], Toy().prepare(b, 1).targets["masked"])

@@ -1,0 +1,90 @@
+"""Two gloo processes under torchrun against one: equal samples, equal losses, equal stops."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_training import train
+
+from kitae.core.artifact import checkpoints, verify
+from kitae.tensor.world import World
+from kitae.train.monitor import read_metrics
+
+SCRIPT = Path(__file__).with_name("toy_training.py")
+PLAIN = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")} | {"OMP_NUM_THREADS": "1"}
+
+
+def start(*jobs: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT), *jobs]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=PLAIN)
+
+
+def samples(folder: Path) -> list[str]:
+    """step, micro-batch, digest of rows, ids, masks and labels; over all ranks, in order."""
+    lines = [line for file in folder.glob("samples-*") for line in file.read_text().splitlines()]
+    return sorted(lines, key=lambda line: tuple(map(int, line.split()[:2])))
+
+
+def losses(folder: Path) -> list[float]:
+    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train"]
+
+
+def alone(folder: Path, options: dict) -> None:
+    folder.mkdir()
+    train(folder / "run", options | {"samples": str(folder / "samples-")}, World())
+
+
+CASES = {
+    "fp64": ({"rows": 12, "config": {"precision": "fp64", "length": "40 steps"}}, 1e-8),  # three micro-batches for two ranks
+    "fp32": ({"config": {"length": "40 steps"}}, 1e-3),
+    "short": ({"rows": 4, "config": {"precision": "fp64"}}, 1e-8),  # one micro-batch for two ranks
+}
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    jobs = []
+    for name, (options, _) in CASES.items():
+        alone(tmp_path / f"one-{name}", options)
+        (tmp_path / name).mkdir()
+        jobs += [str(tmp_path / name / "run"), json.dumps(options | {"samples": str(tmp_path / name / "samples-")})]
+    process = start(*jobs)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    for name, (_, tolerance) in CASES.items():
+        one, two = tmp_path / f"one-{name}", tmp_path / name
+        assert len(list(two.glob("samples-*"))) == (1 if name == "short" else 2)
+        assert samples(one) == samples(two)
+        assert samples(one)
+        assert losses(two) == pytest.approx(losses(one), rel=tolerance, abs=1e-12)
+
+
+def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path) -> None:
+    options = {"delay": 0.05, "config": {"precision": "fp64", "length": "30 steps", "save_every": "30 steps"}}
+    process = start(str(tmp_path / "run"), json.dumps(options))
+    wait_for(tmp_path, 3, process)
+    ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+    assert len(ranks) == 2
+    os.kill(int(ranks[1]), signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert output.count("exitcode  : 143") >= 1, output
+    (found,) = checkpoints(tmp_path / "run")
+    verify(found)
+    assert int(found.name.removeprefix("step-")) == len(losses(tmp_path)) < 30
+    del options["delay"]
+    train(tmp_path / "run", options, World())
+    alone(tmp_path / "whole", options)
+    assert losses(tmp_path) == pytest.approx(losses(tmp_path / "whole"), rel=1e-8)
+
+
+def wait_for(folder: Path, step: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while len(losses(folder)) < step:
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
