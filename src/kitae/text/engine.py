@@ -1,0 +1,92 @@
+"""datatrove's pipelines on this machine: in this process, or in worker processes whose death is an error and not a hang."""
+
+import concurrent.futures
+import copy
+import multiprocessing
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from loguru import logger as datatrove_log
+
+from kitae.core.errors import KitaeError
+
+
+class LocalExecutor(PipelineExecutor):
+    """Runs `tasks` copies of a pipeline, `workers` at a time. One worker means: here, without any other process.
+
+    `labels` name the tasks in errors, `folder` takes datatrove's records (statistics and marks of what is done).
+    What a task writes must depend on its rank only, so that the number of workers never shows in the result.
+    """
+
+    def __init__(self, pipeline: Sequence[PipelineStep], *, labels: Sequence[str], workers: int, folder: Path) -> None:
+        super().__init__(list(pipeline), logging_dir=str(folder), skip_completed=True)
+        self.labels, self.workers, self.folder = tuple(labels), workers, folder
+
+    @property
+    def world_size(self) -> int:
+        """Number of tasks."""
+        return len(self.labels)
+
+    def get_distributed_env(self, node_rank: int = -1) -> DistributedEnvVars:
+        """What datatrove puts into the environment of a task."""
+        return DistributedEnvVars(
+            datatrove_node_ips="localhost",
+            datatrove_cpus_per_task="-1",
+            datatrove_mem_per_cpu="-1",
+            datatrove_gpus_on_node="-1",
+            datatrove_executor="LOCAL",
+        )
+
+    def run(self) -> None:
+        """Run every task. Raises the first task's error, or KitaeError naming the tasks in progress when a worker died."""
+        self._running.mkdir(parents=True, exist_ok=True)
+        environment = dict(os.environ)
+        try:
+            if self.workers <= 1 or self.world_size == 1:
+                for rank in range(self.world_size):
+                    run_task(self, rank)
+            else:
+                self._run_in_processes()
+        finally:  # datatrove sets variables of its own in this process
+            for name in [name for name in os.environ if name.startswith("DATATROVE_") and name not in environment]:
+                del os.environ[name]
+            shutil.rmtree(self._running, ignore_errors=True)
+
+    @property
+    def _running(self) -> Path:
+        return self.folder / "running"
+
+    def _run_in_processes(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may deadlock
+        with concurrent.futures.ProcessPoolExecutor(min(self.workers, self.world_size), mp_context=context) as pool:
+            futures = [pool.submit(run_task, self, rank) for rank in range(self.world_size)]
+            try:
+                done, _ = concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
+                for future in futures:
+                    if future in done:
+                        future.result()
+            except BrokenProcessPool as error:
+                names = ", ".join(self.labels[int(mark.name)] for mark in sorted(self._running.iterdir()))
+                what = f"a worker process died while these parts were in work: {names or 'none had begun'}"
+                raise KitaeError(what, cure="it was killed, most likely for lack of memory: lower `workers` and run again") from error
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_task(executor: LocalExecutor, rank: int) -> None:
+    """One task; called in a worker process or here. A mark on disk tells which tasks are in work."""
+    datatrove_log.disable("datatrove")
+    mark = executor.folder / "running" / f"{rank:05d}"
+    mark.touch()
+    pipeline = executor.pipeline
+    executor.pipeline = copy.deepcopy(pipeline)  # every task starts with fresh steps
+    try:
+        executor._run_for_rank(rank)
+    finally:
+        executor.pipeline = pipeline
+    mark.unlink()

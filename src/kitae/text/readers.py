@@ -1,0 +1,130 @@
+"""The formats that documents are read from.
+
+A reader is `reader(stream, columns) -> Iterator[Found]`: it turns one text file into documents, in order, holding one
+document at a time. Adding a format is one such function and one row in READERS; files, folders and archives are
+opened by `archives.members` for all of them.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.text.archives import members
+from kitae.text.streams import TextStream
+from kitae.text.tables import json_object, need_column, rows_of
+
+
+class Columns(NamedTuple):
+    """Which columns of a table hold the text and (optionally) the documents' ids."""
+
+    text: str = "text"
+    id: str | None = None
+
+
+class Found(NamedTuple):
+    """A document as its format gives it: the raw text, its own id if it has one, and why it is to be dropped at once."""
+
+    text: str
+    key: str | None = None
+    drop: str | None = None
+
+
+Reader = Callable[[TextStream, Columns], Iterator[Found]]
+
+
+def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
+    """Blank lines between documents; one sentence or one paragraph a line."""
+    lines: list[str] = []
+    for line in stream:
+        if not line.isspace():
+            lines.append(line)
+        elif lines:
+            yield Found("".join(lines))
+            lines = []
+    if lines:
+        yield Found("".join(lines))
+
+
+def read_paragraphs(stream: TextStream, columns: Columns) -> Iterator[Found]:
+    """Every line that is not blank is a document."""
+    for line in stream:
+        if not line.isspace():
+            yield Found(line)
+
+
+def read_file(stream: TextStream, columns: Columns) -> Iterator[Found]:
+    """One document a file."""
+    yield Found(stream.read())
+
+
+def read_table(kind: str) -> Reader:
+    """A reader of one column of CSV, TSV or JSON Lines."""
+
+    def read(stream: TextStream, columns: Columns) -> Iterator[Found]:
+        for number, row in rows_of(stream, kind):
+            where = f"{stream.where}, line {number}"
+            yield Found(need_column(row, columns.text, where), need_column(row, columns.id, where) if columns.id else None)
+
+    return read
+
+
+OPENING = re.compile(r"<doc\b[^>]*>\s*$")
+ATTRIBUTE = re.compile(r'\b(id|title)="([^"]*)"')
+
+
+def read_wikiextractor(stream: TextStream, columns: Columns) -> Iterator[Found]:
+    """WikiExtractor's output, `<doc ...>` blocks or --json lines; an article whose body is only its title is a "stub"."""
+    body: list[str] | None = None
+    attributes: dict[str, str] = {}
+    for number, line in enumerate(stream, start=1):
+        where = f"{stream.where}, line {number}"
+        if body is not None:
+            if line.rstrip() == "</doc>":
+                yield _article("".join(body), attributes.get("title"))
+                body = None
+            else:
+                body.append(line)
+        elif OPENING.match(line):
+            attributes, body = dict(ATTRIBUTE.findall(line)), []
+        elif line.startswith("{"):
+            row = json_object(line, where)
+            text, title = row.get("text"), row.get("title")
+            if not isinstance(text, str):
+                raise KitaeError('there is no key "text"', cure=f"the keys are {', '.join(row)}", where=where)
+            yield _article(text, title if isinstance(title, str) else None)
+        elif not line.isspace():
+            raise KitaeError("this line is neither a <doc ...> block nor JSON", cure='use format = "text" for plain text', where=where)
+    if body is not None:
+        raise KitaeError("the last <doc ...> block is not closed: the file is truncated", cure="bring a complete copy", where=stream.where)
+
+
+def _article(text: str, title: str | None) -> Found:
+    lines = [line for line in text.split("\n") if not line.isspace() and line]
+    stub = not lines or (len(lines) == 1 and (title is None or lines[0].strip() == title.strip()))
+    return Found(text, None, "stub" if stub else None)
+
+
+READERS: dict[str, Reader] = {
+    "text": read_text,
+    "paragraphs": read_paragraphs,
+    "files": read_file,
+    "wikiextractor": read_wikiextractor,
+    "jsonl": read_table("jsonl"),
+    "csv": read_table("csv"),
+    "tsv": read_table("tsv"),
+}
+
+
+def read(path: Path, format: str, *, columns: Columns = Columns(), encoding: str | None = None) -> Iterator[Found]:  # noqa: B008 - immutable
+    """All documents of a file, folder or archive in a fixed order. Raises KitaeError for a path without any document."""
+    if format not in READERS:
+        raise KitaeError(f'format = "{format}" is unknown', cure=did_you_mean(format, READERS), where=str(path))
+    empty = True
+    for member in members(path):
+        for found in READERS[format](TextStream(member.stream, encoding=encoding), columns):
+            empty = False
+            yield found
+    if empty:
+        raise KitaeError(f'no document found as format = "{format}"', cure="check the format and the file", where=str(path))

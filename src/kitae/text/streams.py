@@ -1,0 +1,263 @@
+"""Files as checked streams: plain, .gz, .bz2, .xz and .zst; every damage is an error that names file and cure, never silence."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import zstandard
+
+from kitae.core.errors import KitaeError
+from kitae.text.encodings import by_mark, guess, spoken
+
+MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".zip")
+DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError, tarfile.TarError, zipfile.BadZipFile)  # gzip's are OSErrors
+HEAD_BYTES = 1 << 16
+PIECE_BYTES = 1 << 18
+MOST_UNPACKED_RATIO = 1000  # text rarely shrinks more than 20 times, bombs a million times
+ALWAYS_ALLOWED_BYTES = 1 << 28
+
+
+class _Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class CheckedStream(io.RawIOBase):
+    """Unpacked bytes of one file or archive member. Reading raises KitaeError for a truncated, damaged or bursting archive.
+
+    With `text`, also for NUL bytes (a binary file). `where` names the file in errors, `stored` is its size on disk.
+    """
+
+    def __init__(self, inner: _Readable, *, where: str, stored: int | None = None, text: bool = False) -> None:
+        super().__init__()
+        self._inner, self.where, self._stored, self._text = inner, where, stored, text
+        self.position = 0
+        self.tail = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            data = self._inner.read(-1 if size is None else size)
+        except DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise KitaeError(
+                    f"the file cannot be read: {error.strerror}", cure="check the disk and the permissions", where=self.where
+                ) from error
+            what = f"the archive is truncated or damaged after {self.position:,} unpacked bytes"
+            raise KitaeError(what, cure="bring a complete copy of the file", where=self.where) from error
+        if self._text and b"\0" in data:
+            offset = self.position + data.index(b"\0")
+            raise KitaeError(f"this is not text: NUL byte at offset {offset:,}", cure=_cure_for_binary(data), where=self.where)
+        self.position += len(data)
+        if data:
+            self.tail = data[-512:]
+        if self._stored is not None and self.position > max(ALWAYS_ALLOWED_BYTES, MOST_UNPACKED_RATIO * self._stored):
+            what = f"{self._stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
+            raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
+        return data
+
+    def read1(self, size: int = -1) -> bytes:
+        """As `read`: TextIOWrapper asks for this name."""
+        return self.read(size)
+
+    def close(self) -> None:
+        if isinstance(self._inner, io.IOBase):
+            self._inner.close()
+        super().close()
+
+
+class _ZstdFile(io.RawIOBase):
+    """zstandard's own stream readers take a truncated frame for the end of the file; this one raises EOFError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file, self._ready, self._rest = file, b"", b""
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = 1 << 62 if size is None or size < 0 else size
+        pieces, length = [self._ready], len(self._ready)
+        while length < wanted:
+            piece = self._next()
+            if piece is None:
+                break
+            pieces.append(piece)
+            length += len(piece)
+        data = b"".join(pieces)
+        self._ready = data[wanted:]
+        return data[:wanted]
+
+    def _next(self) -> bytes | None:
+        packed = self._rest or self._file.read(PIECE_BYTES)
+        self._rest = b""
+        if not packed:
+            if self._frame is not None:
+                raise EOFError
+            return None
+        if self._frame is None:
+            self._frame = zstandard.ZstdDecompressor().decompressobj()
+        data = self._frame.decompress(packed)
+        if self._frame.eof:
+            self._rest, self._frame = self._frame.unused_data, None
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_bytes(path: Path) -> CheckedStream:
+    """A file's unpacked bytes. Raises KitaeError when it is missing, empty, or not what its ending says (an HTML page, say)."""
+    where = str(path)
+    if not path.exists():
+        raise KitaeError(f"{path.name} does not exist", cure="correct the path, or bring the file there", where=where)
+    if not path.is_file():
+        raise KitaeError(f"{path.name} is not a file", cure="give the path of a file", where=where)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise KitaeError(f"{path.name} cannot be opened: {error.strerror}", cure="check the permissions", where=where) from error
+    return unpack(file, path.name, where=where, stored=path.stat().st_size)
+
+
+def unpack(file: BinaryIO, name: str, *, where: str, stored: int) -> CheckedStream:
+    """The unpacked bytes of an open, seekable file that was called `name`."""
+    head = file.read(512)
+    file.seek(0)
+    if not head:
+        file.close()
+        raise KitaeError("the file is empty", cure="remove it from the sources or bring a complete copy", where=where)
+    found = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), None)
+    claimed = claimed_compression(name)
+    if claimed and found != claimed:
+        file.close()
+        page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        what = f"this is {'an HTML page' if page else 'not a ' + claimed + ' archive'}, although its name ends in {claimed}"
+        raise KitaeError(what, cure="download the file again" if page else "correct its name or bring a complete copy", where=where)
+    return CheckedStream(_opened(file, found), where=where, stored=stored if found else None)
+
+
+def claimed_compression(name: str) -> str | None:
+    """The compression that a file's ending announces: ".gz", ".bz2", ".xz", ".zst" or None."""
+    ending = Path(name.lower()).suffix
+    return {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}.get(ending, ending if ending in COMPRESSIONS else None)
+
+
+def _opened(file: BinaryIO, compression: str | None) -> _Readable:
+    if compression == ".gz":
+        return gzip.GzipFile(fileobj=file)
+    if compression == ".bz2":
+        return bz2.BZ2File(file)
+    if compression == ".xz":
+        return lzma.LZMAFile(file)
+    if compression == ".zst":
+        return _ZstdFile(file)
+    return file
+
+
+class TextStream:
+    """Lines or the whole text of checked bytes; `\\r\\n` and `\\r` become `\\n`, a byte order mark is taken off.
+
+    Raises KitaeError that names the byte offset and the encoding which the bytes look like.
+    """
+
+    def __init__(self, stream: CheckedStream, *, encoding: str | None = None) -> None:
+        self.where, self.encoding = stream.where, encoding or "utf-8"
+        try:
+            self.encoding = codecs.lookup(self.encoding).name
+        except LookupError as error:
+            raise KitaeError(
+                f'encoding = "{encoding}" is unknown', cure='use "utf-8", "cp932", "euc_jp" or "utf-16"', where=self.where
+            ) from error
+        head = stream.read(HEAD_BYTES)
+        _check_head(head, self.encoding, stream.where)
+        wide = self.encoding.startswith(("utf-16", "utf-32"))
+        self._stream = CheckedStream(_Joined(head, stream), where=stream.where, text=not wide)
+        decoder = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+        self._text = io.TextIOWrapper(self._stream, encoding=decoder, errors="strict", newline=None)  # type: ignore[type-var]
+        self._text._CHUNK_SIZE = PIECE_BYTES  # type: ignore[attr-defined]  # calls of Python code per 256 KiB, not per 8
+
+    def __iter__(self) -> "TextStream":
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return next(self._text)
+        except UnicodeDecodeError as error:
+            raise self._explain(error) from error
+
+    def read(self) -> str:
+        """All that is left."""
+        try:
+            return self._text.read()
+        except UnicodeDecodeError as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: UnicodeDecodeError) -> KitaeError:
+        data = error.object
+        offset = max(0, self._stream.position - len(data)) + error.start
+        start = data.rfind(b"\n", 0, error.start) + 1
+        return _wrong_encoding(self.encoding, offset, guess(data[start : start + HEAD_BYTES]), self.where)
+
+
+class _Joined:
+    """The head that was looked at, then the rest."""
+
+    def __init__(self, head: bytes, rest: CheckedStream) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._head:
+            return self._rest.read(size)
+        if size < 0:
+            head, self._head = self._head, b""
+            return head + self._rest.read()
+        head, self._head = self._head[:size], self._head[size:]
+        return head
+
+
+def open_text(path: Path, *, encoding: str | None = None) -> TextStream:
+    """A text file, compressed or not, as a stream of lines. Raises KitaeError as `open_bytes` and `TextStream` do."""
+    return TextStream(open_bytes(path), encoding=encoding)
+
+
+def _check_head(head: bytes, encoding: str, where: str) -> None:
+    if not head:
+        raise KitaeError("the file is empty", cure="remove it from the sources or bring a complete copy", where=where)
+    if encoding.startswith("utf-16"):
+        return
+    looks = by_mark(head) or (guess(head) if b"\0" in head else None)
+    if looks and looks.startswith("utf-16"):
+        raise _wrong_encoding(encoding, 0, looks, where)
+    if encoding != "utf-8" and not head.isascii():
+        cut = head.rfind(b"\n") + 1 or len(head)
+        if guess(head[:cut]) == "utf-8":
+            raise _wrong_encoding(encoding, 0, "utf-8", where)
+
+
+def _wrong_encoding(encoding: str, offset: int, looks: str | None, where: str) -> KitaeError:
+    if looks is None or looks == encoding:
+        what = f"byte {offset:,} is not valid {spoken(encoding)}"
+        return KitaeError(what, cure='say the right encoding = "..." in this source, or repair the file', where=where)
+    what = f"this is not {spoken(encoding)} (byte {offset:,}); it looks like {spoken(looks)}"
+    return KitaeError(what, cure=f'say encoding = "{looks}" in this source', where=where)
+
+
+def _cure_for_binary(data: bytes) -> str:
+    looks = guess(data[:HEAD_BYTES])
+    if looks and looks.startswith("utf-16"):
+        return f'it looks like {spoken(looks)}: say encoding = "{looks}" in this source'
+    return "give a text file, or a compression or archive that kitae reads (.gz .bz2 .xz .zst .tar .zip)"
