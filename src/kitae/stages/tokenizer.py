@@ -1,0 +1,140 @@
+"""Corpus -> Tokenizer: count words, train a vocabulary, or take one that exists."""
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kitae.core.artifact import Inputs, Out
+from kitae.core.config import OPERATIONAL, Config
+from kitae.core.errors import KitaeError
+from kitae.text.corpus import Corpus, read_shard
+from kitae.tokenization.dictionary import NAMES, find
+from kitae.tokenization.segmenter import SegmenterSpec
+from kitae.tokenization.tokenizer import Tokenizer
+from kitae.tokenization.vocabulary import VocabularyOptions, count_words, train
+
+VERSION = 1
+SLICE = 5000
+"""Sentences on which the vocabulary's fit is measured."""
+log = logging.getLogger(__name__)
+
+
+class TokenizerConfig(Config):
+    """Settings of the tokenizer stage."""
+
+    from_: str | None = Field(default=None, alias="from")
+    """Take the tokenizer of this folder (ours, or a WordPiece folder of Hugging Face), or this vocab.txt, instead of training one."""
+    segmenter: Literal["mecab", "basic", "whitespace", "none"] = "mecab"
+    """Text to words. mecab: Japanese words. basic: BERT's rules for languages with spaces. whitespace or none: white space only."""
+    dictionary: str = "ipadic"
+    """MeCab's dictionary: "ipadic", "unidic-lite", or the folder of a compiled one."""
+    algorithm: Literal["wordpiece"] = "wordpiece"
+    """Words to pieces."""
+    vocab_size: Annotated[int, Field(ge=16)] = 32768
+    """Tokens of the vocabulary, special and unused ones included."""
+    min_frequency: Annotated[int, Field(ge=1)] = 2
+    """A pair of pieces that occurs more rarely is not merged."""
+    limit_alphabet: Annotated[int, Field(ge=1)] = 6129
+    """Most characters in the vocabulary, the most frequent first; a word with any other is unknown."""
+    num_unused: Annotated[int, Field(ge=0)] = 10
+    """Tokens <unused0>, <unused1>, ... kept free for words added later."""
+    lower_case: bool = False
+    """Lower-case the words."""
+    strip_accents: bool = False
+    """Segmenter basic only: remove accents. It turns Japanese ba into ha: for European text only."""
+    workers: Annotated[int, Field(ge=0), OPERATIONAL] = 0
+    """Processes that count words; 0 = one per core."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        others = sorted(self.model_fields_set - {"from_", "workers"})
+        if self.from_ is not None and others:
+            raise ValueError(f"`from` takes a finished tokenizer: remove {', '.join(others)}, or remove `from`")
+        if self.strip_accents and self.segmenter != "basic":
+            raise ValueError('strip_accents works with segmenter = "basic" only: remove it')
+        return self
+
+    @property
+    def spec(self) -> SegmenterSpec:
+        """Text to words, as the tokenizer keeps it."""
+        return SegmenterSpec(kind=self.segmenter, dictionary=self.dictionary, lower_case=self.lower_case, strip_accents=self.strip_accents)
+
+    @property
+    def options(self) -> VocabularyOptions:
+        """How to train."""
+        return VocabularyOptions(
+            vocab_size=self.vocab_size,
+            min_frequency=self.min_frequency,
+            limit_alphabet=self.limit_alphabet,
+            num_unused=self.num_unused,
+        )
+
+
+def sources(config: TokenizerConfig) -> tuple[str, ...]:
+    """What is taken from outside: the finished tokenizer, or the folder of a dictionary that is no package."""
+    if config.from_ is not None:
+        return (config.from_,)
+    named = config.dictionary.replace("_", "-") in NAMES
+    return () if config.segmenter != "mecab" or named else (config.dictionary,)
+
+
+def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
+    """Write a tokenizer folder; counts say how large the vocabulary became and how it fits held-out text."""
+    folder = inputs.get("corpus")
+    corpus = None if folder is None else Corpus(folder)
+    if config.from_ is not None:
+        tokenizer = Tokenizer.load(Path(config.from_).expanduser())
+        out.counts["taken_from"] = Path(config.from_).name
+    else:
+        assert corpus is not None, "the graph gives the tokenizer its corpus"
+        tokenizer = _train(config, corpus, out)
+    tokenizer.save(out.path)
+    out.counts |= {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
+    if corpus is not None:
+        out.counts |= _fit(tokenizer, corpus)
+    log.info("vocabulary of %d tokens; %s", tokenizer.vocab_size, ", ".join(f"{key} {value}" for key, value in out.counts.items()))
+
+
+def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
+    if config.segmenter == "mecab":
+        find(config.dictionary)  # its error before the work
+    counts = count_words(corpus.shards("train"), _sentences, config.spec, workers=config.workers or len(os.sched_getaffinity(0)))
+    if not counts:
+        raise KitaeError("the corpus has no words to train a vocabulary on", cure="look into its drops.json: every document was dropped")
+    tokens = train(counts, config.options)
+    out.counts |= {"vocab_size_asked": config.vocab_size, "words": sum(counts.values()), "distinct_words": len(counts)}
+    if len(tokens) < config.vocab_size:
+        log.warning(
+            "the corpus gives %d of the %d tokens asked for: no further pair occurs %d times",
+            len(tokens),
+            config.vocab_size,
+            config.min_frequency,
+        )
+    return Tokenizer.new(tokens, config.spec)
+
+
+def _sentences(shard: Path) -> Iterator[str]:
+    return (sentence for document in read_shard(shard) for sentence in document.text.split("\n"))
+
+
+def _fit(tokenizer: Tokenizer, corpus: Corpus) -> dict[str, object]:
+    split: Literal["train", "heldout"] = "heldout" if corpus.shards("heldout") else "train"
+    words = tokens = unknown = characters = 0
+    unk = (tokenizer.special.unk,)
+    for sentence in itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE):
+        pieces = tokenizer.words(sentence)
+        words += len(pieces)
+        unknown += pieces.count(unk)
+        tokens += sum(map(len, pieces))
+        characters += len(sentence)
+    return {
+        "measured_on": split,
+        "unknown_words_share": round(unknown / max(words, 1), 6),
+        "tokens_per_word": round(tokens / max(words, 1), 4),
+        "tokens_per_character": round(tokens / max(characters, 1), 4),
+    }

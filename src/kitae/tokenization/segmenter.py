@@ -1,0 +1,119 @@
+"""Text to words: MeCab, BERT's basic rules, or white space. The specification travels between processes, the segmenter does not."""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import fugashi
+from tokenizers import Tokenizer as Library
+from tokenizers import models, normalizers, pre_tokenizers
+
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError
+from kitae.tokenization import dictionary as dictionaries
+
+
+class SegmenterSpec(Config):
+    """Which segmenter, with all that decides its words; picklable."""
+
+    kind: Literal["mecab", "basic", "whitespace", "none"]
+    """mecab: words of MeCab. basic: BERT's rules (white space, punctuation, single CJK characters). whitespace, none: white space."""
+    dictionary: str = "ipadic"
+    """MeCab only: "ipadic", "unidic-lite" or the folder of a compiled dictionary."""
+    flags: str = ""
+    """MeCab only: further options of MeCab."""
+    nfkc: bool = True
+    """Normalize to NFKC first."""
+    lower_case: bool = False
+    """Lower-case the words."""
+    strip_accents: bool = False
+    """Basic only: remove accents. It also turns ba into ha in Japanese: leave it alone there."""
+
+
+class WordSegmenter(Protocol):
+    """What every segmenter does."""
+
+    def segment(self, text: str) -> list[str]:
+        """The words in order. Joined, they are the (normalized) text without its white space."""
+        ...
+
+
+class MecabSegmenter:
+    """Words of MeCab through fugashi: the choice for Japanese.
+
+    Needs a compiled dictionary; a different dictionary gives different words. Next to the basic segmenter it keeps words of more than
+    one kanji whole. The fast path is one `-Owakati` string split at white space: the same words as MeCab's nodes, because white
+    space never survives inside a word of a vocabulary. One tagger per process; not thread-safe.
+    Example: `MecabSegmenter(find("ipadic")).segment("...")`. Kudo et al. 2004, "Applying Conditional Random Fields to Japanese
+    Morphological Analysis".
+    """
+
+    def __init__(self, dictionary: dictionaries.Dictionary, flags: str = "") -> None:
+        try:
+            self._parse = fugashi.GenericTagger(f"{dictionary.options} -Owakati {flags}").parse
+        except RuntimeError as error:
+            raise KitaeError(
+                f"MeCab refuses the dictionary {dictionary.path} with the flags {flags!r}", cure="correct the flags or the dictionary"
+            ) from error
+
+    def segment(self, text: str) -> list[str]:
+        """The words of one sentence. A NUL character would end the text for MeCab; it counts as white space here."""
+        return self._parse(text.replace("\0", " ") if "\0" in text else text).split()
+
+
+class LibrarySegmenter:
+    """The normalizer and pre-tokenizer of the `tokenizers` library: basic, whitespace, or what a tokenizer.json says."""
+
+    def __init__(self, normalizer: normalizers.Normalizer | None, pre_tokenizer: pre_tokenizers.PreTokenizer | None) -> None:
+        self._normalizer, self._pre_tokenizer = normalizer, pre_tokenizer
+
+    def segment(self, text: str) -> list[str]:
+        """The words of the normalized text."""
+        if self._normalizer is not None:
+            text = self._normalizer.normalize_str(text)
+        if self._pre_tokenizer is None:
+            return [text] if text else []
+        return [word for word, _ in self._pre_tokenizer.pre_tokenize_str(text)]
+
+
+def library_parts(spec: SegmenterSpec) -> Library:
+    """A library tokenizer without a vocabulary that holds the normalizer and the pre-tokenizer of a specification."""
+    library = Library(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+    steps: list[normalizers.Normalizer] = [normalizers.NFKC()] if spec.nfkc else []
+    if spec.kind == "basic":
+        steps.append(
+            normalizers.BertNormalizer(
+                clean_text=True, handle_chinese_chars=True, strip_accents=spec.strip_accents, lowercase=spec.lower_case
+            )
+        )
+        library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    else:
+        if spec.lower_case:
+            steps.append(normalizers.Lowercase())
+        library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if steps:
+        library.normalizer = normalizers.Sequence(steps)
+    return library
+
+
+def build(spec: SegmenterSpec) -> WordSegmenter:
+    """The segmenter of a specification. Raises KitaeError when its dictionary is absent or broken."""
+    if spec.kind == "mecab":
+        return MecabSegmenter(dictionaries.find(spec.dictionary), spec.flags)
+    library = library_parts(spec)
+    return LibrarySegmenter(library.normalizer, library.pre_tokenizer)
+
+
+def words_of(spec: SegmenterSpec) -> Callable[[str], list[str]]:
+    """The function that a vocabulary sees: normalize, segment, lower-case. Build it once in each process."""
+    segment = build(spec).segment
+    if spec.kind != "mecab":
+        return segment  # the library's normalizer does the rest
+    normalize = unicodedata.normalize
+    if spec.nfkc and spec.lower_case:
+        return lambda text: [word.lower() for word in segment(normalize("NFKC", text))]
+    if spec.nfkc:
+        return lambda text: segment(normalize("NFKC", text))
+    if spec.lower_case:
+        return lambda text: [word.lower() for word in segment(text)]
+    return segment
