@@ -1,0 +1,107 @@
+"""Trained models -> Hugging Face folders with tokenizer and README.md, for transformers 4.57 and 5."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from kitae.core.artifact import MANIFEST, Inputs, Out, newest, read_manifest
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError
+from kitae.models.families import FAMILIES
+from kitae.models.folder import Part, read_parts, write_huggingface
+from kitae.procedures.trials import USE
+from kitae.report import card
+
+VERSION = 1
+
+WHAT = {
+    ("electra", "mlm"): "ELECTRA generator",
+    ("electra", "rtd"): "ELECTRA discriminator",
+    ("electra", "sequence"): "ELECTRA text classifier",
+    ("electra", "none"): "ELECTRA encoder",
+    ("bert", "mlm"): "BERT masked language model",
+    ("bert", "sequence"): "BERT text classifier",
+    ("bert", "none"): "BERT encoder",
+}
+
+USES = {
+    "mlm": "logits = model(**batch).logits  # at [MASK]: what the vocabulary's tokens are worth there",
+    "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
+    "sequence": "logits = model(**batch).logits\nprint([model.config.id2label[i] for i in logits.argmax(-1).tolist()])",
+    "none": "vectors = model(**batch).last_hidden_state",
+}
+
+
+class ExportConfig(Config):
+    """What to export, and as what."""
+
+    formats: tuple[Literal["huggingface"], ...] = Field(("huggingface",), min_length=1)
+    """Kinds of folders. "huggingface": config.json, model.safetensors, the tokenizer's files and README.md."""
+
+
+def sources(config: ExportConfig) -> tuple[str, ...]:
+    """None: what is exported comes from the parents."""
+    return ()
+
+
+def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
+    """Write one folder per parent: the model itself, or generator/ and discriminator/. Raises KitaeError for a damaged model."""
+    written: dict[str, object] = {}
+    for role, folder in inputs.parents.items():
+        place = newest(folder)
+        parts = read_parts(place)
+        for name, part in parts.items():
+            target = out.path / role / name if len(parts) > 1 else out.path / role
+            _export(part, place, target)
+            title = f"{WHAT[part.family, part.head]} ({role})"
+            card.write(target, title=title, manifests=_manifests(folder, place, inputs.parents), usage=_usage(part))
+            written[target.relative_to(out.path).as_posix()] = FAMILIES[part.family].heads[part.head].architecture
+        for licence in _licences(folder):
+            if licence not in out.licences:
+                out.licences.append(licence)
+    out.counts["folders"] = written
+
+
+def _export(part: Part, place: Path, target: Path) -> None:
+    write_huggingface(part, target)
+    tokenizer = place / "tokenizer"
+    if not tokenizer.is_dir():
+        raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
+    shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
+    longest = part.config.max_position_embeddings
+    if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
+        shutil.copyfile(place / USE, target / USE)
+        longest = int(json.loads((place / USE).read_text(encoding="utf-8"))["max_length"])
+    settings = target / "tokenizer_config.json"
+    if settings.is_file():  # so that truncation=True cuts where the model ends
+        raw = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": longest}
+        settings.write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _manifests(folder: Path, place: Path, parents: Mapping[str, Path]) -> list[Path]:
+    """The model's own records, then those of the other exported models that it came from."""
+    own = [path for path in dict.fromkeys((folder, place)) if (path / MANIFEST).is_file()]
+    lineage = read_manifest(folder).facts.get("lineage") if (folder / MANIFEST).is_file() else None
+    known = lineage if isinstance(lineage, dict) else {}
+    return own + [path for role, path in parents.items() if path != folder and role in known and (path / MANIFEST).is_file()]
+
+
+def _licences(folder: Path) -> list[dict[str, str]]:
+    if not (folder / MANIFEST).is_file():
+        return []
+    listed = read_manifest(folder).facts.get("licences")
+    return [{str(key): str(value) for key, value in entry.items()} for entry in listed] if isinstance(listed, list) else []
+
+
+def _usage(part: Part) -> str:
+    auto = FAMILIES[part.family].heads[part.head].auto
+    return f"""from transformers import AutoTokenizer, {auto}
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = {auto}.from_pretrained("FOLDER").eval()
+batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
+{USES[part.head]}"""
