@@ -1,0 +1,102 @@
+"""Masked language modelling (Devlin et al. 2019): predict the tokens behind the masks.
+
+Shapes: B rows, L positions, N masked positions, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from kitae.core.config import Config
+from kitae.models.compose import Discriminator, MaskedLm
+from kitae.objectives.masking import Masker, Shares, Unit
+from kitae.objectives.protocol import Objective
+from kitae.objectives.softmax import cross_entropy
+from kitae.tensor.batch import Batch
+from kitae.tensor.loss import Loss, Term
+from kitae.tensor.random import numpy_generator
+from kitae.tokenization.special import SpecialIds
+
+
+class MaskingConfig(Config):
+    """How positions are masked."""
+
+    rate: float = Field(0.15, gt=0, le=1)
+    """Share of the tokens that are predicted; special tokens never are."""
+    unit: Unit = "token"
+    """Mask single tokens, or all tokens of a word together."""
+    replacement: Shares = (0.8, 0.1, 0.1)
+    """Shares of the chosen positions that show [MASK], a random token, and the token itself."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if min(self.replacement) < 0 or abs(sum(self.replacement) - 1) > 1e-9:
+            raise ValueError(f"replacement = {list(self.replacement)} are not three shares that add up to 1")
+        return self
+
+    def masker(self, *, special: SpecialIds, vocab_size: int) -> Masker:
+        """What draws the masks for a vocabulary."""
+        return Masker(rate=self.rate, unit=self.unit, replacement=self.replacement, special=special, vocab_size=vocab_size)
+
+
+class MlmConfig(MaskingConfig):
+    """Settings of masked language modelling."""
+
+
+class MlmObjective(Objective):
+    """One masked language model; its part is called "encoder"."""
+
+    def __init__(self, encoder: MaskedLm, config: MlmConfig, *, special: SpecialIds, vocab_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = config
+        self._masker = config.masker(special=special, vocab_size=vocab_size)
+
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """Mask; targets "picks" and "labels" (see masking.py)."""
+        return self._masker(batch, numpy_generator(seed, "mask", batch.step, batch.micro))
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """mlm: the masked positions."""
+        return {"mlm": len(batch.targets["picks"])}
+
+    def forward(self, batch: Batch) -> Loss:
+        """Cross-entropy at the masked positions."""
+        losses_N = cross_entropy(self._logits(batch), batch.targets["labels"])
+        return Loss(terms=(Term(name="mlm", sum=losses_N.sum(), count=len(losses_N)),))
+
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """Sums of loss, right answers and masked positions."""
+        return prediction_statistics(self._logits(batch), batch.targets["labels"])
+
+    def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
+        """mlm_loss (nats a masked token), mlm_accuracy."""
+        return prediction_scores(stats)
+
+    def models(self) -> dict[str, MaskedLm | Discriminator]:
+        """The masked language model as "encoder"."""
+        return {"encoder": self.encoder}
+
+    def _logits(self, batch: Batch) -> Tensor:
+        return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["picks"])
+
+
+def prediction_statistics(logits_NV: Tensor, labels_N: Tensor) -> dict[str, Tensor]:
+    """Additive statistics of vocabulary predictions."""
+    return {
+        "mlm_sum": cross_entropy(logits_NV, labels_N).sum(),
+        "mlm_right": (logits_NV.argmax(dim=1) == labels_N).sum(dtype=torch.float64),
+        "mlm_count": torch.tensor(float(len(labels_N)), dtype=torch.float64, device=labels_N.device),
+    }
+
+
+def prediction_scores(stats: Mapping[str, Tensor]) -> dict[str, float]:
+    """mlm_loss and mlm_accuracy from summed statistics; empty when nothing was masked."""
+    count = float(stats["mlm_count"])
+    if not count:
+        return {}
+    return {"mlm_loss": float(stats["mlm_sum"]) / count, "mlm_accuracy": float(stats["mlm_right"]) / count}

@@ -1,0 +1,59 @@
+"""What pre-training asks of an objective: a module that owns its models, draws its own targets and measures itself.
+
+To add an objective: one file with a Config and a subclass of Objective, one row in table.py.
+"""
+
+import abc
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from kitae.models.compose import Discriminator, MaskedLm
+from kitae.models.folder import FORMAT, Part
+from kitae.models.folder import describe as describe_part
+from kitae.tensor.batch import Batch
+from kitae.tensor.loss import Loss
+
+
+class Objective(nn.Module, abc.ABC):
+    """Models (attributes named as their parts) and what they learn. The loop knows only this class's methods."""
+
+    @abc.abstractmethod
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """Draw masks and noise on the CPU: a pure function of (batch, seed), keyed by the batch's step and number."""
+
+    @abc.abstractmethod
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Of a prepared batch: what each term of the loss is averaged over."""
+
+    @abc.abstractmethod
+    def forward(self, batch: Batch) -> Loss:
+        """The loss of a prepared batch."""
+
+    @abc.abstractmethod
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """Statistics of a prepared held-out batch, float64, without gradients: add them up over batches and ranks."""
+
+    @abc.abstractmethod
+    def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
+        """Scores from summed statistics; a score over nothing is left out."""
+
+    @abc.abstractmethod
+    def models(self) -> dict[str, MaskedLm | Discriminator]:
+        """The models by the name of their part."""
+
+    def parts(self) -> dict[str, Part]:
+        """The models as parts with their present weights (not copied)."""
+        return {
+            name: Part(
+                family=model.config.model_type,
+                head="mlm" if isinstance(model, MaskedLm) else "rtd",
+                config=model.config,
+                state={key: tensor.detach() for key, tensor in model.state_dict().items()},
+            )
+            for name, model in self.models().items()
+        }
+
+    def describe(self) -> dict[str, object]:
+        """The content of model.json; the weights beside it are those of `state_dict()`."""
+        return {"format": FORMAT, "parts": {name: describe_part(part) for name, part in self.parts().items()}}

@@ -1,0 +1,141 @@
+"""The table of objectives: how one is built with new weights, and how it starts from weights that exist."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.models.compose import Discriminator, MaskedLm
+from kitae.models.families import build_discriminator, build_masked_lm
+from kitae.models.folder import Part
+from kitae.models.folder import load as load_model
+from kitae.models.presets import Architecture
+from kitae.objectives.mlm import MlmConfig, MlmObjective
+from kitae.objectives.protocol import Objective
+from kitae.objectives.rtd import RtdConfig, RtdObjective
+from kitae.tensor.random import torch_generator
+from kitae.tokenization.special import SpecialIds
+
+log = logging.getLogger(__name__)
+Build = Callable[[Architecture, Config, SpecialIds, int, int], Objective]
+Load = Callable[[Mapping[str, Part], Config, SpecialIds, int], Objective]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One objective of the table."""
+
+    line: str
+    """What it learns."""
+    config: type[Config]
+    """Its settings."""
+    build: Build
+    """(architecture, config, special, vocab_size, seed) -> the objective with new weights."""
+    load: Load
+    """(parts, config, special, vocab_size) -> the objective with the weights of these parts."""
+
+
+def build(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
+    """The objective of these settings with new weights, drawn from the seed. Raises KitaeError when model and objective do not fit."""
+    return _row_of(config).build(architecture, config, special, vocab_size, seed)
+
+
+def load(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
+    """The objective of these settings with existing weights (`kitae.models.folder.read_parts`).
+
+    Raises KitaeError when a half is missing, the vocabulary is another, or the parts belong to another objective.
+    """
+    for name, part in parts.items():
+        if part.config.vocab_size < vocab_size:
+            raise KitaeError(
+                f"the {name} knows {part.config.vocab_size} tokens, the data set's tokenizer has {vocab_size}",
+                cure="make the data set with the tokenizer that the model was trained with",
+            )
+    return _row_of(config).load(parts, config, special, vocab_size)
+
+
+def row(name: str) -> Row:
+    """A row of the table. Raises KitaeError for an unknown name."""
+    if name not in OBJECTIVES:
+        raise KitaeError(f'there is no objective "{name}"', cure=did_you_mean(name, OBJECTIVES))
+    return OBJECTIVES[name]
+
+
+def _row_of(config: Config) -> Row:
+    return next(row for row in OBJECTIVES.values() if row.config is type(config))
+
+
+def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
+    assert isinstance(config, MlmConfig)
+    model = build_masked_lm(architecture.encoder, torch_generator(seed, "weights", "encoder"))
+    return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
+
+
+def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
+    assert isinstance(config, RtdConfig)
+    if architecture.generator is None:
+        raise KitaeError(
+            f'objective "rtd" needs a generator, and the family "{architecture.family}" has none',
+            cure='take an ELECTRA preset, or objective = "mlm"',
+        )
+    generator = build_masked_lm(architecture.generator, torch_generator(seed, "weights", "generator"))
+    discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
+    return RtdObjective(generator.train(), discriminator.train(), config, special=special, vocab_size=vocab_size)
+
+
+def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
+    assert isinstance(config, MlmConfig)
+    if "discriminator" in parts:
+        raise KitaeError('objective = "mlm" does not train a discriminator', cure='set objective = "rtd", or start from a BERT model')
+    part = parts.get("encoder") or parts["generator"]
+    if part.head != "mlm":
+        raise KitaeError(
+            f"the model to start from has no vocabulary head (its head is: {part.head})",
+            cure="start from a folder of a masked language model, such as BertForMaskedLM",
+        )
+    model = load_model(part)
+    assert isinstance(model, MaskedLm)
+    return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
+
+
+def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
+    assert isinstance(config, RtdConfig)
+    for name, other in (("generator", "discriminator"), ("discriminator", "generator")):
+        if name not in parts:
+            has = f"an ELECTRA {other}" if other in parts else "no ELECTRA"
+            raise KitaeError(
+                f"the {name} is missing: the folder to start from holds {has}",
+                cure=f"give a folder with generator/ and discriminator/ (bring the {name} of the same release), or a kitae checkpoint",
+            )
+    halves = {name: load_model(part).train() for name, part in parts.items()}
+    generator, discriminator = halves["generator"], halves["discriminator"]
+    assert isinstance(generator, MaskedLm)
+    assert isinstance(discriminator, Discriminator)
+    if config.embedding_sharing == "shared":
+        _check_sharing(parts["generator"], parts["discriminator"])
+    return RtdObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
+
+
+def _check_sharing(generator: Part, discriminator: Part) -> None:
+    """Refuse halves whose embeddings cannot be one; say so when they were not one before."""
+    root = "encoder.embed."
+    for name, tensor in discriminator.state.items():
+        if not name.startswith(root):
+            continue
+        other = generator.state.get(name)
+        if other is None or other.shape != tensor.shape:
+            raise KitaeError(
+                f"generator and discriminator cannot share embeddings: {name.removeprefix(root)} differs in shape",
+                cure='set embedding_sharing = "none" in the objective_config',
+            )
+        if not torch.equal(other, tensor):
+            log.warning("generator and discriminator have different %s: both go on with the discriminator's", name.removeprefix(root))
+
+
+OBJECTIVES: dict[str, Row] = {
+    "mlm": Row(line="predict masked tokens (BERT)", config=MlmConfig, build=_build_mlm, load=_load_mlm),
+    "rtd": Row(line="find replaced tokens (ELECTRA)", config=RtdConfig, build=_build_rtd, load=_load_rtd),
+}

@@ -1,0 +1,56 @@
+"""The one-pass softmax: torch's loss and gradient, and samples that follow the distribution exactly."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch.nn import functional as F
+
+from kitae.objectives.softmax import cross_entropy, cross_entropy_and_sample
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("vocab", [3, 256, 700])
+def test_loss_and_gradient_are_torchs(dtype: torch.dtype, tolerance: float, vocab: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = (5 * torch.randn(150, vocab, generator=generator, dtype=torch.float64)).to(dtype)
+    labels = torch.randint(vocab, (150,), generator=generator)
+    weight = torch.rand(150, generator=generator, dtype=torch.float64)
+    ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    loss = cross_entropy(ours, labels)
+    expected = F.cross_entropy(theirs, labels, reduction="none")
+    torch.testing.assert_close(loss, expected, atol=max(tolerance, 1e-12) * 10, rtol=0)
+    (loss * weight).sum().backward()
+    (expected * weight).sum().backward()
+    assert ours.grad.dtype == dtype
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("vocab", [40, 1000])
+def test_samples_follow_the_softmax(temperature: float, vocab: int) -> None:
+    draws = 60_000
+    logits = 2 * torch.randn(vocab, generator=torch.Generator().manual_seed(2))
+    uniform = torch.from_numpy(np.random.default_rng(3).random(draws))
+    _, ids = cross_entropy_and_sample(logits.expand(draws, -1), torch.zeros(draws, dtype=torch.int64), uniform, temperature=temperature)
+    expected = torch.softmax(logits.double() / temperature, dim=0).numpy() * draws
+    counts = np.bincount(ids.numpy(), minlength=vocab)
+    often = expected >= 5
+    tail = ([counts[~often].sum()], [expected[~often].sum()]) if (~often).any() else ([], [])
+    assert chisquare(np.append(counts[often], tail[0]), np.append(expected[often], tail[1])).pvalue > 1e-4
+
+
+def test_the_ends_of_the_distribution_and_impossible_tokens() -> None:
+    logits = torch.full((3, 600), -torch.inf)
+    logits[:, [7, 300, 301]] = torch.tensor([0.0, 1.0, 0.5])
+    uniform = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
+    _, ids = cross_entropy_and_sample(logits, torch.full((3,), 7), uniform)
+    assert ids.tolist() == [7, 301, 300]
+
+
+def test_no_predictions() -> None:
+    logits = torch.zeros(0, 10, requires_grad=True)
+    losses, ids = cross_entropy_and_sample(logits, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64))
+    assert ids.shape == (0,)
+    losses.sum().backward()
+    assert logits.grad.shape == (0, 10)
