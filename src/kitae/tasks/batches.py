@@ -90,15 +90,13 @@ class TrainBatches:
     """The training examples as the loop's batches: a row of its plan is one example.
 
     An epoch is ceil(examples / batch) steps and visits every example once, in an order keyed by (seed, epoch); its last step
-    holds what is left. A micro-batch without examples is one empty text that counts nothing.
+    holds what is left. A micro-batch without examples holds a text without a label.
     """
 
-    def __init__(
-        self, texts: Sequence[Encoded], labels: Sequence[int], *, batch: int, micro_batch: int, max_length: int, pad: int, seed: int
-    ) -> None:
+    def __init__(self, texts: Sequence[Encoded], labels: Sequence[int], *, batch: int, micro_batch: int, pad: int, seed: int) -> None:
         self._texts, self._labels = texts, np.asarray(labels, np.int64)
         self._batch, self._micro_batch = batch, min(micro_batch, batch)
-        self._max_length, self._pad, self._seed = max_length, pad, seed
+        self._pad, self._seed = pad, seed
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self.rows_per_step = batch
         self.rows_per_epoch = len(texts)
@@ -118,10 +116,10 @@ class TrainBatches:
         """Pure function of (seed, step, micro)."""
         chosen = self.examples(step, micro)
         texts = [self._texts[i] for i in chosen] or [self._texts[0]]
-        rows = pack([len(text.ids) for text in texts], self._max_length)
+        lengths = [len(text.ids) for text in texts]
+        rows = pack(lengths, max(lengths))
         made = collate(texts, rows, pad=self._pad, numbers=[chosen[row[0]] if len(chosen) else 0 for row in rows], step=step, micro=micro)
-        cls = made.targets["cls"][: len(chosen)]
-        return made.replace(targets={"cls": cls, "labels": torch.from_numpy(self._labels[chosen])})
+        return made.replace(targets={**made.targets, "labels": torch.from_numpy(self._labels[chosen])})
 
 
 def by_length(texts: Sequence[Encoded], *, tokens: int, pad: int) -> Iterator[tuple[list[int], Batch]]:

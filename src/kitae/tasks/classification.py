@@ -41,9 +41,10 @@ class Classification(nn.Module):
         return self.encoder.head(x_BLD.flatten(0, 1).index_select(0, batch.targets["cls"]))
 
     def forward(self, batch: Batch) -> Loss:
-        """One term: the summed cross-entropy in nats. Without texts it is a zero that has a gradient."""
-        logits_NC = self.logits(batch).float()
-        total = F.cross_entropy(logits_NC, batch.targets["labels"], reduction="sum")
+        """One term: the summed cross-entropy in nats. Without labels it is a zero that has a gradient."""
+        labels_N = batch.targets["labels"]
+        logits_NC = self.logits(batch).float()[: len(labels_N)]  # a micro-batch without examples holds a text without a label
+        total = F.cross_entropy(logits_NC, labels_N, reduction="sum")
         return Loss(terms=(Term(name=TERM, sum=total, count=len(logits_NC)),))
 
     def describe(self) -> dict[str, object]:

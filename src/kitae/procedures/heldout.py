@@ -1,0 +1,47 @@
+"""Held-out text through an objective: the same rows, masks and samples every time, source by source, dealt to the ranks."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kitae.data.sampler import Heldout, heldout_sources
+from kitae.objectives.protocol import Objective
+from kitae.tensor.batch import Batch
+from kitae.tensor.random import key
+from kitae.tensor.world import World
+
+
+class HeldoutMeter:
+    """Called with a step, it measures the objective's present weights; every rank of the world calls it.
+
+    Scores come back as "heldout/SOURCE/mlm_loss" and so on. At most `rows` rows of each source are read.
+    """
+
+    def __init__(self, objective: Objective, dataset: Path, *, world: World, seed: int, rows_per_batch: int, rows: int) -> None:
+        self._objective, self._world, self._seed = objective, world, key(seed, "heldout")
+        limit = max(1, rows // rows_per_batch)
+        self._sources = {
+            source: (Heldout(dataset, source, rows_per_batch), min(limit, len(Heldout(dataset, source, rows_per_batch))))
+            for source in heldout_sources(dataset)
+        }
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """Scores of every source, averaged over its predictions. Dropout is off when the caller has set eval()."""
+        scores: dict[str, float] = {}
+        for source, (batches, limit) in self._sources.items():
+            stats: dict[str, Tensor] = {}
+            for number, batch in enumerate(batches):
+                mine = number % self._world.size == self._world.rank
+                if number >= limit:
+                    break
+                if mine or number == 0:  # a rank without a share still has to know the statistics' shapes
+                    found = self._measure(batch)
+                    for name, value in found.items():
+                        stats[name] = stats.get(name, torch.zeros_like(value)) + value * mine
+            summed = {name: self._world.sum(stats[name]) for name in sorted(stats)}
+            scores |= {f"heldout/{source}/{name}": value for name, value in self._objective.summarize(summed).items()}
+        return scores
+
+    def _measure(self, batch: Batch) -> dict[str, Tensor]:
+        return self._objective.measure(self._objective.prepare(batch, self._seed).to(self._world.device))

@@ -1,0 +1,157 @@
+"""Labels and probabilities for new texts, from a fine-tuned model folder, in bounded memory.
+
+Texts are batched by length within chunks, so that almost nothing is padding; what is predicted for a text depends on that text only.
+"""
+
+import csv
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from kitae.core.artifact import newest
+from kitae.core.errors import KitaeError
+from kitae.models.compose import Classifier
+from kitae.models.folder import load, read_parts
+from kitae.procedures.trials import MOST_TOKENS, USE, device_named, probabilities_of
+from kitae.report.tables import neutral
+from kitae.tasks.batches import encode
+from kitae.tasks.classification import Classification
+from kitae.text.streams import open_text
+from kitae.text.tables import FORMATS, format_of, need_column, read_rows
+from kitae.tokenization.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+CHUNK = 2048  # texts held at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The likeliest label of a text, and the probability of every label."""
+
+    label: str
+    probabilities: Mapping[str, float]
+
+
+class Predictor:
+    """A fine-tuned classifier and its tokenizer, ready to predict."""
+
+    def __init__(self, module: Classification, tokenizer: Tokenizer, *, max_length: int, chunk: int = CHUNK) -> None:
+        self.labels = module.labels
+        self._module, self._tokenizer = module, tokenizer
+        self._max_length, self._chunk = max_length, chunk
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto", chunk: int = CHUNK) -> "Predictor":
+        """From a trial, its model folder, or a Hugging Face folder with a sequence classification head.
+
+        Raises KitaeError when the folder is damaged or holds no classifier.
+        """
+        place = newest(folder)
+        part = read_parts(place).get("encoder")
+        if part is None or part.head != "sequence":
+            cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), or an exported classifier"
+            raise KitaeError(f"{folder} holds no classifier", cure=cure)
+        model = load(part)
+        assert isinstance(model, Classifier), "the head says what the model is"
+        tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
+        longest = min(part.config.max_position_embeddings, MOST_TOKENS)
+        if (place / USE).is_file():
+            longest = int(json.loads((place / USE).read_text(encoding="utf-8"))["max_length"])
+        module = Classification(model, family=part.family, labels=part.labels).to(device_named(device)).eval()
+        return cls(module, tokenizer, max_length=longest, chunk=chunk)
+
+    def predict(self, texts: Iterable[str]) -> Iterator[Prediction]:
+        """One prediction per text, in the order of the texts; an unbounded stream is fine."""
+        stream = iter(texts)
+        while chunk := list(itertools.islice(stream, self._chunk)):
+            encoded = [encode(self._tokenizer, text, max_length=self._max_length) for text in chunk]
+            for row in probabilities_of(self._module, encoded, pad=self._tokenizer.special.pad):
+                shares = dict(zip(self.labels, row.tolist(), strict=True))
+                yield Prediction(label=self.labels[int(row.argmax())], probabilities=shares)
+
+
+def predict_file(predictor: Predictor, source: Path, target: Path, *, columns: Sequence[str] = ("text",), id: str = "id") -> int:
+    """Predict a file, line by line as it is read; returns how many texts. The target appears when it is complete.
+
+    source: CSV, TSV or JSONL with `columns` (several are joined by a new line), or plain text with one text a line; compressed
+    or not. target: .csv, .tsv or .jsonl with the line number, the id where there is one, the label and every probability.
+    Lines without text are left out. Raises KitaeError for a missing column or an unknown target format.
+    """
+    kind = target.suffix[1:].lower()
+    if kind not in FORMATS:
+        raise KitaeError(f"the target {target.name} has no known format", cure="name it .csv, .tsv or .jsonl", where=str(target))
+    items = _texts(source, columns, id)
+    first, second = itertools.tee(items)
+    count = 0
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            write = _writer(file, kind, predictor.labels)
+            for item, prediction in zip(first, predictor.predict(item.text for item in second), strict=True):
+                write(item, prediction)
+                count += 1
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    line: int
+    id: str | None
+    text: str
+
+
+def _texts(source: Path, columns: Sequence[str], id: str) -> Iterator[_Item]:
+    empty = 0
+    for item in _table(source, columns, id) if _is_table(source) else _lines(source):
+        if item.text:
+            yield item
+        else:
+            empty += 1
+    if empty:
+        log.warning("%s: %d lines without text were left out", source.name, empty)
+
+
+def _lines(source: Path) -> Iterator[_Item]:
+    for number, line in enumerate(open_text(source), start=1):
+        yield _Item(line=number, id=None, text=line.strip())
+
+
+def _table(source: Path, columns: Sequence[str], id: str) -> Iterator[_Item]:
+    for number, row in read_rows(source):
+        parts = [need_column(row, column, f"{source}, line {number}").strip() for column in columns]
+        yield _Item(line=number, id=row.get(id), text="\n".join(part for part in parts if part))
+
+
+def _is_table(source: Path) -> bool:
+    try:
+        format_of(source)
+    except KitaeError:
+        return False
+    return True
+
+
+def _writer(file: TextIO, kind: str, labels: Sequence[str]) -> Callable[[_Item, Prediction], None]:
+    if kind == "jsonl":
+
+        def write_json(item: _Item, found: Prediction) -> None:
+            known = {"line": item.line} | ({} if item.id is None else {"id": item.id})
+            shares = {label: round(share, 6) for label, share in found.probabilities.items()}
+            file.write(json.dumps({**known, "label": found.label, "probabilities": shares}, ensure_ascii=False) + "\n")
+
+        return write_json
+    rows = csv.writer(file, delimiter="," if kind == "csv" else "\t", lineterminator="\n")
+    rows.writerow(["line", "id", "label", *(neutral(f"p({label})") for label in labels)])
+
+    def write_row(item: _Item, found: Prediction) -> None:
+        shares = [f"{share:.6f}" for share in found.probabilities.values()]
+        rows.writerow([item.line, neutral(item.id or ""), neutral(found.label), *shares])
+
+    return write_row

@@ -1,0 +1,264 @@
+"""One fine-tuning trial: train, look at validation after every epoch, keep the first best, predict the test texts once.
+
+Predictions are made in fp32 with the weights that are saved, so that `kitae predict` gives the same numbers.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kitae.core.artifact import newest, seal
+from kitae.core.config import OPERATIONAL, Config
+from kitae.core.duration import BatchSize, Duration
+from kitae.core.errors import KitaeError
+from kitae.models.families import build_classifier
+from kitae.models.folder import Part, load_encoder, read_parts
+from kitae.procedures.outcome import Outcome
+from kitae.tasks.batches import Encoded, TrainBatches, encode, predict
+from kitae.tasks.classification import Classification, infer
+from kitae.tasks.metrics import Metric, scores
+from kitae.tasks.records import Example, TaskData
+from kitae.tensor.random import torch_generator
+from kitae.tensor.world import World
+from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.config import TrainConfig
+from kitae.train.loop import fit
+
+log = logging.getLogger(__name__)
+PREDICT_TOKENS = 4096  # positions of one batch of predictions
+MOST_TOKENS = 512
+USE = "classifier.json"
+
+
+class TrialConfig(Config):
+    """How to fine-tune; the same for every encoder and seed that are compared."""
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    """Passes over the training examples; validation is looked at after each."""
+    max_length: Annotated[int, Field(ge=3)] | None = None
+    """Longest text in tokens, special ones included; the rest is cut off. Absent: what the encoder was built for, at most 512."""
+    batch: Annotated[int, Field(ge=1)] = 32
+    """Texts of one optimizer step."""
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """Texts of one forward pass, the atom of dropout's randomness. Absent: the whole batch."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    """Highest learning rate. 3e-4 suits small encoders, 1e-4 to 2e-5 base and large ones."""
+    warmup: Duration = Duration(0.1, "of length")
+    """How long the learning rate rises."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer learns at this factor of the rate of the layer above it (ELECTRA: 0.8 for small and base)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled weight decay."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout in the new head; absent: the encoder's own rate."""
+    metric: Metric = "accuracy"
+    """The validation score that chooses the epoch (the first best one)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of training; predictions are made in fp32."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
+    """Where to compute."""
+    deterministic: Annotated[bool, OPERATIONAL] = False
+    """Choose only reproducible kernels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a trial starts from. `fresh` takes the architecture and the vocabulary only: weights are drawn anew."""
+
+    part: Part
+    tokenizer: Tokenizer
+    fresh: bool = False
+
+
+def read_start(folder: Path, *, fresh: bool = False) -> Start:
+    """The encoder and tokenizer of a run, a checkpoint or a Hugging Face folder; of ELECTRA's halves the discriminator.
+
+    Raises KitaeError when there is none, or its vocabulary does not fit.
+    """
+    place = newest(folder)
+    parts = read_parts(place)
+    part = next(parts[name] for name in ("encoder", "discriminator", "generator") if name in parts)
+    if "generator" in parts and len(parts) == 1:
+        log.warning("%s holds ELECTRA's generator only: its discriminator would learn better", folder)
+    tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
+    if tokenizer.vocab_size > part.config.vocab_size:
+        raise KitaeError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the encoder {part.config.vocab_size}",
+            cure="use the tokenizer that the encoder was trained with",
+            where=str(place),
+        )
+    return Start(part=part, tokenizer=tokenizer, fresh=fresh)
+
+
+def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path) -> Outcome:
+    """Fine-tune, choose on validation, predict the test texts; writes `folder/model` and `folder/metrics.jsonl`.
+
+    Pure function of its arguments (on one machine). The labels of the test examples are not read.
+    """
+    length = _max_length(start.part, config)
+    device = device_named(config.device)
+    texts = {name: _encode(start.tokenizer, part, length) for name, part in _parts(data).items()}
+    warnings = _unknown(start.tokenizer, texts)
+    learner = build(start, data.labels, config.dropout, seed=seed)
+    pad, truth = start.tokenizer.special.pad, np.asarray(data.numbers(data.validation))
+    copy = build(start, data.labels, config.dropout, seed=seed).to(device)
+    judge = _Judge(copy, texts["validation"], truth, metric=config.metric, pad=pad)
+    batches = TrainBatches(
+        texts["train"], data.numbers(data.train), batch=config.batch, micro_batch=config.micro_batch or config.batch, pad=pad, seed=seed
+    )
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        fitted = fit(
+            learner.to(device),
+            batches,
+            _train_config(config, batches.steps_per_epoch),
+            Path(work),
+            world=World(device=device),
+            seed=seed,
+            attach={},
+            evaluate=lambda step: judge(learner, step // batches.steps_per_epoch),
+        )
+        os.replace(Path(work) / "metrics.jsonl", folder / "metrics.jsonl")
+    warnings += judge.collapse(epochs=config.epochs)
+    begun = time.perf_counter()
+    module = judge.best()
+    probabilities = probabilities_of(module, texts["test"], pad=pad)
+    seconds = {"train": fitted.seconds, "predict": time.perf_counter() - begun}
+    save(module, start.tokenizer, folder / "model", max_length=length)
+    return Outcome(probabilities=probabilities, chosen=judge.chosen, curve=judge.curve, warnings=warnings, seconds=seconds)
+
+
+def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: int) -> Classification:
+    """The encoder with a new head, whose weights the seed decides; with `fresh` the encoder's too."""
+    config = start.part.config
+    classifier = build_classifier(config, len(labels), dropout, torch_generator(seed, "head"))
+    if not start.fresh:
+        load_encoder(classifier.encoder, start.part)
+    return Classification(classifier, family=start.part.family, labels=labels)
+
+
+def probabilities_of(module: Classification, texts: Sequence[Encoded], *, pad: int) -> NDArray[np.float64]:
+    """Class probabilities in fp32, [texts, labels], in the order of the texts."""
+    device = next(module.parameters()).device
+    return predict(lambda batch: infer(module, batch, device), texts, tokens=PREDICT_TOKENS, pad=pad, labels=len(module.labels))
+
+
+def save(module: Classification, tokenizer: Tokenizer, folder: Path, *, max_length: int) -> None:
+    """A model folder: weights.safetensors, model.json, classifier.json, tokenizer/, manifest.json."""
+    folder.mkdir(parents=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, folder / "weights.safetensors")
+    (folder / "model.json").write_text(json.dumps(module.describe(), ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / USE).write_text(json.dumps({"max_length": max_length}), encoding="utf-8")
+    tokenizer.save(folder / "tokenizer")
+    seal(folder, kind="checkpoint", facts={"labels": list(module.labels)})
+
+
+class _Judge:
+    """Validation after every epoch, on a copy in fp32; keeps the weights of the first best epoch."""
+
+    def __init__(self, module: Classification, texts: Sequence[Encoded], truth: NDArray[np.int64], *, metric: Metric, pad: int) -> None:
+        self._module, self._texts, self._truth = module, texts, truth
+        self._metric, self._pad = metric, pad
+        self._best: dict[str, Tensor] = {}
+        self._constant = True
+        self.curve: list[dict[str, float]] = []
+        self.chosen: dict[str, float] = {}
+
+    def __call__(self, learner: Classification, epoch: int) -> dict[str, float]:
+        """Score the weights that the learner has after this many epochs."""
+        self._module.load_state_dict(learner.state_dict())
+        probabilities = probabilities_of(self._module, self._texts, pad=self._pad)
+        predicted = probabilities.argmax(1)
+        self._constant = self._constant and len(set(predicted.tolist())) == 1
+        likelihood = probabilities[np.arange(len(predicted)), self._truth]
+        found = scores(self._truth, predicted, labels=len(self._module.labels))
+        found["loss"] = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
+        if not self.chosen or found[self._metric] > self.chosen[self._metric]:
+            self.chosen = {"epoch": float(epoch)} | found
+            self._best = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
+        self.curve.append({"epoch": float(epoch)} | found)
+        return found
+
+    def best(self) -> Classification:
+        """The module with the chosen weights."""
+        self._module.load_state_dict(self._best)
+        return self._module
+
+    def collapse(self, *, epochs: int) -> list[str]:
+        """A warning when every epoch gave every validation text the same label."""
+        if not self._constant or len(set(self._truth.tolist())) == 1:
+            return []
+        text = f"collapsed: one label for every validation text in all {epochs} epochs; try a lower learning rate, fp32 or more epochs"
+        log.warning("%s", text)
+        return [text]
+
+
+def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
+    length = Duration(config.epochs * steps_per_epoch, "steps")
+    return TrainConfig(
+        length=length,
+        batch=BatchSize(config.batch, "rows"),
+        micro_batch=BatchSize(min(config.micro_batch or config.batch, config.batch), "rows"),
+        learning_rate=config.learning_rate,
+        warmup=config.warmup,
+        layer_decay=config.layer_decay,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+        precision=config.precision,
+        deterministic=config.deterministic,
+        save_every=length,
+        evaluate_every=Duration(steps_per_epoch, "steps"),
+    )
+
+
+def _parts(data: TaskData) -> dict[str, Sequence[Example]]:
+    return {"train": data.train, "validation": data.validation, "test": data.test}
+
+
+def _encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> list[Encoded]:
+    return [encode(tokenizer, example.text, max_length=max_length) for example in examples]
+
+
+def _unknown(tokenizer: Tokenizer, texts: dict[str, list[Encoded]]) -> list[str]:
+    warnings = []
+    for name, encoded in texts.items():
+        empty = sum(bool((text.ids[1:-1] == tokenizer.special.unk).all()) for text in encoded)
+        if empty:
+            warnings.append(f"{empty} of {len(encoded)} {name} texts are nothing but unknown tokens: the vocabulary does not fit them")
+            log.warning("%s", warnings[-1])
+    return warnings
+
+
+def _max_length(part: Part, config: TrialConfig) -> int:
+    positions = part.config.max_position_embeddings
+    if config.max_length is None:
+        return min(positions, MOST_TOKENS)
+    if config.max_length > positions:
+        raise KitaeError(
+            f"max_length = {config.max_length}, but the encoder has {positions} positions",
+            cure=f"set max_length = {positions} or less",
+            where="table [finetune]",
+        )
+    return config.max_length
+
+
+def device_named(wanted: str) -> torch.device:
+    """The device of one process that trains alone, also when torchrun started several of them."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
+    cuda = wanted != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")

@@ -1,0 +1,36 @@
+"""The baselines are what their names say, and choose on validation only."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+from tiny_trials import LABELS, relabelled, task
+
+from kitae.procedures.baselines import STRENGTHS, majority, tfidf
+
+
+def test_majority_gives_the_most_frequent_training_label() -> None:
+    data = task(train=30)
+    data = dataclasses.replace(data, train=tuple(e for e in data.train if e.label != "art" or int(e.id[5:]) < 10))
+    share = Counter(e.label for e in data.train)
+    outcome = majority(data, "accuracy")
+    assert outcome.probabilities.shape == (60, 3)
+    assert outcome.probabilities[0].tolist() == pytest.approx([share[label] / len(data.train) for label in LABELS])
+    assert LABELS[int(outcome.probabilities[7].argmax())] == share.most_common(1)[0][0]
+
+
+def test_tfidf_learns_words_and_ignores_test_labels() -> None:
+    data = task()
+    outcome = tfidf(data, "accuracy")
+    truth = np.array(data.numbers(data.test))
+    assert (outcome.probabilities.argmax(1) == truth).mean() >= 0.8
+    assert outcome.probabilities.sum(1) == pytest.approx(1)
+    assert [point["C"] for point in outcome.curve] == list(STRENGTHS)
+    best = max(point["accuracy"] for point in outcome.curve)
+    assert outcome.chosen == next(point for point in outcome.curve if point["accuracy"] == best)
+    other = tfidf(dataclasses.replace(data, test=relabelled(data.test, 2)), "accuracy")
+    assert np.array_equal(other.probabilities, outcome.probabilities)
+    assert other.chosen == outcome.chosen
+    permuted = tfidf(dataclasses.replace(data, train=relabelled(data.train, 1)), "accuracy")
+    assert (permuted.probabilities.argmax(1) == truth).mean() <= 0.55

@@ -1,0 +1,109 @@
+"""Predictions depend on the text alone, and files of every format come out row by row."""
+
+import csv
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_trials import LABELS, examples, start, start_folder
+
+from kitae.core.errors import KitaeError
+from kitae.procedures.predict import Predictor, predict_file
+from kitae.procedures.trials import build, save
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    given = start(folder / "start")
+    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, folder / "model", max_length=20)
+    return folder / "model"
+
+
+TEXTS = [example.text for example in examples(200, name="new", seed=9)]
+
+
+def test_order_and_chunks_change_nothing(model: Path) -> None:
+    whole = [list(p.probabilities.values()) for p in Predictor.load(model, device="cpu").predict(TEXTS)]
+    order = list(range(len(TEXTS)))
+    random.Random(1).shuffle(order)
+    for chunk in (1, 7, 64):
+        predictor = Predictor.load(model, device="cpu", chunk=chunk)
+        shuffled = list(predictor.predict(TEXTS[i] for i in order))
+        for place, i in enumerate(order):
+            assert list(shuffled[place].probabilities.values()) == pytest.approx(whole[i], abs=1e-5)
+            assert shuffled[place].label == LABELS[max(range(3), key=lambda c: whole[i][c])]
+
+
+def test_a_stream_is_read_chunk_by_chunk(model: Path) -> None:
+    taken = 0
+
+    def stream() -> Iterator[str]:
+        nonlocal taken
+        for text in TEXTS:
+            taken += 1
+            yield text
+
+    first = next(Predictor.load(model, device="cpu", chunk=10).predict(stream()))
+    assert taken == 10
+    assert sum(first.probabilities.values()) == pytest.approx(1, abs=1e-6)
+
+
+def write_source(folder: Path, kind: str) -> Path:
+    path = folder / f"in.{kind}"
+    rows = [{"id": f"=n{i}", "text": text} for i, text in enumerate(TEXTS[:12])]
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif kind == "txt":
+        path.write_text("\n".join([TEXTS[0], "", *TEXTS[1:12]]) + "\n", encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text"], delimiter="," if kind == "csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "txt"])
+@pytest.mark.parametrize("out", ["csv", "jsonl"])
+def test_files_come_out_row_by_row(model: Path, tmp_path: Path, kind: str, out: str) -> None:
+    predictor = Predictor.load(model, device="cpu")
+    target = tmp_path / f"out.{out}"
+    assert predict_file(predictor, write_source(tmp_path, kind), target) == 12
+    expected = [prediction.label for prediction in predictor.predict(TEXTS[:12])]
+    if out == "jsonl":
+        rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+        assert sum(rows[3]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    else:
+        rows = list(csv.DictReader(target.open(encoding="utf-8", newline="")))
+        assert sum(float(rows[3][f"p({label})"]) for label in LABELS) == pytest.approx(1, abs=1e-5)
+        assert kind == "txt" or rows[0]["id"] == "'=n0", "a spreadsheet must not run an id"
+    assert [row["label"] for row in rows] == expected
+    first = {"csv": 2, "tsv": 2, "jsonl": 1, "txt": 1}[kind]
+    assert [int(row["line"]) for row in rows][:2] == [first, first + (2 if kind == "txt" else 1)]
+    assert sorted(item.name for item in tmp_path.iterdir()) == sorted([f"in.{kind}", target.name])
+
+
+def test_bad_requests_are_named(model: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(model, device="cpu")
+    source = write_source(tmp_path, "csv")
+    with pytest.raises(KitaeError, match='no column "body"'):
+        predict_file(predictor, source, tmp_path / "out.csv", columns=("body",))
+    assert not (tmp_path / "out.csv").exists()
+    with pytest.raises(KitaeError, match="no known format"):
+        predict_file(predictor, source, tmp_path / "out.xlsx")
+    with pytest.raises(KitaeError, match="holds no classifier"):
+        Predictor.load(start_folder(tmp_path / "start"))
+
+
+def test_a_flipped_bit_in_the_weights_is_refused(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    weights = tmp_path / "model" / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(KitaeError, match=r"weights\.safetensors is damaged"):
+        Predictor.load(tmp_path / "model")

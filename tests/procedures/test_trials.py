@@ -1,0 +1,122 @@
+"""A trial learns what is there to learn, chooses without the test labels, and says when something is wrong."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_trials import LABELS, QUICK, WORDS, relabelled, start, start_folder, task
+
+from kitae.core.artifact import newest, read_manifest, verify
+from kitae.core.errors import KitaeError
+from kitae.models.folder import read_parts
+from kitae.procedures.outcome import Outcome
+from kitae.procedures.predict import Predictor
+from kitae.procedures.trials import TrialConfig, build, read_start, run_trial
+from kitae.tasks.metrics import scores
+from kitae.tasks.records import Example, TaskData
+
+
+def run(data: TaskData, folder: Path, *, seed: int = 1, config: TrialConfig = QUICK) -> Outcome:
+    folder.mkdir()
+    return run_trial(data, start(folder.parent / "start"), config, seed=seed, folder=folder)
+
+
+def accuracy(outcome: Outcome, data: TaskData) -> float:
+    return scores(data.numbers(data.test), outcome.probabilities.argmax(1), labels=len(LABELS))["accuracy"]
+
+
+def test_true_labels_are_learnt_and_permuted_ones_are_not(tmp_path: Path) -> None:
+    data = task()
+    outcome = run(data, tmp_path / "true")
+    assert accuracy(outcome, data) >= 0.9
+    assert not outcome.warnings
+    permuted = dataclasses.replace(data, train=relabelled(data.train, 0), validation=relabelled(data.validation, 1))
+    assert accuracy(run(permuted, tmp_path / "permuted"), data) <= 1 / 3 + 0.17  # two standard deviations over the majority
+
+
+def test_thirty_two_texts_are_learnt_by_heart(tmp_path: Path) -> None:
+    data = task(train=32)
+    by_heart = dataclasses.replace(data, validation=tuple(dataclasses.replace(e, id=f"v{e.id}") for e in data.train))
+    outcome = run(by_heart, tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 40}))
+    assert outcome.chosen["accuracy"] == 1.0
+
+
+def test_permuting_the_test_labels_changes_nothing_that_is_chosen(tmp_path: Path) -> None:
+    data = task(train=48)
+    one = run(data, tmp_path / "one")
+    other = run(dataclasses.replace(data, test=relabelled(data.test, 3)), tmp_path / "other")
+    assert one.chosen == other.chosen
+    assert one.curve == other.curve
+    assert np.array_equal(one.probabilities, other.probabilities)
+    weights = [(tmp_path / name / "model" / "weights.safetensors").read_bytes() for name in ("one", "other")]
+    assert weights[0] == weights[1]
+
+
+def test_the_first_best_epoch_is_kept_and_saved(tmp_path: Path) -> None:
+    data = task(train=48)
+    outcome = run(data, tmp_path / "trial")
+    best = max(point["accuracy"] for point in outcome.curve)
+    first = next(point for point in outcome.curve if point["accuracy"] == best)
+    assert [point["epoch"] for point in outcome.curve] == list(range(1, 17))
+    assert outcome.chosen == first
+    model = newest(tmp_path / "trial")
+    assert model == tmp_path / "trial" / "model"
+    verify(model)
+    assert read_manifest(model).kind == "checkpoint"
+    part = read_parts(model)["encoder"]
+    assert (part.head, part.labels, part.family) == ("sequence", LABELS, "electra")
+    predictor = Predictor.load(tmp_path / "trial", device="cpu")
+    found = np.array([list(p.probabilities.values()) for p in predictor.predict(e.text for e in data.test)])
+    assert np.abs(found - outcome.probabilities).max() < 1e-5, "what was scored is what was saved"
+    lines = [json.loads(line) for line in (tmp_path / "trial" / "metrics.jsonl").read_text().splitlines()]
+    assert sum(line["kind"] == "evaluate" for line in lines) == 16 if "kind" in lines[0] else len(lines) >= 16
+    assert sorted(item.name for item in (tmp_path / "trial").iterdir()) == ["metrics.jsonl", "model"]
+
+
+def test_the_seed_decides_the_trial(tmp_path: Path) -> None:
+    data = task(train=24, test=12)
+    config = QUICK.model_copy(update={"epochs": 2, "micro_batch": 3})
+    same = [run(data, tmp_path / name, seed=5, config=config).probabilities for name in ("a", "b")]
+    assert np.array_equal(*same)
+    assert not np.array_equal(same[0], run(data, tmp_path / "c", seed=6, config=config).probabilities)
+
+
+def test_bf16_trains_too(tmp_path: Path) -> None:
+    data = task()
+    assert accuracy(run(data, tmp_path / "trial", config=QUICK.model_copy(update={"precision": "bf16"})), data) >= 0.9
+
+
+def test_a_fresh_start_takes_the_architecture_and_leaves_the_weights(tmp_path: Path) -> None:
+    given = start(tmp_path / "start")
+    kept, fresh, again, other = (
+        build(dataclasses.replace(given, fresh=fresh), LABELS, None, seed=seed).encoder.state_dict()
+        for fresh, seed in ((False, 1), (True, 1), (True, 1), (True, 2))
+    )
+    name = "encoder.blocks.0.qkv.weight"
+    assert torch.equal(kept[name], given.part.state[name])
+    assert not torch.equal(fresh[name], kept[name])
+    assert torch.equal(fresh[name], again[name])
+    assert not torch.equal(fresh[name], other[name])
+    assert torch.equal(fresh["head.dense.weight"], kept["head.dense.weight"])
+
+
+def test_a_collapsed_trial_and_unknown_texts_are_named(tmp_path: Path) -> None:
+    data = task(train=24, test=6)
+    strange = tuple(Example(id=f"s{i}", text="zzz zzz", label=LABELS[i % 3], where="") for i in range(6))
+    outcome = run(dataclasses.replace(data, validation=strange), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 2}))
+    assert any(warning.startswith("collapsed") for warning in outcome.warnings)
+    assert any("6 of 6 validation texts are nothing but unknown tokens" in warning for warning in outcome.warnings)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KitaeError, match="66 tokens, the encoder 65"):
+        read_start(start_folder(tmp_path / "wide", extra_tokens=1))
+    (tmp_path / "trial").mkdir()
+    with pytest.raises(KitaeError, match="max_length = 64, but the encoder has 32 positions"):
+        run_trial(task(), start(tmp_path / "s"), QUICK.model_copy(update={"max_length": 64}), seed=1, folder=tmp_path / "trial")
+    with pytest.raises(KitaeError, match="does not exist"):
+        read_start(tmp_path / "nothing")
+    assert len(WORDS) == 60
