@@ -2,7 +2,7 @@
 
 Texts are compared by their letters and digits only (NFKC, lower case, no blanks, no punctuation). An item of some length
 is found by its overlapping n-grams of 24 characters, of which the same eighth is kept on both sides (those whose hash
-is divisible by 8): a document is contaminated when it holds at least the share `overlap` of an item's, or when the
+begins with three zero bits): a document is contaminated when it holds at least the share `overlap` of an item's, or when the
 item holds that share of the document's. A short item is found when it stands in the document as a whole. Items with
 fewer than 12 letters occur everywhere by chance and are not looked for. Linear in the text; memory by the items only.
 Source of the method: n-gram overlap as in the appendices of GPT-3 (Brown et al. 2020), with characters for Japanese.
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 ANCHOR = 12
 NGRAM = 24
 SHORT = 160
-KEEP_ONE_IN = np.uint64(8)
+KEEP_BITS = 3
+SPREAD = np.uint64(0xD6E8FEB86659FD93)
 PRIME = np.uint64(0x9E3779B97F4A7C15)
 TABLE_BITS = np.uint64(20)
 NOT_LETTERS = re.compile(r"[\W_]+")
@@ -133,13 +134,13 @@ def _whole_items(index: Index, key: str, short: Hashes) -> set[int]:
 
 
 def _window(key: str) -> tuple[Hashes, Hashes]:
-    """Hashes of all windows of ANCHOR and of NGRAM letters: a polynomial built by doubling, then mixed."""
+    """Hashes of all windows of ANCHOR and of NGRAM letters: a polynomial built by doubling, then spread."""
     codes = np.frombuffer(key.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     with np.errstate(over="ignore"):
         four = _join(_join(codes, codes, 1), _join(codes, codes, 1), 2)
         twelve = _join(_join(four, four, 4), four, 8) if len(codes) >= ANCHOR else codes[:0]
         double = _join(twelve, twelve, ANCHOR) if len(codes) >= NGRAM else codes[:0]
-        return _mix(twelve), _mix(double)
+        return _spread(twelve), _spread(double)
 
 
 def _join(left: Hashes, right: Hashes, shift: int) -> Hashes:
@@ -152,15 +153,13 @@ def _join(left: Hashes, right: Hashes, shift: int) -> Hashes:
 _length_of = {1: 1, 2: 2, 4: 4, 8: 4, ANCHOR: ANCHOR}  # letters that the right window is long
 
 
-def _mix(hashes: Hashes) -> Hashes:
-    """The finalizer of MurmurHash3: spreads the polynomial's bits (Appleby, public domain)."""
-    hashes = (hashes ^ (hashes >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    hashes = (hashes ^ (hashes >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return hashes ^ (hashes >> np.uint64(33))
+def _spread(hashes: Hashes) -> Hashes:
+    """Brings the letters' bits to the top, one to one (multiplicative hashing, Knuth 6.4)."""
+    return hashes * SPREAD
 
 
 def _kept(hashes: Hashes) -> Hashes:
-    return np.unique(hashes[hashes % KEEP_ONE_IN == 0])
+    return np.unique(hashes[hashes >> np.uint64(64 - KEEP_BITS) == 0])
 
 
 def missing(index: Index, found: Set[int]) -> dict[str, dict[str, object]]:

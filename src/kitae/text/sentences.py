@@ -12,10 +12,13 @@ from collections.abc import Callable
 OPENING = "\u300c\u300e\uff08(\u3010\u300a\u3008\u3014\uff3b[\u201c"
 CLOSING = "\u300d\u300f\uff09)\u3011\u300b\u3009\u3015\uff3d]\u201d"
 QUOTE_OPENING = "\u300c\u300e"
+QUOTE_CLOSING = "\u300d\u300f"
 JAPANESE = re.compile("[\u3041-\u30ff\u4e00-\u9fff]")
 TERMINATORS = "\u3002\uff61\uff01\uff1f!?"
-# A run of terminators, a Western full stop behind Japanese script, or a bracket.
-TOKENS = re.compile(f"[{TERMINATORS}]+|(?<=[\u3041-\u30ff\u4e00-\u9fff])[.\uff0e](?![A-Za-z0-9])|[{re.escape(OPENING + CLOSING)}]")
+BRACKETS = re.escape(OPENING + CLOSING)
+FLAT = "|".join(f"{re.escape(opening)}[^{BRACKETS}]*{re.escape(closing)}" for opening, closing in zip(OPENING, CLOSING))
+# A pair of brackets without others inside, a run of terminators, a Western full stop behind Japanese script, a lone bracket.
+TOKENS = re.compile(f"{FLAT}|[{TERMINATORS}]+|(?<=[\u3041-\u30ff\u4e00-\u9fff])[.\uff0e](?![A-Za-z0-9])|[{BRACKETS}]")
 # What may follow a terminator inside a sentence: particles and punctuation go on with it.
 GOES_ON = re.compile(
     "[\u3001,\uff0c\u30fb\u306e\u3092]|\u3068(?!\u3053\u308d|\u3066\u3082|\u306f\u3044\u3048|\u306b\u304b\u304f|\u304d|\u308a\u308f\u3051)|\u3063\u3066|\u306a\u3069|\u3068\u3044\u3046"
@@ -30,8 +33,6 @@ def split_japanese(text: str) -> list[str]:
     for line in text.split("\n"):
         if not JAPANESE.search(line):
             sentences += split_english(line) if ". " in line else [line]
-        elif next(TOKENS.finditer(line), None) is None:
-            sentences.append(line)
         else:
             sentences += _cut(line, _japanese_ends(line))
     return [stripped for sentence in sentences if (stripped := sentence.strip())]
@@ -47,20 +48,17 @@ def _japanese_ends(line: str) -> list[int]:
     frames: list[tuple[str, list[int]]] = [("", [])]
     for match in TOKENS.finditer(line):
         token, end = match[0], match.end()
-        if token in OPENING:
-            if (
-                token in QUOTE_OPENING
-                and match.start()
-                and line[match.start() - 1] in "\u300d\u300f"
-                and line[match.start() - 2] in TERMINATORS
-            ):
-                frames[-1][1].append(match.start())
-            frames.append((CLOSING[OPENING.index(token)], []))
+        if token[0] in OPENING:
+            start = end - len(token)
+            if token[0] in QUOTE_OPENING and start and line[start - 1] in QUOTE_CLOSING and line[start - 2] in TERMINATORS:
+                frames[-1][1].append(start)
+            if len(token) == 1:
+                frames.append((CLOSING[OPENING.index(token)], []))
         elif token in CLOSING:
             _close(frames, token, end)
         elif not _goes_on(line, token, end):
             frames[-1][1].append(end)
-    return sorted({end for _, ends in frames for end in ends})
+    return frames[0][1] if len(frames) == 1 else sorted({end for _, ends in frames for end in ends})
 
 
 def _close(frames: list[tuple[str, list[int]]], token: str, end: int) -> None:

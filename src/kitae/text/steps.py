@@ -69,7 +69,8 @@ class ReadParts(PipelineStep):
             metadata: dict[str, object] = {"source": source.name, "number": number}
             if drop is not None:
                 metadata["dropped"] = drop
-            yield Document(text=text, id=f"{source.name}/{number if key is None else key}", metadata=metadata)
+            own = number if key is None else normalize(key, "none").replace("\n", " ")  # no lone surrogates, no controls
+            yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
 
 
 class DocumentStep(PipelineStep):
@@ -171,5 +172,5 @@ class WriteParts(PipelineStep):
 
 
 def example(text: str) -> str:
-    """The beginning of a text on one line."""
-    return " ".join(text[: 4 * EXAMPLE_CHARACTERS].split())[:EXAMPLE_CHARACTERS]
+    """The beginning of a text on one line, safe to print."""
+    return " ".join(normalize(text[: 4 * EXAMPLE_CHARACTERS], "none").split())[:EXAMPLE_CHARACTERS]
