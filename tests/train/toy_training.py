@@ -78,6 +78,10 @@ class Toy(nn.Module):
         first = Term(name="mlm", sum=mlm, count=int(masked.sum()))
         return Loss(terms=(first, Term(name="rtd", sum=rtd, count=batch.num_tokens, weight=5.0)))
 
+    def compile_blocks(self) -> None:
+        for block in self.blocks:
+            block.compile()
+
     def describe(self) -> dict[str, object]:
         return {"format": 1, "parts": {"encoder": {"family": "toy", "head": "mlm", "config": {"size": 16}, "labels": ()}}}
 

@@ -1,7 +1,7 @@
 """What the loop asks of data and of the module that learns. Neither knows the loop."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -30,6 +30,14 @@ class Batches(Protocol):
 
     def micro(self, step: int, micro: int) -> Batch:
         """Micro-batch number `micro` of step `step`, both from 0."""
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A part of a learner with repeated layers, each of which is compiled by itself: the rest may have changing shapes."""
+
+    def compile_blocks(self) -> None:
+        """Compile every repeated layer in place."""
 
 
 class Learner(Protocol):

@@ -22,7 +22,7 @@ from kitae.tensor.batch import Batch
 from kitae.tensor.random import seed_dropout
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches
+from kitae.train.batches import Batches, Compilable
 from kitae.train.config import TrainConfig
 from kitae.train.feed import Feed
 from kitae.train.monitor import Monitor
@@ -109,14 +109,6 @@ def _determinism(wanted: bool) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
-def _compile_layers(module: nn.Module) -> None:
-    """Compile each repeated layer by itself: they share one compilation, and the rest may have changing shapes."""
-    for part in module.modules():
-        if isinstance(part, nn.ModuleList):
-            for layer in part:
-                layer.compile()
-
-
 @dataclass(kw_only=True)
 class _Trainer:
     """The state of one training. Public use is through `fit`."""
@@ -134,7 +126,9 @@ class _Trainer:
         self.times = timetable(self.config, self.batches)
         self.optimizer = FlatAdamW(self.module, self.config, self.world.device)
         if self.config.compile:
-            _compile_layers(self.module)
+            for part in self.module.modules():
+                if isinstance(part, Compilable):
+                    part.compile_blocks()
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, total=self.times.total)
         self.monitor: Monitor | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0

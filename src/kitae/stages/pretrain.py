@@ -1,0 +1,180 @@
+"""Dataset -> Checkpoints. Pre-train an encoder from random weights, or continue one: the node `adapt` gives a start."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
+
+from kitae.core.artifact import Inputs, Out, content_hash, newest, read_manifest
+from kitae.core.config import OPERATIONAL, Config
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.core.paths import locate
+from kitae.core.recipe import validate
+from kitae.data.packing import SPECIALS
+from kitae.data.plan import Plan
+from kitae.data.sampler import DATASET, DatasetFacts, Sampler
+from kitae.models.cost import flops_per_token
+from kitae.models.folder import Part, read_parts
+from kitae.models.presets import PRESETS, Architecture, resolve_preset
+from kitae.objectives import table
+from kitae.objectives.protocol import Objective
+from kitae.procedures.heldout import HeldoutMeter
+from kitae.tensor.random import key
+from kitae.tensor.world import World, session
+from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.checkpoint import claim
+from kitae.train.config import TrainConfig, step_rows
+from kitae.train.loop import Fitted, fit
+
+log = logging.getLogger(__name__)
+VERSION = 1
+
+
+class PretrainConfig(Config):
+    """Which model learns what, for how long. With a start, the architecture is the start's."""
+
+    model: str
+    """A preset: electra-small, bert-base, ... (`kitae show pretrain` lists them)."""
+    config: dict[str, object] = Field(default_factory=dict)
+    """Overrides of the preset's fields, and `generator = { ... }` of ELECTRA's generator."""
+    objective: Literal["mlm", "rtd"]
+    """What is learnt: "mlm" or "rtd"."""
+    objective_config: dict[str, object] = Field(default_factory=dict)
+    """Overrides of the objective's fields: rate, unit, replacement, ..."""
+    train: TrainConfig
+    """How long, how fast, how exactly."""
+    start: Annotated[str | None, OPERATIONAL] = None
+    """A Hugging Face folder or kitae checkpoint to continue from; its content, not its place, enters the fingerprint."""
+    heldout_rows: Annotated[int, OPERATIONAL, Field(ge=1)] = 1024
+    """At most this many rows of each source's held-out text are measured."""
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, name: str) -> str:
+        if name not in PRESETS:
+            raise ValueError(f'there is no preset "{name}": {did_you_mean(name, PRESETS)}')
+        return name
+
+    @field_validator("config")
+    @classmethod
+    def _fitting_config(cls, overrides: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        if "model" in info.data:
+            try:
+                resolve_preset(info.data["model"], overrides, 1000, 512)
+            except KitaeError as error:
+                raise ValueError(f"{error.what}: {error.cure}") from error
+        return overrides
+
+    @field_validator("objective_config")
+    @classmethod
+    def _fitting_objective(cls, overrides: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        if "objective" in info.data:
+            try:
+                validate(table.row(info.data["objective"]).config, overrides, "")
+            except KitaeError as error:
+                raise ValueError(f"{error.what}: {error.cure}") from error
+        return overrides
+
+
+def sources(config: PretrainConfig) -> tuple[str, ...]:
+    """The folder to start from, when it lies outside the recipe."""
+    return () if config.start is None else (config.start,)
+
+
+def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
+    """Train in `out.path`, going on from its newest checkpoint. Every rank of the world calls it; the first fills `out`.
+
+    Raises KitaeError when model, start and data set do not fit together, and what `kitae.train.loop.fit` raises.
+    """
+    dataset = inputs.path("dataset")
+    facts = DatasetFacts.read(dataset)
+    tokenizer = Tokenizer.load(dataset / "tokenizer")
+    start = locate(config.start) if config.start is not None else inputs.get("start")
+    seed = key(inputs.seed, "adapt" if start is not None else "pretrain")
+    rows, micro_rows = step_rows(config.train, facts.max_length)
+    with session(config.train.device) as world:
+        batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
+        objective = _objective(config, facts, tokenizer, start, seed=seed)
+        meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
+        if world.main:
+            claim(out.path, "data", {"dataset": content_hash(dataset / DATASET), "tokens": batches.tokens_per_epoch})
+        attach = {"tokenizer": dataset / "tokenizer"}
+        fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter)
+        out.counts.update(_counts(config, objective, dataset, fitted, world))
+        del meter, objective
+    for folder in filter(None, (dataset, start)):
+        _inherit_licences(out, folder)
+
+
+def _objective(config: PretrainConfig, facts: DatasetFacts, tokenizer: Tokenizer, start: Path | None, *, seed: int) -> Objective:
+    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    if start is None:
+        architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, facts.max_length)
+        return table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
+    place = newest(start)
+    parts = read_parts(place)
+    _check_start(place, parts, tokenizer, facts)
+    log.info("continuing %s", place)
+    return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
+
+
+def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts) -> None:
+    """Refuse a start that counts tokens otherwise, or has too few positions."""
+    homes = [place / "tokenizer", place, *(place / name for name in parts)]
+    home = next((folder for folder in homes if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), None)
+    if home is None:
+        raise KitaeError("the folder to start from has no tokenizer", cure="bring its vocab.txt or tokenizer.json", where=str(place))
+    theirs = Tokenizer.load(home)
+    if theirs.tokens != tokenizer.tokens:
+        pairs = enumerate(zip(theirs.tokens, tokenizer.tokens, strict=False))
+        odd = next((f"token {i} is {a!r} there, {b!r} here" for i, (a, b) in pairs if a != b), "one is longer than the other")
+        raise KitaeError(
+            f"the vocabulary of the start ({theirs.vocab_size} tokens) is not the data set's ({tokenizer.vocab_size}): {odd}",
+            cure="make the tokenizer with `from`, the start's folder",
+            where=str(home),
+        )
+    if theirs.fingerprint != tokenizer.fingerprint:
+        log.warning("the start's tokenizer has the same tokens but other settings (segmenter, dictionary or normalization)")
+    for name, part in parts.items():
+        if part.config.max_position_embeddings < facts.max_length:
+            raise KitaeError(
+                f"the {name} has {part.config.max_position_embeddings} positions, the data set's rows have {facts.max_length}",
+                cure=f"set dataset.max_length = {part.config.max_position_embeddings} or less",
+                where=str(place),
+            )
+
+
+def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted: Fitted, world: World) -> dict[str, object]:
+    """What the manifest says of the training: size, length, speed, cost and the last held-out scores."""
+    models = objective.models()
+    main = models.get("discriminator") or models["encoder"]
+    generator = models["generator"].config if "generator" in models else None
+    architecture = Architecture(family=main.config.model_type, encoder=main.config, generator=generator)
+    rate = float(table.row(config.objective).config.model_validate(config.objective_config).model_dump()["rate"])
+    lengths = Plan(dataset / "train" / "plan").lengths.astype(np.float64) + SPECIALS
+    per_token = flops_per_token(architecture, float((lengths**2).sum() / lengths.sum()), config.objective, rate)
+    return {
+        "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
+        "distinct_parameters": sum(p.numel() for p in objective.parameters()),
+        "steps": fitted.steps,
+        "tokens": fitted.tokens,
+        "seconds": fitted.seconds,
+        "tokens_per_second": fitted.tokens / max(fitted.seconds, 1e-9),
+        "seconds_waiting_for_data": fitted.waited,
+        "flops_per_token": per_token,
+        "flops": per_token * fitted.tokens,
+        "processes": world.size,
+        "checkpoint": fitted.checkpoint.name,
+        "heldout": dict(fitted.evaluation),
+    }
+
+
+def _inherit_licences(out: Out, folder: Path) -> None:
+    """Licences stand in the manifests of the parents; an outside folder has none."""
+    found = read_manifest(folder).facts.get("licences") if (folder / "manifest.json").is_file() else None
+    for licence in found if isinstance(found, list) else []:
+        if licence not in out.licences:
+            out.licences.append(licence)
