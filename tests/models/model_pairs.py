@@ -5,10 +5,9 @@ from pathlib import Path
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 
 from kitae.models.folder import Part, load, read_parts
-from kitae.tensor.batch import Layout
 
 CLASSES = {
     ("bert", "mlm"): transformers.BertForMaskedLM,
@@ -51,27 +50,3 @@ def make(family: str, head: str, folder: Path, *, labels: int = 3, **fields: obj
     theirs.save_pretrained(folder)
     (part,) = read_parts(folder).values()
     return Pair(theirs=theirs, part=part, ours=load(part), folder=folder)
-
-
-def padded(vocab_size: int, lengths: tuple[int, ...], *, segments: bool = True) -> tuple[Tensor, Tensor, Layout, Tensor]:
-    """ids_BL, mask_BL, layout and segments_BL of rows of one document each."""
-    generator = torch.Generator().manual_seed(3)
-    length = max(lengths)
-    mask = torch.arange(length)[None] < torch.tensor(lengths)[:, None]
-    ids = torch.randint(5, vocab_size, mask.shape, generator=generator).masked_fill(~mask, 0)
-    kinds = (torch.rand(mask.shape, generator=generator) < 0.5).long() if segments else torch.zeros_like(ids)
-    return ids, mask, Layout.padded(mask), kinds
-
-
-def packed(rows: tuple[tuple[int, ...], ...], length: int) -> Layout:
-    """A layout with pieces of the given lengths in each row."""
-    pieces = torch.zeros(len(rows), length, dtype=torch.int32)
-    positions = torch.arange(length).expand(len(rows), length).clone()
-    for row, sizes in enumerate(rows):
-        start = 0
-        for number, size in enumerate(sizes, start=1):
-            pieces[row, start : start + size] = number
-            positions[row, start : start + size] = torch.arange(size)
-            start += size
-        positions[row, start:] = 0
-    return Layout(pieces, positions)

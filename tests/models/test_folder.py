@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 import transformers
-from model_pairs import CLASSES, make, padded
+from model_layouts import padded
+from model_pairs import CLASSES, make
 from safetensors.torch import load_file, save_file
 
 from kitae.core.errors import KitaeError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_pairs import packed
+from model_layouts import packed
 from torch import Tensor
 from torch.nn import functional as F
 

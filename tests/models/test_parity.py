@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_pairs import CLASSES, make, packed, padded
+from model_layouts import packed, padded
+from model_pairs import CLASSES, make
 from torch import Tensor
 
 from kitae.models.bert import BertConfig, BertEncoder

@@ -1,0 +1,66 @@
+"""The CUDA attention paths against the CPU in fp64; skipped where there is no CUDA device."""
+
+import pytest
+import torch
+from model_layouts import packed
+
+from kitae.models.attention import choose
+from kitae.models.bert import BertConfig
+from kitae.models.families import build_masked_lm
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+ROWS = ((60, 70, 50), (200,), (3, 1, 190), (40, 160))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "tolerance"),
+    [("varlen", torch.bfloat16, 0.05), ("sdpa", torch.bfloat16, 0.05), ("sdpa", torch.float32, 1e-5), ("dense", torch.float32, 1e-5)],
+)
+def test_values_and_gradients(kind, dtype, tolerance):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    config = BertConfig(vocab_size=300, hidden_size=256, num_hidden_layers=3, num_attention_heads=4, intermediate_size=512)
+    layout = packed(ROWS, 200)
+    ids = torch.randint(5, 300, (4, 200), generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(4, 200, 300, generator=torch.Generator().manual_seed(1))
+    mask = layout.mask_BL
+    results = []
+    for which, device, precision in (("dense", "cpu", torch.float64), (kind, "cuda", dtype)):
+        model = build_masked_lm(config).to(device, precision).eval()
+        model.encoder.kind = which
+        logits = model(ids.to(device), layout.to(device)).double().cpu()
+        (logits * weights)[mask].sum().backward()
+        results.append((logits[mask], torch.cat([p.grad.double().cpu().flatten() for p in model.parameters() if p.grad is not None])))
+    for mine, exact in zip(results[1], results[0], strict=True):
+        assert float((mine.detach() - exact.detach()).norm() / exact.detach().norm()) < tolerance
+
+
+def test_choice_and_another_document():
+    config = BertConfig(vocab_size=300, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256)
+    layout = packed(ROWS, 200).to("cuda")
+    assert choose(layout, dtype=torch.bfloat16, dropout=0.0) == "varlen"
+    assert choose(layout, dtype=torch.bfloat16, dropout=0.1) == choose(layout, dtype=torch.float32, dropout=0.0) == "sdpa"
+    ids = torch.randint(5, 300, (4, 200)).cuda()
+    other = ids.clone()
+    other[0, 60:130] = torch.randint(5, 300, (70,)).cuda()
+    for kind in ("varlen", "sdpa"):
+        encoder = build_masked_lm(config).encoder.to("cuda", torch.bfloat16).eval()
+        encoder.kind = kind
+        with torch.no_grad():
+            before, after = encoder(ids, layout), encoder(other, layout)
+        for start, end in ((0, 60), (130, 180)):
+            assert torch.equal(before[0, start:end], after[0, start:end]), kind
+        assert torch.equal(before[1:][layout.mask_BL[1:]], after[1:][layout.mask_BL[1:]]), kind
+        assert not torch.equal(before[0, 60:130], after[0, 60:130])
+
+
+def test_training_runs_with_dropout():
+    config = BertConfig(vocab_size=300, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256)
+    model = build_masked_lm(config).to("cuda", torch.bfloat16).train()
+    layout = packed(ROWS, 200).to("cuda")
+    ids = torch.randint(5, 300, (4, 200)).cuda()
+    torch.manual_seed(1)
+    first = model(ids, layout, None, torch.tensor([1, 5, 300]).cuda())
+    first.float().sum().backward()
+    torch.manual_seed(1)
+    assert torch.equal(first, model(ids, layout, None, torch.tensor([1, 5, 300]).cuda()))
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for name, p in model.named_parameters() if "segment" not in name)
