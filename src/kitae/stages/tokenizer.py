@@ -94,9 +94,9 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
         assert corpus is not None, "the graph gives the tokenizer its corpus"
         tokenizer = _train(config, corpus, out)
     tokenizer.save(out.path)
-    out.counts |= {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
+    out.counts.update({"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint})
     if corpus is not None:
-        out.counts |= _fit(tokenizer, corpus)
+        out.counts.update(_fit(tokenizer, corpus))
     log.info("vocabulary of %d tokens; %s", tokenizer.vocab_size, ", ".join(f"{key} {value}" for key, value in out.counts.items()))
 
 
@@ -107,7 +107,7 @@ def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
     if not counts:
         raise KitaeError("the corpus has no words to train a vocabulary on", cure="look into its drops.json: every document was dropped")
     tokens = train(counts, config.options)
-    out.counts |= {"vocab_size_asked": config.vocab_size, "words": sum(counts.values()), "distinct_words": len(counts)}
+    out.counts.update({"vocab_size_asked": config.vocab_size, "words": sum(counts.values()), "distinct_words": len(counts)})
     if len(tokens) < config.vocab_size:
         log.warning(
             "the corpus gives %d of the %d tokens asked for: no further pair occurs %d times",
