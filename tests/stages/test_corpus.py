@@ -79,6 +79,13 @@ def test_kyoto_slice(tmp_path: Path, shared: Path) -> None:
     assert len(list(corpus.documents("train"))) == 8
 
 
+def test_limit_takes_the_first_documents(tmp_path: Path) -> None:
+    source = SourceConfig(path=put(tmp_path / "a.txt", [f"文書{i}。" for i in range(200)]), limit=70)
+    out, corpus = make(CorpusConfig(source=(source,)), tmp_path / "out")
+    assert [document.text for document in corpus.documents("train")] == [f"文書{i}。" for i in range(70)]
+    assert out.counts["documents_in"] == 70
+
+
 def test_settings(tmp_path: Path) -> None:
     config = CorpusConfig(source=({"path": "sample:general"}, {"path": "a/b.txt.xz"}, {"path": "t.tar.gz", "format": "files"}), workers=3)
     assert [source.label for source in config.source] == ["general", "b", "t"]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,6 +43,8 @@ class SourceConfig(Config):
     """Column (key) of the text in csv, tsv and jsonl."""
     id_column: str | None = None
     """Column (key) of the documents' ids in csv, tsv and jsonl; by default their numbers."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read at most this many documents, the first ones; for a quick look."""
     licence: str = ""
     """Licence of the text, for the manifest and the model card."""
 
@@ -88,8 +91,8 @@ class CorpusConfig(Config):
     """Share of a task text's (or of the document's) n-grams from which on a document counts as containing it."""
     tasks: tuple[TaskConfig, ...] = ()
     """Definitions of the tasks named above and in `task:NAME/train`; the recipe fills them in."""
-    workers: Annotated[int, OPERATIONAL, Field(ge=1)] = 1
-    """Processes to work with; the result does not depend on it."""
+    workers: Annotated[int, OPERATIONAL, Field(ge=0)] = 0
+    """Processes to work with, 0 for all processors; the result does not depend on it."""
 
     @field_validator("holdout")
     @classmethod
@@ -138,7 +141,15 @@ def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
     if config.decontaminate:
         save_index(index, prepared / "index.npz")
         steps.append(Decontaminate(prepared / "index.npz", overlap=config.overlap))
-    built = build(texts, steps, holdout=config.held_out(), seed=inputs.seed, workers=config.workers, work=work, out=out.path)
+    built = build(
+        texts,
+        steps,
+        holdout=config.held_out(),
+        seed=inputs.seed,
+        workers=config.workers or len(os.sched_getaffinity(0)),
+        work=work,
+        out=out.path,
+    )
     report = missing(index, built.items_found)
     for name, row in report.items():
         _log_task(name, row, built)
@@ -149,12 +160,14 @@ def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
 def _source(config: CorpusConfig, source: SourceConfig, prepared: Path) -> Source:
     columns = Columns(source.column, source.id_column)
     if not source.task:
-        return Source(name=source.label, path=locate(source.path), format=source.format, columns=columns, encoding=source.encoding)
+        return Source(
+            name=source.label, path=locate(source.path), format=source.format, columns=columns, encoding=source.encoding, limit=source.limit
+        )
     path = prepared / f"{source.label}.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for example in load(config.task_named(source.task)).train:
             file.write(json.dumps({"id": example.id, "text": example.text}, ensure_ascii=False) + "\n")
-    return Source(name=source.label, path=path, format="jsonl", columns=Columns("text", "id"))
+    return Source(name=source.label, path=path, format="jsonl", columns=Columns("text", "id"), limit=source.limit)
 
 
 def _evaluation_texts(config: CorpusConfig, name: str) -> list[tuple[str, str, str]]:

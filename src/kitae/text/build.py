@@ -71,9 +71,10 @@ def build(
     Raises KitaeError when nothing is kept, or when a source has fewer documents than are to be held out.
     """
     work.mkdir(parents=True, exist_ok=True)
+    workers = workers if any(_is_large(source) for source in sources) else 1
     parts = tuple(
         Part(source=number, part=part, parts=count)
-        for number, count in enumerate(_number_of_parts(source, workers) for source in sources)
+        for number, count in enumerate(workers if _is_large(source) else 1 for source in sources)
         for part in range(count)
     )
     labels = [f"{sources[part.source].name} ({part.part + 1} of {part.parts})" for part in parts]
@@ -100,9 +101,8 @@ def build(
     return built
 
 
-def _number_of_parts(source: Source, workers: int) -> int:
-    large = source.path.is_dir() or (source.path.is_file() and source.path.stat().st_size >= PARALLEL_BYTES)
-    return workers if large else 1
+def _is_large(source: Source) -> bool:
+    return source.path.is_dir() or (source.path.is_file() and source.path.stat().st_size >= PARALLEL_BYTES)
 
 
 def _gather(work: Path, ranks: list[int], facts: list[dict]) -> _Records:

@@ -5,6 +5,7 @@ A dropped document stays in the stream, marked with its reason, so that the last
 another package) that sets the mark.
 """
 
+import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Source:
     format: str
     columns: Columns = Columns()
     encoding: str | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class ReadParts(PipelineStep):
         part = self.parts[rank]
         source = self.sources[part.source]
         found = read(source.path, source.format, columns=source.columns, encoding=source.encoding)
-        for number, (text, key, drop) in enumerate(found):
+        for number, (text, key, drop) in enumerate(itertools.islice(found, source.limit)):
             if number // BLOCK % part.parts != part.part:
                 continue
             metadata: dict[str, object] = {"source": source.name, "number": number}
