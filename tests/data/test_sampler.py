@@ -16,6 +16,7 @@ from kitae.data import shards as module
 from kitae.data.plan import Plan
 from kitae.data.sampler import Heldout, Permutation, Sampler, heldout_sources
 from kitae.data.shards import Shards
+from kitae.models.bert import BertConfig, BertEncoder
 from kitae.tensor.batch import Batch
 
 
@@ -155,6 +156,13 @@ def test_changing_one_document_leaves_the_others_of_its_row(tmp_path: Path) -> N
     assert set(batches[0].layout.pieces_BL[differs].tolist()) == {2}
     assert batches[0].layout.pieces_BL.equal(batches[1].layout.pieces_BL)
     assert batches[0].words_BL.equal(batches[1].words_BL)
+    torch.manual_seed(1)
+    encoder = BertEncoder(BertConfig(vocab_size=1000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64))
+    with torch.no_grad():
+        states = [encoder.eval()(batch.ids_BL, batch.layout) for batch in batches]
+    others = batches[0].layout.mask_BL & (batches[0].layout.pieces_BL != 2)
+    assert states[0][others].equal(states[1][others]), "hidden states of the other documents are not bit-equal"
+    assert not states[0][differs].equal(states[1][differs])
 
 
 def test_tokens_per_epoch_counts_real_positions(tmp_path: Path) -> None:

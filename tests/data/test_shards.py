@@ -66,16 +66,22 @@ def test_the_highest_id_survives(tmp_path: Path) -> None:
     assert Shards(tmp_path).tokens(0, 1).tolist() == [65535]
 
 
-def test_joined_folders_read_as_one(tmp_path: Path) -> None:
-    for part in range(3):
-        with ShardWriter(tmp_path / f"part-{part}", vocab_size=100, shard_tokens=2) as writer:
-            for number in range(part):
-                writer.add([[(part, number)]], source=part)
+@pytest.mark.parametrize("shard_tokens", [1, 9, 1000])
+def test_joined_folders_read_as_one(tmp_path: Path, shard_tokens: int) -> None:
+    parts = [[[[(1, 2), (3,)], [(4, 5, 6)]]], [], [[[(7,)]], [[(8, 9, 10, 11, 12)], [(13, 14)]]], [[[(15, 16), (17, 18)]]]]
+    for number, documents in enumerate(parts):
+        with ShardWriter(tmp_path / f"part-{number}", vocab_size=100, shard_tokens=2) as writer:
+            for document in documents:
+                writer.add(document, source=number)
             writer.add([[]])
-    join([tmp_path / f"part-{part}" for part in range(3)], tmp_path / "whole")
+    join([tmp_path / f"part-{number}" for number in range(4)], tmp_path / "whole", shard_tokens=shard_tokens)
     shards = Shards(tmp_path / "whole")
-    assert read(shards) == [[[1, 0]], [[2, 0]], [[2, 1]]]
-    assert shards.empty_documents == 3
+    assert read(shards) == [[[1, 2, 3], [4, 5, 6]], [[7]], [[8, 9, 10, 11, 12], [13, 14]], [[15, 16, 17, 18]]]
+    starts = shards.gather(np.arange(shards.num_tokens))[1]
+    assert (np.nonzero(starts)[0] + 1).tolist() == [1, 3, 4, 7, 8, 13, 15, 17]
+    assert [int(n) for shard in range(len(shards)) for n in shards.sources(shard)] == [0, 2, 2, 3]
+    assert len(shards) == {1: 3, 9: 2, 1000: 1}[shard_tokens]
+    assert shards.empty_documents == 4
     assert sorted(item.name for item in tmp_path.iterdir()) == ["whole"]
 
 

@@ -6,6 +6,7 @@ source number of each document) and words-NNNNN.bin (one bit per token, lowest b
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
@@ -113,24 +114,49 @@ class ShardWriter:
             self._open_shard()
 
 
-def join(parts: Sequence[Path], folder: Path) -> None:
-    """Move the shards of several written folders into one, numbered in the order given, and remove the emptied folders."""
+def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKENS) -> None:
+    """Append the shards of several written folders, in the order given, into shards of one, and remove the parts."""
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, int]] = []
     empty = 0
     dtype = "<u2"
+    bits = np.zeros(0, dtype=np.uint8)
     for part in parts:
         index = json.loads((part / INDEX).read_text(encoding="utf-8"))
         dtype = index["dtype"]
         empty += index["empty_documents"]
         for number, shard in enumerate(index["shards"]):
-            for name in PARTS:
-                (part / f"{name}-{number:05d}.bin").rename(folder / f"{name}-{len(shards):05d}.bin")
-            shards.append(shard)
-        (part / INDEX).unlink()
-        part.rmdir()
+            if not shards or shards[-1]["tokens"] >= shard_tokens:
+                shards.append({"tokens": 0, "documents": 0, "sentences": 0})
+                bits = np.zeros(0, dtype=np.uint8)
+            bits = _append(part, number, folder, len(shards) - 1, open_shard=shards[-1], bits=bits, tokens=shard["tokens"])
+            for name in shard:
+                shards[-1][name] += shard[name]
+        shutil.rmtree(part)
     text = json.dumps({"format": 1, "dtype": dtype, "shards": shards, "empty_documents": empty}, indent=1)
     (folder / INDEX).write_text(text, encoding="utf-8")
+
+
+def _append(
+    part: Path, number: int, folder: Path, target: int, *, open_shard: dict[str, int], bits: NDArray[np.uint8], tokens: int
+) -> NDArray[np.uint8]:
+    """Append one shard to an open one whose last byte of word starts holds `bits`; returns the bits of the new last byte."""
+    for name in PARTS:
+        source, goal = part / f"{name}-{number:05d}.bin", folder / f"{name}-{target:05d}.bin"
+        with goal.open("r+b" if goal.exists() else "w+b") as file:
+            file.seek(0, 2)
+            if name in ("documents", "sentences"):
+                file.write((np.fromfile(source, dtype="<u8") + np.uint64(open_shard["tokens"])).tobytes())
+            elif name == "words":
+                starts = np.unpackbits(np.fromfile(source, dtype=np.uint8), count=tokens, bitorder="little")
+                starts = np.concatenate([bits, starts])
+                file.seek(open_shard["tokens"] // 8)
+                file.write(np.packbits(starts, bitorder="little").tobytes())
+                bits = starts[len(starts) // 8 * 8 :]
+            else:
+                with source.open("rb") as content:
+                    shutil.copyfileobj(content, file, 1 << 20)
+    return bits
 
 
 class Shards:

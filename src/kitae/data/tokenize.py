@@ -1,0 +1,102 @@
+"""Corpus shards -> token shards, one process per corpus shard. The bytes written do not depend on the number of workers."""
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from kitae.core.errors import KitaeError
+from kitae.data.shards import ShardWriter, join
+from kitae.text.corpus import read_shard
+from kitae.tokenization.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One corpus shard to tokenize into a folder of its own; `split_sources` gives every source a folder below it."""
+
+    shard: Path
+    tokenizer: Path
+    folder: Path
+    sources: tuple[str, ...]
+    split_sources: bool
+
+
+def tokenize(
+    shards: Mapping[str, Sequence[Path]], *, tokenizer: Path, sources: tuple[str, ...], folder: Path, workers: int
+) -> tuple[Path, dict[int, Path]]:
+    """Tokenize the corpus shards of "train" into folder/train and of "heldout" into folder/heldout/<source number>.
+
+    Returns the training folder and the held-out folders by source number (sources without held-out text have none).
+    Raises KitaeError when a worker process dies.
+    """
+    jobs = [
+        Job(
+            shard=path,
+            tokenizer=tokenizer,
+            folder=folder / split / f"part-{number:05d}",
+            sources=sources,
+            split_sources=split == "heldout",
+        )
+        for split in ("train", "heldout")
+        for number, path in enumerate(shards[split])
+    ]
+    _run(jobs, workers)
+    train = folder / "train"
+    join([job.folder for job in jobs if not job.split_sources], train)
+    heldout: dict[int, Path] = {}
+    parts = [job.folder for job in jobs if job.split_sources]
+    for number in range(len(sources)):
+        mine = [part / str(number) for part in parts if (part / str(number)).is_dir()]
+        if mine:
+            heldout[number] = folder / "heldout" / str(number)
+            join(mine, heldout[number])
+    for part in parts:
+        part.rmdir()
+    return train, heldout
+
+
+def _run(jobs: Sequence[Job], workers: int) -> None:
+    if min(workers, len(jobs)) <= 1:
+        for job in jobs:
+            run_job(job)
+        return
+    # spawn: forking a process that holds threads (torch's, say) can hang
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures: list[Future[None]] = [pool.submit(run_job, job) for job in jobs]
+        try:
+            for future in futures:
+                future.result()
+        except BrokenProcessPool as error:
+            raise KitaeError(
+                "a tokenizing process was killed, most likely for want of memory", cure="run again with fewer workers"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder)
+
+
+def run_job(job: Job) -> None:
+    """Tokenize one corpus shard (in whichever process)."""
+    tokenizer = _tokenizer(job.tokenizer)
+    numbers = {name: number for number, name in enumerate(job.sources)}
+    with ExitStack() as stack:
+        writers: dict[int, ShardWriter] = {}
+        if not job.split_sources:
+            writers[0] = stack.enter_context(ShardWriter(job.folder, vocab_size=tokenizer.vocab_size))
+        else:
+            job.folder.mkdir(parents=True, exist_ok=True)
+        for document in read_shard(job.shard):
+            number = numbers[document.metadata["source"]]
+            which = number if job.split_sources else 0
+            if which not in writers:
+                writers[which] = stack.enter_context(ShardWriter(job.folder / str(number), vocab_size=tokenizer.vocab_size))
+            writers[which].add([tokenizer.words(sentence) for sentence in document.text.split("\n")], source=number)
