@@ -5,9 +5,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from tiny_trials import LABELS, relabelled, task
 
-from kitae.procedures.baselines import STRENGTHS, majority, tfidf
+from kitae.procedures.baselines import STRENGTHS, majority, rotation, tfidf
 
 
 def test_majority_gives_the_most_frequent_training_label() -> None:
@@ -34,3 +36,13 @@ def test_tfidf_learns_words_and_ignores_test_labels() -> None:
     assert other.chosen == outcome.chosen
     permuted = tfidf(dataclasses.replace(data, train=relabelled(data.train, 1)), "accuracy")
     assert (permuted.probabilities.argmax(1) == truth).mean() <= 0.55
+
+
+def test_rotated_coordinates_give_scikit_learns_model() -> None:
+    data = task(train=60)
+    vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3))
+    features, truth = vectorizer.fit_transform([e.text for e in data.train]), data.numbers(data.train)
+    held, turn = vectorizer.transform([e.text for e in data.test]), rotation(features)
+    assert turn(features).shape[1] <= 60 < features.shape[1]
+    plain, turned = (LogisticRegression(C=10, tol=1e-9, max_iter=5000).fit(x, truth) for x in (features, turn(features)))
+    assert np.abs(plain.predict_proba(held) - turned.predict_proba(turn(held))).max() < 1e-5

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -11,6 +12,7 @@ from kitae.procedures.outcome import Outcome
 from kitae.tasks.metrics import Metric, scores
 from kitae.tasks.records import TaskData
 
+MOST_TEXTS = 4000
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # inverse regularisation, from strong to weak
 Baseline = Callable[[TaskData, Metric], Outcome]
 
@@ -30,11 +32,12 @@ def tfidf(data: TaskData, metric: Metric) -> Outcome:
     """TF-IDF of character 1- to 3-grams and logistic regression, trained on train; C is the first best on validation."""
     start = time.perf_counter()
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, dtype=np.float32)
-    features, truth = vectorizer.fit_transform([example.text for example in data.train]), data.numbers(data.train)
-    held = vectorizer.transform([example.text for example in data.validation])
+    counted, truth = vectorizer.fit_transform([example.text for example in data.train]), data.numbers(data.train)
+    turn = rotation(counted)
+    features, held = turn(counted), turn(vectorizer.transform([example.text for example in data.validation]))
     curve, best = [], None
     for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, truth)
+        model = LogisticRegression(C=strength, max_iter=2000).fit(features, truth)
         found = {"C": strength} | _validate(data, model.predict(held))
         if best is None or found[metric] > best[1][metric]:
             best = (model, found)
@@ -42,9 +45,24 @@ def tfidf(data: TaskData, metric: Metric) -> Outcome:
     assert best is not None
     trained = time.perf_counter()
     probabilities = np.zeros((len(data.test), len(data.labels)))
-    probabilities[:, best[0].classes_] = best[0].predict_proba(vectorizer.transform([example.text for example in data.test]))
+    probabilities[:, best[0].classes_] = best[0].predict_proba(turn(vectorizer.transform([example.text for example in data.test])))
     seconds = {"train": trained - start, "predict": time.perf_counter() - trained}
     return Outcome(probabilities=probabilities, chosen=best[1], curve=curve, seconds=seconds)
+
+
+def rotation(features: csr_matrix) -> Callable[[csr_matrix], csr_matrix | np.ndarray]:
+    """Coordinates along the training texts instead of one per n-gram, when there are fewer texts than n-grams.
+
+    A regularised linear model's weights lie in the span of its training texts, and rotating the coordinates changes neither
+    products nor norms: the same model, fitted about a hundred times faster. Many texts are left as they are.
+    """
+    texts, grams = features.shape
+    if texts > MOST_TEXTS or texts >= grams:
+        return lambda rows: rows
+    spectrum, vectors = np.linalg.eigh((features @ features.T).toarray().astype(np.float64))
+    kept = spectrum > spectrum.max() * 1e-10
+    basis = vectors[:, kept] / np.sqrt(spectrum[kept])
+    return lambda rows: (rows @ features.T).toarray() @ basis
 
 
 def _validate(data: TaskData, predicted: np.ndarray) -> dict[str, float]:
