@@ -26,9 +26,7 @@ def test_ids_equal_transformers_5(name: str, shared: Path, tmp_path: Path) -> No
     loaded = Tokenizer.load(tmp_path)
     chosen = sentences(shared, name)
     assert len(chosen) >= 10_000
-    different = [
-        sentence for sentence in chosen if reference(sentence, add_special_tokens=False)["input_ids"] != ids_of(loaded, sentence)
-    ]
+    different = [sentence for sentence in chosen if reference(sentence, add_special_tokens=False)["input_ids"] != ids_of(loaded, sentence)]
     assert different == []
     assert loaded.fingerprint == tokenizer.fingerprint
     special = loaded.special

@@ -171,9 +171,9 @@ def _own(folder: Path) -> Definition:
     text = (folder / LIBRARY).read_text(encoding="utf-8") if spec.kind != "mecab" else ""
     if spec.kind == "mecab":
         tokens = _tokens(folder / VOCABULARY)
-        spec = spec.model_copy(
-            update={"dictionary": str(own["dictionary_path"])} if own["dictionary_path"] else {"dictionary": spec.dictionary}
-        )
+        found = dictionaries.find_again(spec.dictionary, str(own["dictionary_path"]))
+        dictionaries.check(found, flags=spec.flags, expected=str(own["dictionary_fingerprint"]), where=str(folder))
+        spec = spec.model_copy(update={"dictionary": found.name if found.packaged else str(found.path)})
     else:
         tokens = _library_tokens(json.loads(text)["model"], folder)
     definition = Definition(
