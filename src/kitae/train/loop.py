@@ -196,9 +196,8 @@ class _Trainer:
             for name, count in self.module.counts(batch).items():
                 local[name] += count
         counts = self.world.sum_numbers(local)
-        self.optimizer.zero_grad()
         sums = self._backward(share, counts)
-        self.world.sum(self.optimizer.grad)
+        self.world.sum(self.optimizer.gradient())
         norm = self.optimizer.clip()
         flags = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
         seen = self.world.sum_numbers(sums | flags)
@@ -219,6 +218,7 @@ class _Trainer:
         """Gradients of this rank's share into the flat buffer; sums of its terms, and its share of the loss."""
         sums = dict.fromkeys((*self.names, "loss"), 0.0)
         found: list[tuple[str, torch.Tensor]] = []
+        self.optimizer.start_gradient()
         for batch in share:
             seed_dropout(self.seed, "dropout", batch.step, batch.micro)
             loss = self.module(batch.to(self.world.device))
@@ -235,9 +235,8 @@ class _Trainer:
         """Name the first micro-batch of this rank whose gradient is not finite, and stop without an update."""
         rows: list[int] = []
         for batch in share:
-            self.optimizer.zero_grad()
             sums = self._backward([batch], counts)
-            if not math.isfinite(sums["loss"]) or not bool(torch.isfinite(self.optimizer.grad).all()):
+            if not math.isfinite(sums["loss"]) or not bool(torch.isfinite(self.optimizer.gradient()).all()):
                 rows = batch.rows.tolist()
                 break
         shown = ", ".join(str(row) for row in rows[:16]) + (", ..." if len(rows) > 16 else "")

@@ -84,11 +84,12 @@ class FlatAdamW:
     def _bind(self) -> None:
         same = self.work_dtype == self.dtype
         self.work = self.master if same else self.master.to(self.work_dtype)
+        self._collectors = [_Collector(self.grad[slot.start : slot.end]) for slot in self.slots]
         self._hooks = []
-        for slot in self.slots:
+        for slot, collector in zip(self.slots, self._collectors, strict=True):
             slot.parameter.data = self.work[slot.start : slot.end].view(slot.parameter.shape)
             slot.parameter.grad = None
-            self._hooks.append(slot.parameter.register_post_accumulate_grad_hook(_Collector(self.grad[slot.start : slot.end])))
+            self._hooks.append(slot.parameter.register_post_accumulate_grad_hook(collector))
 
     def _make_adam(self, spans: list[tuple[int, int, tuple[bool, float]]]) -> None:
         config, groups = self.config, []
@@ -109,9 +110,17 @@ class FlatAdamW:
         for state in self.adam.state.values():
             state["step"].fill_(steps if self.config.bias_correction else UNCORRECTED)
 
-    def zero_grad(self) -> None:
-        """Clear the gradient buffer."""
-        self.grad.zero_()
+    def start_gradient(self) -> None:
+        """Begin a new sum of gradients; every backward pass until `gradient` adds to it."""
+        for collector in self._collectors:
+            collector.empty = True
+
+    def gradient(self) -> Tensor:
+        """The flat sum since `start_gradient`, which `clip` and `step` use; weights without a gradient count as zero."""
+        for collector in self._collectors:
+            if collector.empty:
+                collector.place.zero_()
+        return self.grad
 
     def clip(self) -> float:
         """Scale the gradient to the largest allowed norm; returns the norm before. Infinite or nan when it is not finite."""
@@ -160,12 +169,18 @@ class FlatAdamW:
 
 
 class _Collector:
-    """Adds a parameter's gradient to its place in the flat buffer as soon as it is complete, and frees it."""
+    """Puts a parameter's gradient in its place in the flat buffer as soon as it is complete, and frees it."""
 
     def __init__(self, place: Tensor) -> None:
-        self.place = place
+        self.place, self.empty = place, True
 
     def __call__(self, parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            self.place.add_(parameter.grad.reshape(-1))
-            parameter.grad = None
+        if parameter.grad is None:
+            return
+        found = parameter.grad.reshape(-1)
+        if self.empty:  # a copy is a quarter of clearing and adding in mixed precision
+            self.place.copy_(found)
+            self.empty = False
+        else:
+            self.place.add_(found)
+        parameter.grad = None
