@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
+from kitae.models.layers import dropout as drop
 from kitae.models.layers import keep_mask
 from kitae.tensor.batch import Layout
 
@@ -42,7 +43,10 @@ class AttentionPlan:
 
 
 def choose(layout: Layout, *, dtype: torch.dtype, dropout: float, compiled: bool = False) -> Kind:
-    """The fastest path for a batch; `dropout` is the rate on the probabilities, 0 outside training."""
+    """The fastest path for a batch; `dropout` is the rate on the probabilities, 0 outside training.
+
+    On a CPU, compiled and plain blocks drop the same elements for rows up to LONG_ROW; longer rows draw in another order.
+    """
     if layout.pieces_BL.device.type == "cuda":
         # torch's varlen kernel has no dropout.
         return "varlen" if dtype in (torch.bfloat16, torch.float16) and dropout == 0.0 else "sdpa"
@@ -86,7 +90,7 @@ def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) 
     else:
         scores = torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5  # scaled before the mask, as Hugging Face does
         probabilities = torch.softmax(scores if bias is None else scores + bias, dim=-1)
-        x_BNLH = torch.matmul(F.dropout(probabilities, dropout) if dropout else probabilities, v)
+        x_BNLH = torch.matmul(drop(probabilities, dropout, True), v)
     return x_BNLH.transpose(1, 2).reshape(b, length, channels // 3)
 
 

@@ -38,10 +38,36 @@ def random_bits(count: int) -> Tensor:
 
 def keep_mask(shape: torch.Size, *, rate: float, dtype: torch.dtype) -> tuple[Tensor, float]:
     """A CPU mask of zeros and ones in `dtype`, and the exact factor 1 / (true share kept); the rate is rounded to 1/65536."""
-    dropped = min(round(rate * LEVELS), LEVELS - 1)
+    dropped = _dropped(rate)
     keep = torch.empty(shape, dtype=dtype)
     torch.ge(random_bits(keep.numel()).view(shape), dropped - LEVELS // 2, out=keep)
-    return keep, LEVELS / (LEVELS - dropped)
+    return keep, keep_factor(rate)
+
+
+def keep_factor(rate: float) -> float:
+    """1 / (share kept), for the rate as rounded to 1/65536."""
+    return LEVELS / (LEVELS - _dropped(rate))
+
+
+def _dropped(rate: float) -> int:
+    return min(round(rate * LEVELS), LEVELS - 1)
+
+
+# A compiler sees this draw as one operation that it may neither repeat, merge nor move before its input: compiled blocks drop
+# the same elements as plain ones.
+@torch.library.custom_op("kitae::keep_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def drawn_mask(x: Tensor, rate: float) -> Tensor:
+    """The mask of `keep_mask` for a tensor."""
+    return keep_mask(x.shape, rate=rate, dtype=x.dtype)[0]
+
+
+@drawn_mask.register_fake
+def _(x: Tensor, rate: float) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def _traced(x: Tensor, rate: float) -> Tensor:
+    return x * drawn_mask(x.detach(), rate) * keep_factor(rate)
 
 
 class _Dropout(torch.autograd.Function):
@@ -74,8 +100,10 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Inverted dropout of any shape; the identity when not training or at rate 0."""
     if not training or rate == 0.0:
         return x
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu":
         return F.dropout(x, rate)
+    if torch.compiler.is_compiling():
+        return _traced(x, rate)
     return _Dropout.apply(x, rate)
 
 
@@ -83,8 +111,10 @@ def dropout_add(x: Tensor, residual: Tensor, rate: float, training: bool) -> Ten
     """dropout(x) + residual, in one pass on the CPU."""
     if not training or rate == 0.0:
         return x + residual
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu":
         return F.dropout(x, rate) + residual
+    if torch.compiler.is_compiling():
+        return _traced(x, rate) + residual
     return _DropoutAdd.apply(x, residual, rate)
 
 

@@ -27,7 +27,7 @@ unk_token_id decoder_start_token_id id2label label2id num_labels problem_type fi
 output_hidden_states output_attentions output_past return_dict use_return_dict torchscript use_bfloat16 _name_or_path name_or_path
 _commit_hash _attn_implementation attn_implementation gradient_checkpointing directionality pooler_fc_size pooler_num_attention_heads
 pooler_num_fc_layers pooler_size_per_head pooler_type summary_type summary_use_proj summary_activation summary_last_dropout
-summary_first_dropout vocab_pad_token author language license prefix cross_attention_hidden_size tie_encoder_decoder
+summary_first_dropout vocab_pad_token author language license prefix cross_attention_hidden_size tie_encoder_decoder generator_size
 """
 NEUTRAL = frozenset(_NEUTRAL.split())
 """Keys that do not change the hidden states or logits of the heads we have."""

@@ -29,7 +29,7 @@ def write(folder: Path, *, title: str, manifests: Sequence[Path], usage: str) ->
 def _results(manifests: Sequence[Manifest]) -> Iterator[str]:
     """The counts and scores of every manifest, one table each."""
     for manifest in manifests:
-        rows: list[Sequence[Cell]] = [list(row) for row in _flat(manifest.facts.get("counts"), "")]
+        rows: list[Sequence[Cell]] = [list(row) for row in _flat(manifest.facts.get("counts", {}), "")]
         if rows:
             yield markdown(Table(title=f"Results of {_name(manifest)}", columns=("what", "value"), rows=rows, digits=4))
 

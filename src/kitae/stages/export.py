@@ -13,7 +13,7 @@ from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts, write_huggingface
-from kitae.procedures.trials import USE
+from kitae.procedures.classifier import USE
 from kitae.report import card
 
 VERSION = 1
