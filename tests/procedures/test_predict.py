@@ -11,15 +11,18 @@ import pytest
 from tiny_trials import LABELS, examples, start, start_folder
 
 from kitae.core.errors import KitaeError
+from kitae.models.folder import read_parts, write_huggingface
+from kitae.procedures.classifier import Use, save
 from kitae.procedures.predict import Predictor, predict_file
-from kitae.procedures.trials import build, save
+from kitae.procedures.trials import build
+from kitae.tokenization.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     given = start(folder / "start")
-    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, folder / "model", max_length=20)
+    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, folder / "model", Use(max_length=20))
     return folder / "model"
 
 
@@ -107,3 +110,11 @@ def test_a_flipped_bit_in_the_weights_is_refused(model: Path, tmp_path: Path) ->
     weights.write_bytes(bytes(data))
     with pytest.raises(KitaeError, match=r"weights\.safetensors is damaged"):
         Predictor.load(tmp_path / "model")
+
+
+def test_an_exported_classifier_predicts_the_same(model: Path, tmp_path: Path) -> None:
+    write_huggingface(read_parts(model)["encoder"], tmp_path)
+    Tokenizer.load(model / "tokenizer").save(tmp_path)
+    ours, exported = (list(Predictor.load(folder, device="cpu").predict(TEXTS[:20])) for folder in (model, tmp_path))
+    assert [p.label for p in ours] == [p.label for p in exported]
+    assert set(ours[0].probabilities) == set(LABELS)

@@ -86,7 +86,10 @@ def test_the_seed_decides_the_trial(tmp_path: Path) -> None:
 
 def test_bf16_trains_too(tmp_path: Path) -> None:
     data = task()
-    assert accuracy(run(data, tmp_path / "trial", config=QUICK.model_copy(update={"precision": "bf16"})), data) >= 0.9
+    assert (
+        accuracy(run(data, tmp_path / "trial", config=QUICK.model_copy(update={"precision": "bf16", "predict_precision": "bf16"})), data)
+        >= 0.9
+    )
 
 
 def test_a_fresh_start_takes_the_architecture_and_leaves_the_weights(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 
+CPU = torch.device("cpu")
 CONFIG = BertConfig(
     model_type="electra", vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
     max_position_embeddings=40, embedding_size=16,
@@ -89,10 +90,10 @@ def test_word_numbers_count_over_the_row() -> None:
 def test_a_text_in_a_packed_row_has_the_logits_it_has_alone() -> None:
     encoded, module = texts(24), classification().eval()
     rows = pack([len(text.ids) for text in encoded], 40)
-    packed = infer(module, collate(encoded, rows, pad=0, numbers=list(range(len(rows)))), "cpu")
-    alone = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0]), "cpu") for text in encoded])
+    packed = infer(module, collate(encoded, rows, pad=0, numbers=list(range(len(rows)))), CPU)
+    alone = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0]), CPU) for text in encoded])
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=0)
-    shares = predict(lambda batch: infer(module, batch, "cpu"), encoded, tokens=100, pad=0, labels=3)
+    shares = predict(lambda batch: infer(module, batch, CPU), encoded, tokens=100, pad=0, labels=3)
     assert np.abs(shares - alone.softmax(-1).numpy()).max() < 1e-5
     assert np.abs(shares.sum(1) - 1).max() < 1e-6
 
@@ -117,7 +118,7 @@ def test_loss_is_the_mean_over_texts_however_they_are_cut() -> None:
     one = module(whole.micro(0, 0)).total({TERM: 10})
     parts = [module(cut.micro(0, micro)).total({TERM: 10}) for micro in range(3)]
     torch.testing.assert_close(one, torch.stack(parts).sum())
-    logits = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0]), "cpu") for text in encoded])
+    logits = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0]), CPU) for text in encoded])
     torch.testing.assert_close(one, torch.nn.functional.cross_entropy(logits, torch.tensor(labels)), atol=1e-5, rtol=0)
 
 

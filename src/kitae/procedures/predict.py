@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from kitae.core.artifact import newest
 from kitae.core.errors import KitaeError
-from kitae.models.compose import Classifier
-from kitae.models.folder import load, read_parts
-from kitae.procedures.trials import MOST_TOKENS, USE, device_named, probabilities_of
+from kitae.procedures.classifier import ClassifierPredict, Use, device_named, load
 from kitae.report.tables import neutral
 from kitae.tasks.batches import encode
 from kitae.tasks.classification import Classification
@@ -38,12 +35,13 @@ class Prediction:
 
 
 class Predictor:
-    """A fine-tuned classifier and its tokenizer, ready to predict."""
+    """A fine-tuned classifier and its tokenizer, ready to predict; in fp32."""
 
-    def __init__(self, module: Classification, tokenizer: Tokenizer, *, max_length: int, chunk: int = CHUNK) -> None:
-        self.labels = module.labels
+    def __init__(self, module: Classification, tokenizer: Tokenizer, use: Use, *, chunk: int = CHUNK) -> None:
+        self.labels, self.columns = module.labels, use.columns
         self._module, self._tokenizer = module, tokenizer
-        self._max_length, self._chunk = max_length, chunk
+        self._max_length, self._chunk = use.max_length, chunk
+        self._predict = ClassifierPredict(pad=tokenizer.special.pad)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto", chunk: int = CHUNK) -> "Predictor":
@@ -51,41 +49,31 @@ class Predictor:
 
         Raises KitaeError when the folder is damaged or holds no classifier.
         """
-        place = newest(folder)
-        part = read_parts(place).get("encoder")
-        if part is None or part.head != "sequence":
-            cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), or an exported classifier"
-            raise KitaeError(f"{folder} holds no classifier", cure=cure)
-        model = load(part)
-        assert isinstance(model, Classifier), "the head says what the model is"
-        tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
-        longest = min(part.config.max_position_embeddings, MOST_TOKENS)
-        if (place / USE).is_file():
-            longest = int(json.loads((place / USE).read_text(encoding="utf-8"))["max_length"])
-        module = Classification(model, family=part.family, labels=part.labels).to(device_named(device)).eval()
-        return cls(module, tokenizer, max_length=longest, chunk=chunk)
+        module, tokenizer, use = load(folder)
+        return cls(module.to(device_named(device)), tokenizer, use, chunk=chunk)
 
     def predict(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """One prediction per text, in the order of the texts; an unbounded stream is fine."""
         stream = iter(texts)
         while chunk := list(itertools.islice(stream, self._chunk)):
             encoded = [encode(self._tokenizer, text, max_length=self._max_length) for text in chunk]
-            for row in probabilities_of(self._module, encoded, pad=self._tokenizer.special.pad):
+            for row in self._predict(self._module, encoded):
                 shares = dict(zip(self.labels, row.tolist(), strict=True))
                 yield Prediction(label=self.labels[int(row.argmax())], probabilities=shares)
 
 
-def predict_file(predictor: Predictor, source: Path, target: Path, *, columns: Sequence[str] = ("text",), id: str = "id") -> int:
+def predict_file(predictor: Predictor, source: Path, target: Path, *, columns: Sequence[str] = (), id: str = "id") -> int:
     """Predict a file, line by line as it is read; returns how many texts. The target appears when it is complete.
 
-    source: CSV, TSV or JSONL with `columns` (several are joined by a new line), or plain text with one text a line; compressed
-    or not. target: .csv, .tsv or .jsonl with the line number, the id where there is one, the label and every probability.
+    source: CSV, TSV or JSONL with `columns` (several are joined by a new line; by default those of the task), or plain text with
+    one text a line; compressed or not. target: .csv, .tsv or .jsonl with the line number, the id where there is one, the label
+    and every probability.
     Lines without text are left out. Raises KitaeError for a missing column or an unknown target format.
     """
     kind = target.suffix[1:].lower()
     if kind not in FORMATS:
         raise KitaeError(f"the target {target.name} has no known format", cure="name it .csv, .tsv or .jsonl", where=str(target))
-    items = _texts(source, columns, id)
+    items = _texts(source, columns or predictor.columns, id)
     first, second = itertools.tee(items)
     count = 0
     temporary = target.with_name(f".{target.name}.part")

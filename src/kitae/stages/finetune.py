@@ -61,4 +61,5 @@ def _outcome(config: FinetuneConfig, data: TaskData, inputs: Inputs, out: Out) -
         raise KitaeError(f'the encoder "{config.encoder}" has no folder to start from', cure="give `start`, the folder of an encoder")
     start = read_start(folder, fresh=config.encoder == "random")
     settings: Mapping[str, object] = {name: getattr(config, name) for name in TrialConfig.model_fields}
-    return run_trial(data, start, TrialConfig.model_validate(settings), seed=key(inputs.seed, "trial", config.seed), folder=out.path)
+    seed = key(inputs.seed, "trial", config.seed)
+    return run_trial(data, start, TrialConfig.model_validate(settings), seed=seed, folder=out.path, columns=config.task.text)

@@ -57,11 +57,12 @@ class Classification(nn.Module):
 
 
 @torch.no_grad()
-def infer(module: Classification, batch: Batch, device: torch.device | str) -> Tensor:
-    """Logits without dropout or gradients, in full precision; the module's mode is restored."""
+def infer(module: Classification, batch: Batch, device: torch.device, *, half: bool = False) -> Tensor:
+    """Logits [N, C] without dropout or gradients; `half` computes in bf16. The module's mode is restored."""
     training = module.training
     module.eval()
     try:
-        return module.logits(batch.to(device))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            return module.logits(batch.to(device))
     finally:
         module.train(training)

@@ -1,0 +1,91 @@
+"""A fine-tuned classifier as a folder and as something that predicts."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors.torch import save_file
+
+from kitae.core.artifact import newest, seal
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError
+from kitae.models.compose import Classifier
+from kitae.models.folder import load as load_model
+from kitae.models.folder import read_parts
+from kitae.tasks.batches import Encoded, predict
+from kitae.tasks.classification import Classification, infer
+from kitae.tokenization.tokenizer import Tokenizer
+
+MOST_TOKENS = 512
+PREDICT_TOKENS = 4096  # positions of one batch of predictions
+USE = "classifier.json"
+
+
+class Use(Config):
+    """The content of classifier.json: how the model was trained to be used."""
+
+    max_length: int = MOST_TOKENS
+    """Longest text in tokens; the rest is cut off."""
+    columns: tuple[str, ...] = ("text",)
+    """Columns of a table that hold the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierPredict:
+    """Class probabilities of encoded texts, [texts, labels], in their order; `half` computes in bf16."""
+
+    pad: int
+    half: bool = False
+
+    def __call__(self, module: Classification, texts: Sequence[Encoded]) -> NDArray[np.float64]:
+        """What one text gets depends on that text alone."""
+        device = next(module.parameters()).device
+        forward = partial(infer, module, device=device, half=self.half)
+        return predict(forward, texts, tokens=PREDICT_TOKENS, pad=self.pad, labels=len(module.labels))
+
+
+def save(module: Classification, tokenizer: Tokenizer, folder: Path, use: Use) -> None:
+    """A model folder: weights.safetensors, model.json, classifier.json, tokenizer/, manifest.json."""
+    folder.mkdir(parents=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, folder / "weights.safetensors")
+    (folder / "model.json").write_text(json.dumps(module.describe(), ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / USE).write_text(use.model_dump_json(indent=1), encoding="utf-8")
+    tokenizer.save(folder / "tokenizer", max_length=use.max_length)
+    seal(folder, kind="checkpoint", facts={"labels": list(module.labels)})
+
+
+def load(folder: Path) -> tuple[Classification, Tokenizer, Use]:
+    """From a trial, its model folder, or a Hugging Face folder with a sequence classification head; on the CPU.
+
+    Raises KitaeError when the folder is damaged or holds no classifier.
+    """
+    place = newest(folder)
+    part = read_parts(place).get("encoder")
+    if part is None or part.head != "sequence":
+        cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), or an exported classifier"
+        raise KitaeError(f"{folder} holds no classifier", cure=cure)
+    model = load_model(part)
+    assert isinstance(model, Classifier), "the head says what the model is"
+    tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
+    use = Use(max_length=min(part.config.max_position_embeddings, MOST_TOKENS))
+    if (place / USE).is_file():
+        try:
+            use = Use.model_validate_json((place / USE).read_bytes())
+        except ValidationError as error:
+            raise KitaeError(f"{USE} is damaged: {error.errors()[0]['msg']}", cure="run the trial again", where=str(place)) from error
+    return Classification(model, family=part.family, labels=part.labels).eval(), tokenizer, use
+
+
+def device_named(wanted: str) -> torch.device:
+    """The device ("auto", "cpu", "cuda") of one process that works alone, also when torchrun started several of them."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
+    cuda = wanted != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
