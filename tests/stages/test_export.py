@@ -20,7 +20,7 @@ from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 
 LENGTH = 128
-TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "今日", "は", "天気", "が", "よい", "株価", "##会社", "。", "利益", "の", "株式")
+TOKENS = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", "今日", "は", "天気", "が", "よい", "株価", "##会社", "。", "利益", "の", "株式")
 TEXTS = ("今日は天気がよい。", "株式会社の利益", "今日の株価は、よい。" * 40)
 
 
@@ -132,6 +132,7 @@ def test_halves_and_classifier_give_our_logits(exported):
     config = json.loads((out.path / trial / "config.json").read_text(encoding="utf-8"))
     assert config["id2label"] == {"0": "経済", "1": "天気", "2": "other"}
     assert config["max_position_embeddings"] == LENGTH
+    assert config["pad_token_id"] == TOKENS.index("[PAD]") == 1
     assert json.loads((out.path / trial / "classifier.json").read_text()) == {"max_length": 50}
     assert out.counts["folders"] == {
         "pretrain/generator": "ElectraForMaskedLM",

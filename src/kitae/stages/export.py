@@ -1,5 +1,6 @@
 """Trained models -> Hugging Face folders with tokenizer and README.md, for transformers 4.57 and 5."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts, write_huggingface
 from kitae.procedures.classifier import USE
 from kitae.report import card
+from kitae.tokenization import folder as definitions
 
 VERSION = 1
 
@@ -67,10 +69,11 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
 
 
 def _export(part: Part, place: Path, target: Path) -> None:
-    write_huggingface(part, target)
     tokenizer = place / "tokenizer"
     if not tokenizer.is_dir():
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
+    pad = definitions.read(tokenizer).special.pad  # presets do not know it
+    write_huggingface(dataclasses.replace(part, config=part.config.model_copy(update={"pad_token_id": pad})), target)
     shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
     longest = part.config.max_position_embeddings
     if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
