@@ -75,7 +75,7 @@ def write_source(folder: Path, kind: str) -> Path:
 def test_files_come_out_row_by_row(model: Path, tmp_path: Path, kind: str, out: str) -> None:
     predictor = Predictor.load(model, device="cpu")
     target = tmp_path / f"out.{out}"
-    assert predict_file(predictor, write_source(tmp_path, kind), target) == 12
+    assert predict_file(model, write_source(tmp_path, kind), target, device="cpu") == 12
     expected = [prediction.label for prediction in predictor.predict(TEXTS[:12])]
     if out == "jsonl":
         rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
@@ -91,13 +91,16 @@ def test_files_come_out_row_by_row(model: Path, tmp_path: Path, kind: str, out: 
 
 
 def test_bad_requests_are_named(model: Path, tmp_path: Path) -> None:
-    predictor = Predictor.load(model, device="cpu")
     source = write_source(tmp_path, "csv")
     with pytest.raises(KitaeError, match='no column "body"'):
-        predict_file(predictor, source, tmp_path / "out.csv", columns=("body",))
+        predict_file(model, source, tmp_path / "out.csv", columns=("body",))
     assert not (tmp_path / "out.csv").exists()
     with pytest.raises(KitaeError, match="no known format"):
-        predict_file(predictor, source, tmp_path / "out.xlsx")
+        predict_file(model, source, tmp_path / "out.xlsx")
+    with pytest.raises(KitaeError, match="does not exist"):
+        predict_file(model, source, tmp_path / "nowhere" / "out.csv")
+    with pytest.raises(KitaeError, match="the target is the source"):
+        predict_file(model, source, source)
     with pytest.raises(KitaeError, match="holds no classifier"):
         Predictor.load(start_folder(tmp_path / "start"))
 

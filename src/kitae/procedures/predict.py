@@ -62,8 +62,8 @@ class Predictor:
                 yield Prediction(label=self.labels[int(row.argmax())], probabilities=shares)
 
 
-def predict_file(predictor: Predictor, source: Path, target: Path, *, columns: Sequence[str] = (), id: str = "id") -> int:
-    """Predict a file, line by line as it is read; returns how many texts. The target appears when it is complete.
+def predict_file(folder: Path, source: Path, target: Path, *, columns: Sequence[str] = (), id: str = "id", device: str = "auto") -> int:
+    """Predict a file with the model of a folder, as it is read; returns how many texts. The target appears when it is complete.
 
     source: CSV, TSV or JSONL with `columns` (several are joined by a new line; by default those of the task), or plain text with
     one text a line; compressed or not. target: .csv, .tsv or .jsonl with the line number, the id where there is one, the label
@@ -73,6 +73,11 @@ def predict_file(predictor: Predictor, source: Path, target: Path, *, columns: S
     kind = target.suffix[1:].lower()
     if kind not in FORMATS:
         raise KitaeError(f"the target {target.name} has no known format", cure="name it .csv, .tsv or .jsonl", where=str(target))
+    if not target.parent.is_dir():
+        raise KitaeError(f"the folder {target.parent} does not exist", cure="make it, or write elsewhere", where=str(target))
+    if target.resolve() == source.resolve():
+        raise KitaeError("the target is the source", cure="give the predictions a file of their own", where=str(target))
+    predictor = Predictor.load(folder, device=device)
     items = _texts(source, columns or predictor.columns, id)
     first, second = itertools.tee(items)
     count = 0
