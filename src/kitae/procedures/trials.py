@@ -45,7 +45,7 @@ class TrialConfig(Config):
     """Passes over the training examples; validation is looked at after each."""
     max_length: Annotated[int, Field(ge=3)] | None = None
     """Longest text in tokens, special ones included; the rest is cut off. Absent: what the encoder was built for, at most 512."""
-    batch: Annotated[int, Field(ge=1)] = 32
+    batch: Annotated[int, Field(ge=1)] = 16
     """Texts of one optimizer step."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     """Texts of one forward pass, the atom of dropout's randomness. Absent: the whole batch."""
@@ -187,7 +187,7 @@ class _Judge:
         """A warning when every epoch gave every validation text the same label."""
         if not self._constant or len(set(self._truth.tolist())) == 1:
             return []
-        text = f"collapsed: one label for every validation text in all {epochs} epochs; try a lower learning rate, fp32 or more epochs"
+        text = f"collapsed: one label for every validation text in all {epochs} epochs; try another learning rate, more epochs or fp32"
         log.warning("%s", text)
         return [text]
 
