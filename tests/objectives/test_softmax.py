@@ -26,6 +26,17 @@ def test_loss_and_gradient_are_torchs(dtype: torch.dtype, tolerance: float, voca
     torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=tolerance, rtol=0)
 
 
+def test_the_factor_of_a_plain_sum_is_not_rounded_to_half_precision() -> None:
+    logits = torch.randn(500, 40, generator=torch.Generator().manual_seed(1)).bfloat16()
+    labels = torch.arange(500) % 40
+    sizes = []
+    for count in (1, 510):
+        leaf = logits.clone().requires_grad_()
+        (cross_entropy(leaf, labels).sum() / count).backward()
+        sizes.append(leaf.grad.double().abs().sum() * count)
+    assert float(sizes[1] / sizes[0]) == pytest.approx(1, abs=5e-4), "1/510 in bfloat16 is off by 0.0039"
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("vocab", [40, 1000])
 def test_samples_follow_the_softmax(temperature: float, vocab: int) -> None:
@@ -46,6 +57,14 @@ def test_the_ends_of_the_distribution_and_impossible_tokens() -> None:
     uniform = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
     _, ids = cross_entropy_and_sample(logits, torch.full((3,), 7), uniform)
     assert ids.tolist() == [7, 301, 300]
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    logits = torch.zeros(2, 10, requires_grad=True)
+    loss = cross_entropy(logits, torch.tensor([1, 2])).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_no_predictions() -> None:

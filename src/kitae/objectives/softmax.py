@@ -18,7 +18,7 @@ CHUNK = 64
 
 def cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
     """loss_N in float64, with a gradient for the logits."""
-    return _CrossEntropy.apply(logits_NV, labels_N, None, 1.0)[0]
+    return _CrossEntropy.apply(logits_NV, labels_N, None, 1.0, _learns(logits_NV))[0]
 
 
 def cross_entropy_and_sample(logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -26,17 +26,23 @@ def cross_entropy_and_sample(logits_NV: Tensor, labels_N: Tensor, uniform_N: Ten
 
     uniform_N: float64 in [0, 1). The loss is that of temperature 1; the temperature flattens (> 1) what is sampled.
     """
-    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, temperature)
+    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, temperature, _learns(logits_NV))
     return losses_N, ids_N
+
+
+def _learns(logits_NV: Tensor) -> bool:
+    """Whether a gradient will be wanted; inside the function below autograd does not tell."""
+    return torch.is_grad_enabled() and logits_NV.requires_grad
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, learns: bool
+    ) -> tuple[Tensor, Tensor]:
         count, vocab = logits_NV.shape
         working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
-        learns = ctx.needs_input_grad[0]
-        shares_NV = torch.empty_like(logits_NV, memory_format=torch.contiguous_format) if learns else None
+        slopes_NV = torch.empty_like(logits_NV, memory_format=torch.contiguous_format) if learns else None  # softmax - one-hot
         losses_N = torch.empty(count, dtype=torch.float64, device=logits_NV.device)
         ids_N = torch.empty(count, dtype=torch.int64, device=logits_NV.device)
         step = CHUNK if logits_NV.device.type == "cpu" else max(count, 1)
@@ -57,21 +63,23 @@ class _CrossEntropy(torch.autograd.Function):
             losses_N[here] = total.log() - picked
             if uniform_N is not None and temperature == 1.0:
                 ids_N[here] = _invert(weights, uniform_N[here])
-            if shares_NV is not None:
-                torch.div(weights[:, :vocab], total.to(working)[:, None], out=weights[:, :vocab])
-                shares_NV[here] = weights[:, :vocab]
-        ctx.save_for_backward(shares_NV, labels_N)
+            if slopes_NV is not None:
+                weights.div_(total.to(working)[:, None])
+                weights.scatter_add_(1, labels_N[here, None], weights.new_full((len(logits), 1), -1.0))
+                slopes_NV[here] = weights[:, :vocab]
+        if slopes_NV is not None:
+            ctx.save_for_backward(slopes_NV)
         ctx.mark_non_differentiable(ids_N)
         return losses_N, ids_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
-        shares_NV, labels_N = ctx.saved_tensors
-        grad_N1 = grad_N[:, None].to(shares_NV.dtype)
-        # in place: a second backward pass would notice, and memory traffic is what this costs
-        shares_NV.mul_(grad_N1).scatter_add_(1, labels_N[:, None], -grad_N1)
-        return shares_NV, None, None, None
+    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes_NV,) = ctx.saved_tensors
+        # in place, because memory traffic is what this costs; autograd refuses a second backward pass after it
+        if grad_N.stride() == (0,) and len(grad_N):  # of a plain sum: one factor, which a scalar keeps unrounded
+            return slopes_NV.mul_(grad_N[0]), None, None, None, None
+        return slopes_NV.mul_(grad_N[:, None].to(slopes_NV.dtype)), None, None, None, None
 
 
 def _sums(weights_NV: Tensor) -> Tensor:
