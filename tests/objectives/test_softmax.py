@@ -34,7 +34,7 @@ def test_the_factor_of_a_plain_sum_is_not_rounded_to_half_precision() -> None:
         leaf = logits.clone().requires_grad_()
         (cross_entropy(leaf, labels).sum() / count).backward()
         sizes.append(leaf.grad.double().abs().sum() * count)
-    assert float(sizes[1] / sizes[0]) == pytest.approx(1, abs=5e-4), "1/510 in bfloat16 is off by 0.0039"
+    assert float(sizes[1] / sizes[0]) == pytest.approx(1, abs=2e-3), "1/510 in bfloat16 is off by 0.0039"
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])

@@ -139,7 +139,10 @@ def heldout_sources(dataset: Path) -> tuple[str, ...]:
 
 
 class Heldout:
-    """The held-out rows of one source as batches in a fixed order (step 0, micro = number of the batch)."""
+    """The held-out rows of one source as batches in a fixed order (step 0, micro = number of the batch).
+
+    The order is mixed, because a plan's first rows are all of long documents: any first part is a fair sample.
+    """
 
     def __init__(self, dataset: Path, source: str, rows_per_micro_batch: int) -> None:
         """Raises KitaeError when the source has no held-out rows."""
@@ -148,6 +151,7 @@ class Heldout:
             raise KitaeError(f'there is no held-out text of "{source}"', cure=did_you_mean(source, known), where=str(dataset))
         self._collate, plan = _collator(dataset, f"heldout/{DatasetFacts.read(dataset).sources.index(source)}")
         self._each, self.num_rows = rows_per_micro_batch, plan.num_rows
+        self._order = Permutation(plan.num_rows, key("heldout"))
 
     def __len__(self) -> int:
         return (self.num_rows + self._each - 1) // self._each
@@ -155,4 +159,5 @@ class Heldout:
     def __iter__(self) -> Iterator[Batch]:
         for number in range(len(self)):
             first = number * self._each
-            yield self._collate(np.arange(first, min(first + self._each, self.num_rows)), step=0, micro=number)
+            rows = np.arange(first, min(first + self._each, self.num_rows))
+            yield self._collate(self._order(rows), step=0, micro=number)
