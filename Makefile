@@ -30,3 +30,6 @@ wheel: install
 
 clean:
 	rm -rf .venv dist runs
+
+golden: install
+	scripts/golden_transformers4.sh

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from rich.table import Table
 from kitae import __version__
 from kitae.core.artifact import read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
+from kitae.core.graph import Node
 from kitae.stages.table import STAGES, stage
 
 app = typer.Typer(
@@ -51,7 +53,7 @@ def run(recipe: RecipePath, overrides: Overrides = None, until: Until = None, de
     _run(recipe, overrides, lambda nodes, all_nodes: nodes.select(all_nodes, until))
 
 
-def _run(recipe: str, overrides: list[str] | None, choose: Callable) -> None:
+def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType, list[Node]], list[Node]]) -> None:
     load, nodes, execute = _chain("recipe").load, _chain("nodes"), _chain("execute").execute
     loaded, path = load(recipe, tuple(overrides or ()))
     wanted = choose(nodes, nodes.nodes(loaded, str(path)))
@@ -63,7 +65,8 @@ def _run(recipe: str, overrides: list[str] | None, choose: Callable) -> None:
     for node in wanted:
         folder = Path(loaded.output) / node.name
         if node.stage == "evaluate":
-            print(f"\n{(folder / 'results.md').read_text(encoding='utf-8')}\nresults: {folder}")
+            summary = (folder / "results.md").read_text(encoding="utf-8").partition("\n## Pairs of encoders")[0]
+            print(f"\n{summary}\nresults: {folder} (pairs, every seed, confusions)")
         elif node.stage == "export":
             print(f"exported models: {', '.join(str(item.parent) for item in sorted(folder.rglob('config.json')))}")
 
@@ -125,7 +128,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def _chain(name: str) -> object:
+def _chain(name: str) -> ModuleType:
     return import_module(f"kitae.chain.{name}")  # torch comes with it, and `kitae --help` has no time for that
 
 

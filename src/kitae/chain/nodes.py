@@ -13,6 +13,7 @@ from kitae.stages.corpus import CorpusConfig
 from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
+from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.table import stage
 
 
@@ -44,8 +45,8 @@ def _pretraining(recipe: Recipe, where: str) -> list[Node]:
     if recipe.corpus is not None:
         made.append(make("corpus", "corpus", _with_tasks(recipe, recipe.corpus, where), {}))
     if recipe.tokenizer is not None:
-        made.append(make("tokenizer", "tokenizer", recipe.tokenizer, {"corpus": "corpus"}))
-    if recipe.dataset is not None:
+        made.append(make("tokenizer", "tokenizer", recipe.tokenizer, {"corpus": "corpus"} if recipe.corpus is not None else {}))
+    if recipe.dataset is not None and recipe.corpus is not None:
         made.append(make("dataset", "dataset", recipe.dataset, {"corpus": "corpus", "tokenizer": "tokenizer"}))
     if recipe.pretrain is not None:
         made.append(make("pretrain", "pretrain", recipe.pretrain, {"dataset": "dataset"}))
@@ -53,14 +54,17 @@ def _pretraining(recipe: Recipe, where: str) -> list[Node]:
 
 
 def _adaptation(recipe: Recipe, where: str) -> list[Node]:
-    adapt, corpus, dataset, pretrain = recipe.adapt, recipe.corpus, recipe.dataset, recipe.pretrain
-    if adapt is None or corpus is None or dataset is None or pretrain is None:
+    adapt, dataset, pretrain = recipe.adapt, recipe.dataset, recipe.pretrain
+    if adapt is None or dataset is None:
         return []
-    changes: dict[str, object] = {"source": adapt.source}
-    if adapt.holdout is not None:
-        changes["holdout"] = adapt.holdout
-    domain = CorpusConfig.model_validate({**dict(corpus), **changes})
-    config = pretrain.model_copy(update={"train": adapt.train, "start": adapt.start})
+    general = dict(recipe.corpus) if recipe.corpus is not None else {}
+    domain = CorpusConfig.model_validate(
+        {**general, "source": adapt.source} | ({} if adapt.holdout is None else {"holdout": adapt.holdout})
+    )
+    learnt = dict(pretrain) if pretrain is not None else {"objective": adapt.objective}
+    own = {"objective": adapt.objective, "objective_config": adapt.objective_config}
+    given = {name: value for name, value in own.items() if value is not None}
+    config = PretrainConfig.model_validate({**learnt, **given, "train": adapt.train, "start": adapt.start})
     parents = {"dataset": "adapt.dataset"} | ({} if adapt.start is not None else {"start": "pretrain"})
     return [
         make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {}),
@@ -79,6 +83,7 @@ def _finetuning(recipe: Recipe, where: str) -> list[Node]:
     table = recipe.finetune
     if table is None:
         return []
+    fresh = "pretrain" if recipe.pretrain is not None else "adapt"  # whose architecture the random encoder has
     shared = {name: getattr(table, name) for name in FinetuneSettings.model_fields}
     made = []
     for name in table.task:
@@ -89,7 +94,7 @@ def _finetuning(recipe: Recipe, where: str) -> list[Node]:
                 continue  # they have no randomness: one trial says all
             start = encoder if encoder not in (*BASELINES, "random", "pretrain", "adapt") else None
             config = FinetuneConfig.model_validate({**shared, "task": task, "encoder": encoder, "seed": seed, "start": start})
-            parents = {"start": "adapt" if encoder == "adapt" else "pretrain"} if encoder in ("random", "pretrain", "adapt") else {}
+            parents = {"start": encoder if encoder != "random" else fresh} if encoder in ("random", "pretrain", "adapt") else {}
             label = Path(encoder).name if start else encoder
             trials.append(make(f"finetune/{name}/{label}/{seed}", "finetune", config, parents))
         evaluate = EvaluateConfig(task=task)

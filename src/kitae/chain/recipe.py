@@ -20,7 +20,7 @@ from kitae.train.config import TrainConfig
 
 BASELINES = ("majority", "tfidf")
 DEBUG: raw_recipe.Raw = {  # what `scale = "debug"` lays over a recipe: the same chain, in minutes
-    "tokenizer": {"vocab_size": 2000},
+    "tokenizer": {"vocab_size": 3000, "limit_alphabet": 1000},
     "pretrain": {"train": {"length": "20 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
     "adapt": {"train": {"length": "10 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
     "finetune": {"seeds": [1, 2], "epochs": 1},
@@ -39,6 +39,10 @@ class AdaptTable(Config):
     """A Hugging Face folder or checkpoint to continue from; the default is this recipe's [pretrain]."""
     holdout: float | str | None = None
     """Held-out share or count of the domain text; the default is [corpus]'s."""
+    objective: Literal["mlm", "rtd"] | None = None
+    """What is learnt; the default is [pretrain]'s, and without that table it is needed."""
+    objective_config: dict[str, object] | None = None
+    """Overrides of the objective's fields; the default is [pretrain]'s."""
 
 
 class FinetuneTable(FinetuneSettings):
@@ -130,22 +134,30 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
 
 
 def _check(recipe: Recipe, where: str) -> None:
+    outside = recipe.adapt is not None and recipe.adapt.start is not None
+    taken = recipe.tokenizer is not None and recipe.tokenizer.from_ is not None
     needs = (
-        ("tokenizer", recipe.tokenizer, "corpus", recipe.corpus),
-        ("dataset", recipe.dataset, "tokenizer", recipe.tokenizer),
-        ("pretrain", recipe.pretrain, "dataset", recipe.dataset),
-        ("adapt", recipe.adapt, "dataset", recipe.dataset),
-        ("adapt", recipe.adapt, "corpus", recipe.corpus),
-        ("adapt", recipe.adapt, "pretrain", recipe.pretrain),
+        ("tokenizer", recipe.tokenizer is not None and not taken, "corpus", recipe.corpus),
+        ("dataset", recipe.dataset is not None, "tokenizer", recipe.tokenizer),
+        ("pretrain", recipe.pretrain is not None, "dataset", recipe.dataset),
+        ("pretrain", recipe.pretrain is not None, "corpus", recipe.corpus),
+        ("adapt", recipe.adapt is not None, "dataset", recipe.dataset),
+        ("adapt", recipe.adapt is not None and not outside, "pretrain", recipe.pretrain),
     )
     for table, present, needed, there in needs:
-        if present is not None and there is None:
+        if present and there is None:
             raise KitaeError(f"[{table}] needs [{needed}], which is missing", cure=f"add a table [{needed}]", where=where)
+    if recipe.pretrain is not None and recipe.pretrain.model is None and recipe.pretrain.start is None:
+        raise KitaeError("pretrain.model is missing", cure='name a preset, for example model = "electra-small"', where=where)
+    if recipe.pretrain is None and recipe.adapt is not None and recipe.adapt.objective is None:
+        raise KitaeError(
+            "adapt.objective is missing", cure='write objective = "mlm" or "rtd" (there is no [pretrain] to take it from)', where=where
+        )
     if recipe.finetune is None:
         return
     stages = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
     for encoder in recipe.finetune.compare:
-        if encoder in (*BASELINES, *stages) or (encoder == "random" and "pretrain" in stages) or Path(encoder).is_dir():
+        if encoder in (*BASELINES, *stages) or (encoder == "random" and stages) or Path(encoder).is_dir():
             continue
         known = did_you_mean(encoder, ["random", *BASELINES, *stages])
         raise KitaeError(f'finetune.compare names "{encoder}", which is no stage of this recipe and no folder', cure=known, where=where)

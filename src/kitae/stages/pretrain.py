@@ -36,8 +36,8 @@ VERSION = 1
 class PretrainConfig(Config):
     """Which model learns what, for how long. With a start, the architecture is the start's."""
 
-    model: str
-    """A preset: electra-small, bert-base, ... (`kitae show pretrain` lists them)."""
+    model: str | None = None
+    """A preset: electra-small, bert-base, ...; needed without a start, which brings its own architecture."""
     config: dict[str, object] = Field(default_factory=dict)
     """Overrides of the preset's fields, and `generator = { ... }` of ELECTRA's generator."""
     objective: Literal["mlm", "rtd"]
@@ -53,15 +53,15 @@ class PretrainConfig(Config):
 
     @field_validator("model")
     @classmethod
-    def _known_model(cls, name: str) -> str:
-        if name not in PRESETS:
+    def _known_model(cls, name: str | None) -> str | None:
+        if name is not None and name not in PRESETS:
             raise ValueError(f'there is no preset "{name}": {did_you_mean(name, PRESETS)}')
         return name
 
     @field_validator("config")
     @classmethod
     def _fitting_config(cls, overrides: dict[str, object], info: ValidationInfo) -> dict[str, object]:
-        if "model" in info.data:
+        if info.data.get("model") is not None:
             try:
                 resolve_preset(info.data["model"], overrides, 1000, 512)
             except KitaeError as error:
@@ -112,6 +112,8 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
 def _objective(config: PretrainConfig, facts: DatasetFacts, tokenizer: Tokenizer, start: Path | None, *, seed: int) -> Objective:
     settings = table.row(config.objective).config.model_validate(config.objective_config)
     if start is None:
+        if config.model is None:
+            raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
         architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, facts.max_length)
         return table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
     place = newest(start)

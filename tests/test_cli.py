@@ -1,0 +1,77 @@
+"""The command line is a closed list, light to start, and answers a user's mistake with one line and exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from kitae.cli import app
+
+VERBS = {
+    "plan", "run", "corpus", "tokenizer", "dataset", "pretrain", "finetune", "evaluate", "export", "predict", "show", "inspect", "verify",
+}  # fmt: skip
+FLAGS = {"--set", "--until", "--debug", "--version", "--help"}
+
+
+def kitae(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "kitae", *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_verbs_and_flags_are_frozen() -> None:
+    command = typer.main.get_command(app)
+    assert set(command.commands) == VERBS
+    flags = {option for verb in [command, *command.commands.values()] for p in verb.params for option in p.opts if option.startswith("-")}
+    assert flags <= FLAGS
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; import kitae.cli; print([m for m in ('torch', 'numpy', 'datatrove', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "nowhere.toml"), "does not exist"),
+        (("run", "recipe:quickstrat"), 'did you mean "quickstart"?'),
+        (("run", "recipe:quickstart", "--set", "pretrain.train.lenght='3 steps'"), 'did you mean "length"?'),
+        (("run", "recipe:quickstart", "--set", "pretrain.model='electra-tiney'"), "electra-tiny"),
+        (("plan", "recipe:quickstart", "--until", "pretrian"), 'did you mean "pretrain"?'),
+        (("plan", "recipe:quickstart", "--set", "finetune.task=['sample-topic']"), "sample-topics"),
+        (("show", "corpsu"), "corpus"),
+        (("verify", "."), "manifest"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    done = kitae(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("kitae: ")
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") <= 2
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = kitae("run", "nowhere.toml", "--debug", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_show_prints_every_setting_with_its_documentation() -> None:
+    done = kitae("show", "pretrain")
+    assert done.returncode == 0, done.stderr
+    for name in ("model", "learning_rate", "micro_batch", "objective"):
+        assert name in done.stdout
+
+
+def test_every_recipe_setting_is_documented() -> None:
+    for stage in ("corpus", "tokenizer", "dataset", "pretrain", "finetune", "evaluate", "export"):
+        done = kitae("show", stage)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        for line, following in zip(lines[1:], [*lines[2:], ""], strict=True):
+            if line.rstrip().endswith(")") and " (" in line and not line.startswith("        "):
+                assert following.startswith(" "), f"{stage}: {line} has no documentation"
