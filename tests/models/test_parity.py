@@ -62,6 +62,29 @@ def test_gradients_of_all_parameters(family, head, kind, tmp_path):
         assert gradient.abs().max() > 0 or "key" in name, name
 
 
+@pytest.mark.parametrize("pad", [0, 6])
+@pytest.mark.parametrize("family", ["bert", "electra"])
+def test_padding_inside_the_text_gets_no_gradient_as_an_input(family, pad, tmp_path):
+    pair = make(family, "mlm", tmp_path, pad_token_id=pad)
+    pair.theirs.double()
+    pair.ours.double()
+    ids, mask, layout, kinds = padded(97, LENGTHS)
+    ids[:, 2] = ids[0, 7:9] = pad
+    weights = torch.randn(int(mask.sum()), 32, dtype=torch.float64)
+    tables = []
+    for hidden, table in (
+        (
+            pair.theirs.base_model(input_ids=ids, attention_mask=mask.long(), token_type_ids=kinds)[0],
+            pair.theirs.get_input_embeddings().weight,
+        ),
+        (pair.ours.encoder(ids, layout, kinds), pair.ours.table_VE),
+    ):
+        (hidden[mask] * weights).sum().backward()
+        tables.append(table.grad)
+    torch.testing.assert_close(tables[1], tables[0], rtol=1e-9, atol=1e-9)
+    assert tables[1][pad].abs().max() == 0 < tables[1][8:].abs().max()
+
+
 @pytest.mark.parametrize("family", ["bert", "electra"])
 def test_segments_may_be_left_out(family, tmp_path):
     pair = make(family, "sequence", tmp_path)

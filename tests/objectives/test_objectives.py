@@ -217,22 +217,25 @@ def write(objective: Objective, folder: Path) -> Path:
 
 def test_fifty_steps_equal_transformers(tmp_path: Path) -> None:
     ours = rtd()
-    with torch.no_grad():  # [PAD] is never sampled: transformers alone gives its embedding no gradient as an input
-        ours.generator.head.bias[SPECIAL.pad] = -100.0
+    with torch.no_grad():  # [PAD] is sampled often: as an input it gives its embedding no gradient
+        ours.generator.head.bias[SPECIAL.pad] = 2.0
     theirs = Theirs(write(ours, tmp_path))
     ours = ours.double()
     settings: Mapping[str, float] = {"lr": 1e-3, "weight_decay": 0.01, "eps": 1e-6}
     optimizers = [torch.optim.AdamW(module.parameters(), **settings) for module in (ours, theirs.models)]
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.models.parameters())
+    padding = 0
     for step in range(50):
         prepared = ours.prepare(batch([[30], [17], [24], [5]], length=32, seed=step, step=step), 1)
         ids_BL, replaced_BL = ours.corrupted(prepared)
+        padding += int((ids_BL[prepared.layout.mask_BL] == SPECIAL.pad).sum())
         losses = [ours(prepared).total(ours.counts(prepared)), theirs.loss(prepared, ids_BL, replaced_BL)]
         assert abs(float(losses[0] - losses[1])) < 1e-8, step
         for loss, optimizer in zip(losses, optimizers, strict=True):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    assert padding > 5
     mine = ours.discriminator.encoder.blocks[1].up.weight
     torch.testing.assert_close(mine, theirs.discriminator.electra.encoder.layer[1].intermediate.dense.weight, atol=1e-8, rtol=0)
     torch.testing.assert_close(
@@ -283,6 +286,13 @@ def test_starts_that_cannot_be_are_refused(tmp_path: Path) -> None:
         table.row("rdt")
     with pytest.raises(ValueError, match="add up to 1"):
         MlmConfig(replacement=(0.8, 0.1, 0.2))
+
+
+def test_padding_is_the_tokenizers() -> None:
+    special = dataclasses.replace(SPECIAL, pad=4, mask=0)
+    for made in (table.build(electra(), RtdConfig(), special, VOCAB, 1), table.load(rtd().parts(), RtdConfig(), special, VOCAB)):
+        assert {part.config.pad_token_id for part in made.parts().values()} == {4}
+        assert made.models()["generator"].encoder.embed.padding == 4
 
 
 def test_new_weights_are_a_function_of_the_seed() -> None:

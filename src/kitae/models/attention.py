@@ -18,6 +18,8 @@ from kitae.models.layers import dropout as drop
 from kitae.models.layers import keep_mask
 from kitae.tensor.batch import Layout
 
+TILE = 128
+"""Flash attention's tiles of queries: a bound on lengths that is a multiple costs nothing and changes seldom."""
 LONG_ROW = 512
 """Rows longer than this go document by document on a CPU; up to it one batched product with a mask is faster."""
 
@@ -30,7 +32,7 @@ class AttentionPlan:
 
     kind: Kind
     """block: batched products (CPU, short rows); spans: document by document (CPU, long rows); varlen: flash attention over
-    the flattened rows (CUDA, half precision, no dropout of probabilities); sdpa: torch's kernels with a mask (CUDA otherwise);
+    the flattened rows (CUDA, half precision); sdpa: torch's kernels with a mask (CUDA otherwise);
     dense: plain operations, the reference of the tests and the form that is compiled on a CPU."""
     bias_BLL: Tensor | None = None
     """0 where a position may attend, -inf elsewhere; None when every row is one piece (kinds block, sdpa and dense)."""
@@ -39,17 +41,16 @@ class AttentionPlan:
     bounds: Tensor | None = None
     """int32 boundaries of the pieces in the flattened rows (kind varlen)."""
     longest: int = 0
-    """Length of the longest piece (kind varlen)."""
+    """Length of the longest piece, rounded up to a whole tile (kind varlen)."""
 
 
-def choose(layout: Layout, *, dtype: torch.dtype, dropout: float, compiled: bool = False) -> Kind:
-    """The fastest path for a batch; `dropout` is the rate on the probabilities, 0 outside training.
+def choose(layout: Layout, *, dtype: torch.dtype, compiled: bool = False) -> Kind:
+    """The fastest path for a batch.
 
     On a CPU, compiled and plain blocks drop the same elements for rows up to LONG_ROW; longer rows draw in another order.
     """
     if layout.pieces_BL.device.type == "cuda":
-        # torch's varlen kernel has no dropout.
-        return "varlen" if dtype in (torch.bfloat16, torch.float16) and dropout == 0.0 else "sdpa"
+        return "varlen" if dtype in (torch.bfloat16, torch.float16) else "sdpa"
     if compiled:
         return "dense"
     return "block" if layout.pieces_BL.shape[1] <= LONG_ROW else "spans"
@@ -58,8 +59,7 @@ def choose(layout: Layout, *, dtype: torch.dtype, dropout: float, compiled: bool
 def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype) -> AttentionPlan:
     """Work out masks or boundaries for a batch."""
     if kind == "varlen":
-        bounds, longest = _bounds(layout.pieces_BL)
-        return AttentionPlan(kind=kind, bounds=bounds, longest=longest)
+        return AttentionPlan(kind=kind, bounds=layout.bounds, longest=-(-layout.longest // TILE) * TILE)
     if kind == "spans":
         return AttentionPlan(kind=kind, spans=_cover(layout))
     mask = layout.block_mask_BLL
@@ -79,10 +79,7 @@ def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) 
     if plan.kind == "varlen":
         assert plan.bounds is not None
         qkv_TNH = qkv_BLC.view(b * length, 3, heads, -1)
-        q, k, v = qkv_TNH.unbind(1)
-        out = varlen_attn(q, k, v, plan.bounds, plan.bounds, plan.longest, plan.longest)
-        assert isinstance(out, Tensor)
-        return out.reshape(b, length, channels // 3)
+        return _varlen(qkv_TNH, plan.bounds, plan.longest, dropout).reshape(b, length, channels // 3)
     q, k, v = qkv_BLC.view(b, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     bias = None if plan.bias_BLL is None else plan.bias_BLL[:, None]
     if plan.kind == "sdpa":
@@ -167,10 +164,11 @@ def _cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
     return tuple(sorted([*layout.spans(), *padding]))
 
 
-def _bounds(pieces_BL: Tensor) -> tuple[Tensor, int]:
-    """Where pieces (padding being one) begin in the flattened rows, with the end appended; and the longest of them."""
-    change = torch.ones_like(pieces_BL, dtype=torch.bool)
-    change[:, 1:] = pieces_BL[:, 1:] != pieces_BL[:, :-1]
-    starts = change.view(-1).nonzero().view(-1)
-    bounds = torch.cat([starts, starts.new_tensor([pieces_BL.numel()])])
-    return bounds.to(torch.int32), int(bounds.diff().max())
+def _varlen(qkv_TNH: Tensor, bounds: Tensor, longest: int, dropout: float) -> Tensor:
+    """Flash attention over pieces of different lengths; returns x_TNH."""
+    q, k, v = qkv_TNH.unbind(1)
+    if dropout:  # varlen_attn offers none, the operation that it stands on does
+        return torch.ops.aten._flash_attention_forward(q, k, v, bounds, bounds, longest, longest, dropout, False, False)[0]
+    out = varlen_attn(q, k, v, bounds, bounds, longest, longest)
+    assert isinstance(out, Tensor)
+    return out

@@ -47,7 +47,7 @@ class BertConfig(Config):
     layer_norm_eps: float = Field(1e-12, gt=0)
     """Epsilon of every LayerNorm."""
     pad_token_id: int = Field(0, ge=0)
-    """Id of [PAD]."""
+    """Id of [PAD]; as an input it gives the token table no gradient."""
     embedding_size: int | None = Field(None, ge=1)
     """Width of the embeddings; None = hidden_size. Only ELECTRA may differ."""
     classifier_dropout: float | None = Field(None, ge=0, lt=1)
@@ -59,12 +59,18 @@ class BertConfig(Config):
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
         if self.model_type == "bert" and self.embedding_width != self.hidden_size:
             raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is none of the {self.vocab_size} tokens")
         return self
 
     @property
     def embedding_width(self) -> int:
         """Width of the embeddings, filled in."""
         return self.embedding_size or self.hidden_size
+
+    def padded(self, pad_token_id: int) -> "BertConfig":
+        """The same with the [PAD] of a tokenizer."""
+        return self.model_copy(update={"pad_token_id": pad_token_id})
 
     @property
     def head_dropout(self) -> float:
@@ -78,7 +84,7 @@ class Embeddings(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         width = config.embedding_width
-        self.rate = config.hidden_dropout_prob
+        self.rate, self.padding = config.hidden_dropout_prob, config.pad_token_id
         self.token = nn.Embedding(config.vocab_size, width)
         self.position = nn.Embedding(config.max_position_embeddings, width)
         self.segment = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
@@ -86,7 +92,7 @@ class Embeddings(nn.Module):
 
     def forward(self, ids_BL: Tensor, positions_BL: Tensor, segments_BL: Tensor | None = None) -> Tensor:
         """Embed ids; returns x_BLE. Without segments every token is of kind 0."""
-        x_BLE = lookup(ids_BL, self.token.weight)
+        x_BLE = lookup(ids_BL, self.token.weight, self.padding)
         if self.segment is not None:
             # One broadcast row instead of B * L equal look-ups: its gradient is then a plain sum.
             x_BLE = x_BLE + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
@@ -157,7 +163,6 @@ class BertEncoder(nn.Module):
         x_BLD = self.embed(ids_BL, layout.positions_BL, segments_BL)
         if self.project is not None:
             x_BLD = self.project(x_BLD)
-        rate = self.config.attention_probs_dropout_prob if self.training else 0.0
         dtype = torch.get_autocast_dtype(x_BLD.device.type) if torch.is_autocast_enabled(x_BLD.device.type) else x_BLD.dtype
-        kind = self.kind or choose(layout, dtype=dtype, dropout=rate, compiled=self.compiled)
+        kind = self.kind or choose(layout, dtype=dtype, compiled=self.compiled)
         return x_BLD, make_plan(layout, kind=kind, dtype=dtype)

@@ -120,22 +120,22 @@ def dropout_add(x: Tensor, residual: Tensor, rate: float, training: bool) -> Ten
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
+    def forward(ctx: Any, ids: Tensor, table: Tensor, padding: int) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.rows, ctx.dtype = table.shape[0], table.dtype
+        ctx.rows, ctx.dtype, ctx.padding = table.shape[0], table.dtype, padding
         return F.embedding(ids, table)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         (ids,) = ctx.saved_tensors
         # The CPU adds up in the dtype of the gradient: in bf16 a row used 300 times would stop growing.
-        summed = torch.ops.aten.embedding_dense_backward(grad.float(), ids, ctx.rows, -1, False)
-        return None, summed.to(ctx.dtype)
+        summed = torch.ops.aten.embedding_dense_backward(grad.float(), ids, ctx.rows, ctx.padding, False)
+        return None, summed.to(ctx.dtype), None
 
 
-def lookup(ids: Tensor, table_VE: Tensor) -> Tensor:
-    """Rows of a table; the gradient is added up in fp32 for half-precision tables, in a fixed order."""
+def lookup(ids: Tensor, table_VE: Tensor, padding: int | None = None) -> Tensor:
+    """Rows of a table; the gradient is added up in fp32 for half-precision tables, in a fixed order; row `padding` gets none."""
     if table_VE.dtype in (torch.bfloat16, torch.float16) and table_VE.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _Lookup.apply(ids, table_VE)
-    return F.embedding(ids, table_VE)
+        return _Lookup.apply(ids, table_VE, -1 if padding is None else padding)
+    return F.embedding(ids, table_VE, padding)

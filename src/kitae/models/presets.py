@@ -67,7 +67,7 @@ PRESETS: Mapping[str, Preset] = {
     "bert-large": Preset(family="bert", encoder=_size(1024, 24), note="BERT-Large"),
 }
 
-_FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings")
+_FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings", "pad_token_id")
 FIELDS = tuple(name for name in BertConfig.model_fields if name not in _FROM_DATA)
 """Fields that a recipe may override, for the encoder and, below `generator`, for the generator."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -40,6 +40,8 @@ class Row:
 
 def build(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     """The objective of these settings with new weights, drawn from the seed. Raises KitaeError when model and objective do not fit."""
+    generator = architecture.generator and architecture.generator.padded(special.pad)
+    architecture = replace(architecture, encoder=architecture.encoder.padded(special.pad), generator=generator)
     return _row_of(config).build(architecture, config, special, vocab_size, seed)
 
 
@@ -54,6 +56,7 @@ def load(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_s
                 f"the {name} knows {part.config.vocab_size} tokens, the data set's tokenizer has {vocab_size}",
                 cure="make the data set with the tokenizer that the model was trained with",
             )
+    parts = {name: replace(part, config=part.config.padded(special.pad)) for name, part in parts.items()}
     return _row_of(config).load(parts, config, special, vocab_size)
 
 

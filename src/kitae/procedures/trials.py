@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,6 +99,7 @@ def read_start(folder: Path, *, fresh: bool = False) -> Start:
             cure="use the tokenizer that the encoder was trained with",
             where=str(place),
         )
+    part = replace(part, config=part.config.padded(tokenizer.special.pad))
     return Start(part=part, tokenizer=tokenizer, fresh=fresh)
 
 

@@ -73,7 +73,7 @@ def _export(part: Part, place: Path, target: Path) -> None:
     if not tokenizer.is_dir():
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
     pad = definitions.read(tokenizer).special.pad  # presets do not know it
-    write_huggingface(dataclasses.replace(part, config=part.config.model_copy(update={"pad_token_id": pad})), target)
+    write_huggingface(dataclasses.replace(part, config=part.config.padded(pad)), target)
     shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
     longest = part.config.max_position_embeddings
     if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
