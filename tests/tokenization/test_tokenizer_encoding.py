@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_text import AWKWARD, golden_tokenizer
 
+from kitae.tokenization.dictionary import find
 from kitae.tokenization.normalize import nfkc_with_map
-from kitae.tokenization.segmenter import SegmenterSpec
+from kitae.tokenization.segmenter import LONGEST, MecabSegmenter, SegmenterSpec, _parts
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.vocabulary import SPECIAL_TOKENS
 from kitae.tokenization.wordpiece import WordCache
@@ -88,6 +89,46 @@ def test_broken_characters_do_not_break_it(tokenizer: Tokenizer) -> None:
     assert encoding.ends[-1] == 7
     if tokenizer is JAPANESE:
         assert tokenizer.words("東京\x00大阪") == tokenizer.words("東京 大阪")
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"),
+    [("東京都に行く。", 3_000_000), ("漢", 6_000_000), ("あ", 3_000_000), ("a", 300_000), ("\u3000", 3_000_000), ("😀", 400_000)],
+)
+def test_a_line_of_megabytes(unit: str, size: int) -> None:
+    """MeCab itself dies of most of these, or drops what follows."""
+    count = size // len(unit.encode())
+    text = unit * count + " 東京に行く"
+    words = JAPANESE.words(text)
+    assert [JAPANESE.tokens[number] for (number,) in words[-3:]] == ["東京", "に", "行く"]
+    if unit == "東京都に行く。":
+        assert words == JAPANESE.words(unit) * count + words[-3:]
+        encoding = JAPANESE.encode(text[-50_000:])
+        assert (int(encoding.ends[-1]), encoding.ids.tolist()[-3:]) == (50_000, [number for (number,) in words[-3:]])
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("漢字" * 20_000, LONGEST),
+        ("あ。" + "い" * 20_000, LONGEST),
+        ("あ" * 9000 + "い、" + "う" * 20_000, 9002),
+        ("あ" * 9000 + "。い、" + "う" * 20_000, 9001),
+        ("あ" * 9000 + " い。" + "う" * 20_000, 9001),
+        ("あ。 " * 3000 + "\n" + "い 。" * 9000, 9001),
+    ],
+)
+def test_long_lines_are_cut_where_it_hurts_least(text: str, end: int) -> None:
+    mecab = MecabSegmenter(find("ipadic"))
+    assert next(iter(_parts(text))) == text[:end]
+    assert "".join(_parts(text)) == text
+    assert "".join(mecab.segment(text)) == "".join(text.split())
+
+
+def test_up_to_the_bound_mecab_sees_the_text_whole() -> None:
+    mecab = MecabSegmenter(find("ipadic"))
+    text = ("すもももももももものうち" * 2000)[:LONGEST]
+    assert mecab.segment(text) == mecab._parse(text).split()
 
 
 def test_lower_case_keeps_offsets() -> None:

@@ -1,7 +1,7 @@
 """Text to words: MeCab, BERT's basic rules, or white space. The specification travels between processes, the segmenter does not."""
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 import fugashi
@@ -11,6 +11,12 @@ from tokenizers import models, normalizers, pre_tokenizers
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.tokenization import dictionary as dictionaries
+
+LONGEST = 2**14 - 1
+"""Characters that MeCab 0.996 takes at once without fail. At most 65,532 bytes: its lengths have 16 bits (a longer white space
+swallows the text behind it). Costs of so many words, each at most two signed 16-bit ones, fit 31 bits: if not, the process dies."""
+CUTS = ("\n", " \t\u3000", "。！？!?", "、，,")
+"""Where a longer text is cut: behind the last of the first kind that its second half has."""
 
 
 class SegmenterSpec(Config):
@@ -58,7 +64,21 @@ class MecabSegmenter:
 
     def segment(self, text: str) -> list[str]:
         """The words of one sentence. A NUL character would end the text for MeCab; it counts as white space here."""
-        return self._parse(text.replace("\0", " ") if "\0" in text else text).split()
+        text = text.replace("\0", " ") if "\0" in text else text
+        if len(text) <= LONGEST:
+            return self._parse(text).split()
+        return [word for part in _parts(text) for word in self._parse(part).split()]
+
+
+def _parts(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        part = text[start : start + LONGEST]
+        if start + LONGEST < len(text):
+            ends = (max(part.rfind(char, LONGEST // 2) for char in kind) + 1 for kind in CUTS)
+            part = part[: next(filter(None, ends), LONGEST)]
+        yield part
+        start += len(part)
 
 
 class LibrarySegmenter:

@@ -37,7 +37,8 @@ class Tokenizer:
 
     Its ids equal `AutoTokenizer`'s of the saved folder, with one exception: text never becomes [CLS], [SEP], [MASK] or [PAD]. Where
     the text holds such a name literally, ids equal those of `AutoTokenizer(..., split_special_tokens=True)`, and a white-space
-    word "[SEP]" is split or unknown even there. A NUL counts as white space, an unpaired surrogate as U+FFFD.
+    word "[SEP]" is split or unknown even there. A NUL counts as white space, an unpaired surrogate as U+FFFD. MeCab gets lines of
+    more than 16,383 characters in parts.
     """
 
     def __init__(self, definition: Definition) -> None:
