@@ -1,0 +1,74 @@
+"""The usual way: ELECTRA composed from transformers' classes, one padded document a row, logits at every position."""
+
+import torch
+from torch import Tensor, nn
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+
+from kitae.data.shards import Shards
+from kitae.models.bert import BertConfig
+from kitae.tokenization.special import SpecialIds
+
+
+def electra_config(config: BertConfig) -> ElectraConfig:
+    """The same numbers for transformers' classes."""
+    return ElectraConfig(**config.model_dump(exclude={"model_type"}) | {"embedding_size": config.embedding_width})
+
+
+class ComposedElectra(nn.Module):
+    """Generator and discriminator of transformers, joined as the ELECTRA paper (Clark et al., 2020) says."""
+
+    def __init__(self, generator: ElectraConfig, discriminator: ElectraConfig) -> None:
+        super().__init__()
+        self.generator = ElectraForMaskedLM(generator)
+        self.discriminator = ElectraForPreTraining(discriminator)
+        self.discriminator.electra.embeddings = self.generator.electra.embeddings
+
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor, chosen_BL: Tensor, mask_id: int) -> Tensor:
+        """Loss 1 * MLM + 50 * RTD; chosen_BL is true at the positions to predict, 85 % of which show [MASK]."""
+        shown = torch.where(chosen_BL & (torch.rand(ids_BL.shape, device=ids_BL.device) < 0.85), mask_id, ids_BL)
+        logits_BLV = self.generator(input_ids=shown, attention_mask=mask_BL).logits
+        picked = logits_BLV[chosen_BL].float()
+        mlm = nn.functional.cross_entropy(picked, ids_BL[chosen_BL])
+        with torch.no_grad():
+            noise = -torch.log(-torch.log(torch.rand(picked.shape, device=picked.device).clamp_min(1e-9)).clamp_min(1e-9))
+            sampled = (picked + noise).argmax(-1)
+        corrupted = ids_BL.clone()
+        corrupted[chosen_BL] = sampled
+        labels = (corrupted != ids_BL).float()
+        scores_BL = self.discriminator(input_ids=corrupted, attention_mask=mask_BL).logits
+        real = mask_BL.bool()
+        rtd = nn.functional.binary_cross_entropy_with_logits(scores_BL[real].float(), labels[real])
+        return mlm + 50 * rtd
+
+
+def choose(mask_BL: Tensor, rate: float = 0.15) -> Tensor:
+    """True at about `rate` of the real positions but the first and last of each row."""
+    inner = mask_BL.bool().clone()
+    inner[:, 0] = False
+    last = mask_BL.sum(1) - 1
+    inner[torch.arange(len(inner), device=inner.device), last] = False
+    return inner & (torch.rand(mask_BL.shape, device=mask_BL.device) < rate)
+
+
+def document_pieces(shards: Shards, length: int, *, most: int) -> list[tuple[int, int]]:
+    """(first token, end) of each document, cut into consecutive rows of at most `length` with [CLS] and [SEP]; `most` documents."""
+    pieces: list[tuple[int, int]] = []
+    documents = 0
+    for shard in range(len(shards)):
+        start = int(shards.starts[shard])
+        for end in shards.documents(shard).tolist():
+            if documents == most:
+                return pieces
+            pieces += [(i, min(i + length - 2, end)) for i in range(start, end, length - 2)]
+            start, documents = end, documents + 1
+    return pieces
+
+
+def padded_rows(shards: Shards, pieces: list[tuple[int, int]], special: SpecialIds, length: int | None = None) -> Tensor:
+    """ids_BL of one piece a row, padded to `length`, or to the longest."""
+    width = length or 2 + max(end - start for start, end in pieces)
+    ids_BL = torch.full((len(pieces), width), special.pad)
+    for row, (start, end) in zip(ids_BL, pieces, strict=True):
+        row[0], row[end - start + 1] = special.cls, special.sep
+        row[1 : end - start + 1] = torch.from_numpy(shards.tokens(start, end))
+    return ids_BL
