@@ -1,5 +1,6 @@
 """The command line: verbs over recipes, folders and artifacts. Settings live in recipes; the flags are a closed list."""
 
+import errno
 import logging
 import os
 import signal
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Annotated
 
 import typer
@@ -140,6 +141,8 @@ def main() -> None:
     """Run the command line: exit code 2 and one line for a user's mistake, 128 + signal for a stop that was asked for."""
     rank = int(os.environ.get("RANK", "0"))
     logging.basicConfig(format="%(message)s", level=logging.INFO if rank == 0 else logging.WARNING, stream=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except KitaeError as error:
@@ -148,8 +151,21 @@ def main() -> None:
         print(f"kitae: {error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
-        print(f"kitae: stopped at step {stop.step} after a complete checkpoint; run the same command to continue", file=sys.stderr)
+        what = " after a complete checkpoint; run the same command to continue" if stop.saved else "; the same command starts it over"
+        print(f"kitae: stopped at step {stop.step}{what}", file=sys.stderr)
         sys.exit(128 + stop.signal)
-    except KeyboardInterrupt:
-        print("kitae: stopped; run the same command to continue", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "free some space and run again" if full else "mend that and run again; --debug shows where it happened"
+        place = f"\n       in {error.filename}" if error.filename else ""
+        print(f"kitae: {'the disk is full' if full else error.strerror or error}: {cure}{place}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Outside of training: end now, by an exception, so that what is half written is removed."""
+    signal.signal(number, signal.SIG_IGN)  # one is enough; a second would cut the cleaning short
+    print("kitae: stopped; run the same command to continue", file=sys.stderr)
+    sys.exit(128 + number)

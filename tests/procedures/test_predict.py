@@ -105,6 +105,20 @@ def test_bad_requests_are_named(model: Path, tmp_path: Path) -> None:
         Predictor.load(start_folder(tmp_path / "start"))
 
 
+def test_what_the_model_has_no_rows_for_is_refused_or_cut(model: Path, tmp_path: Path) -> None:
+    text = " ".join(f"w{i % 60}" for i in range(2000))
+    first, second = Predictor.load(model, device="cpu").predict([text, text.rpartition(" ")[0]])
+    assert first == second, "both are cut to 20 tokens"
+    given = start(tmp_path / "start")
+    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, tmp_path / "long", Use(max_length=64))
+    with pytest.raises(KitaeError, match="max_length = 64, but the encoder has 32 positions: set max_length = 32 or less"):
+        Predictor.load(tmp_path / "long", device="cpu")
+    wide = start_folder(tmp_path / "wide", extra_tokens=2)
+    save(build(given, LABELS, None, seed=1).eval(), Tokenizer.load(wide), tmp_path / "model", Use(max_length=20))
+    with pytest.raises(KitaeError, match="the tokenizer has 67 tokens, the encoder 65"):
+        Predictor.load(tmp_path / "model", device="cpu")
+
+
 def test_a_flipped_bit_in_the_weights_is_refused(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     weights = tmp_path / "model" / "weights.safetensors"

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,15 @@ import torch
 from tiny_trials import LABELS, QUICK, WORDS, relabelled, start, start_folder, task
 
 from kitae.core.artifact import newest, read_manifest, verify
-from kitae.core.errors import KitaeError
+from kitae.core.errors import KitaeError, Stopped
 from kitae.models.folder import read_parts
+from kitae.procedures.classifier import ClassifierPredict
 from kitae.procedures.outcome import Outcome
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, build, read_start, run_trial
 from kitae.tasks.metrics import scores
 from kitae.tasks.records import Example, TaskData
+from kitae.train import checkpoint
 
 
 def run(data: TaskData, folder: Path, *, seed: int = 1, config: TrialConfig = QUICK) -> Outcome:
@@ -112,6 +116,36 @@ def test_a_collapsed_trial_and_unknown_texts_are_named(tmp_path: Path) -> None:
     outcome = run(dataclasses.replace(data, validation=strange), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 2}))
     assert any(warning.startswith("collapsed") for warning in outcome.warnings)
     assert any("6 of 6 validation texts are nothing but unknown tokens" in warning for warning in outcome.warnings)
+
+
+def test_a_loss_of_exactly_zero_is_named(tmp_path: Path) -> None:
+    data = task(train=12, test=6)
+    one = {name: tuple(dataclasses.replace(e, label="art") for e in getattr(data, name)) for name in ("train", "validation", "test")}
+    outcome = run(dataclasses.replace(data, labels=("art",), **one), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 2}))
+    assert [warning.partition(";")[0] for warning in outcome.warnings] == ["zero loss: nothing was left to learn in epoch 1, 2"]
+
+
+def test_progress_has_the_name_of_the_trial_and_no_checkpoint_is_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "save", None)  # calling it would fail
+    caplog.set_level("INFO")
+    given, config = start(tmp_path / "start"), QUICK.model_copy(update={"epochs": 1})
+    run_trial(task(train=12, test=6), given, config, seed=1, folder=tmp_path, title="topics small 1")
+    assert any(line.startswith("topics small 1 100%") for line in caplog.messages)
+
+
+def test_a_trial_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(self: ClassifierPredict, *arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    original = ClassifierPredict.__call__
+    monkeypatch.setattr(ClassifierPredict, "__call__", ask)
+    with pytest.raises(Stopped) as stopped:
+        run(task(train=24, test=6), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 3}))
+    assert (stopped.value.signal, stopped.value.saved) == (signal.SIGTERM, False)
+    assert list((tmp_path / "trial").iterdir()) == []
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

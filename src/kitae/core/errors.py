@@ -23,10 +23,10 @@ class KitaeError(Exception):
 
 
 class Stopped(Exception):
-    """Training stopped cleanly on a signal, after a complete checkpoint. Exit code 128 + signal."""
+    """Training stopped cleanly on a signal, after a complete checkpoint (`saved`) or with nothing kept. Exit code 128 + signal."""
 
-    def __init__(self, signal: int, step: int) -> None:
-        self.signal, self.step = signal, step
+    def __init__(self, signal: int, step: int, *, saved: bool = True) -> None:
+        self.signal, self.step, self.saved = signal, step, saved
         super().__init__(signal, step)
 
 

@@ -17,8 +17,8 @@ from kitae.core.artifact import newest, seal
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.models.compose import Classifier
+from kitae.models.folder import Part, read_parts
 from kitae.models.folder import load as load_model
-from kitae.models.folder import read_parts
 from kitae.tasks.batches import Encoded, predict
 from kitae.tasks.classification import Classification, infer
 from kitae.tokenization.tokenizer import Tokenizer
@@ -73,14 +73,35 @@ def load(folder: Path) -> tuple[Classification, Tokenizer, Use]:
         raise KitaeError(f"{folder} holds no classifier", cure=cure)
     model = load_model(part)
     assert isinstance(model, Classifier), "the head says what the model is"
-    tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
+    tokenizer = read_tokenizer(place, part)
     use = Use(max_length=min(part.config.max_position_embeddings, MOST_TOKENS))
     if (place / USE).is_file():
         try:
             use = Use.model_validate_json((place / USE).read_bytes())
         except ValidationError as error:
             raise KitaeError(f"{USE} is damaged: {error.errors()[0]['msg']}", cure="run the trial again", where=str(place)) from error
+    check_length(use.max_length, part, where=str(place / USE))
     return Classification(model, family=part.family, labels=part.labels).eval(), tokenizer, use
+
+
+def read_tokenizer(place: Path, part: Part) -> Tokenizer:
+    """The tokenizer of a model's folder. Raises KitaeError when it has tokens that the model lacks."""
+    tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
+    if tokenizer.vocab_size > part.config.vocab_size:
+        raise KitaeError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the encoder {part.config.vocab_size}",
+            cure="use the tokenizer that the encoder was trained with",
+            where=str(place),
+        )
+    return tokenizer
+
+
+def check_length(max_length: int, part: Part, *, where: str) -> None:
+    """Raise KitaeError when texts of so many tokens do not fit the model."""
+    positions = part.config.max_position_embeddings
+    if max_length > positions:
+        what = f"max_length = {max_length}, but the encoder has {positions} positions"
+        raise KitaeError(what, cure=f"set max_length = {positions} or less", where=where)
 
 
 def device_named(wanted: str) -> torch.device:

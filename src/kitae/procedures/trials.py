@@ -20,10 +20,9 @@ from torch import Tensor
 from kitae.core.artifact import newest
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
-from kitae.core.errors import KitaeError
 from kitae.models.families import build_classifier
 from kitae.models.folder import Part, load_encoder, read_parts
-from kitae.procedures.classifier import MOST_TOKENS, ClassifierPredict, Use, device_named, save
+from kitae.procedures.classifier import MOST_TOKENS, ClassifierPredict, Use, check_length, device_named, read_tokenizer, save
 from kitae.procedures.outcome import Outcome
 from kitae.tasks.batches import Encoded, TrainBatches, encode
 from kitae.tasks.classification import Classification
@@ -34,6 +33,7 @@ from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import TrainConfig
 from kitae.train.loop import fit
+from kitae.train.monitor import METRICS, read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -92,22 +92,18 @@ def read_start(folder: Path, *, fresh: bool = False) -> Start:
     part = next(parts[name] for name in ("encoder", "discriminator", "generator") if name in parts)
     if "generator" in parts and len(parts) == 1:
         log.warning("%s holds ELECTRA's generator only: its discriminator would learn better", folder)
-    tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
-    if tokenizer.vocab_size > part.config.vocab_size:
-        raise KitaeError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the encoder {part.config.vocab_size}",
-            cure="use the tokenizer that the encoder was trained with",
-            where=str(place),
-        )
+    tokenizer = read_tokenizer(place, part)
     part = replace(part, config=part.config.padded(tokenizer.special.pad))
     return Start(part=part, tokenizer=tokenizer, fresh=fresh)
 
 
-def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, columns: Sequence[str] = ("text",)) -> Outcome:
+def run_trial(
+    data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, columns: Sequence[str] = ("text",), title: str = "trial"
+) -> Outcome:
     """Fine-tune, choose on validation, predict the test texts; writes `folder/model` and `folder/metrics.jsonl`.
 
     Pure function of its arguments (on one machine). The labels of the test examples are not read. `columns` names the text's
-    columns for whoever predicts with the model.
+    columns for whoever predicts with the model, `title` stands before the progress. A trial that is stopped starts over.
     """
     length = _max_length(start.part, config)
     device = device_named(config.device)
@@ -121,19 +117,20 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     batches = TrainBatches(
         texts["train"], data.numbers(data.train), batch=config.batch, micro_batch=config.micro_batch or config.batch, pad=pad, seed=seed
     )
-    with tempfile.TemporaryDirectory(dir=folder) as work:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        work = Path(temporary) / title  # the folder's name is what the progress shows
         fitted = fit(
             learner.to(device),
             batches,
             _train_config(config, batches.steps_per_epoch),
-            Path(work),
+            work,
             world=World(device=device),
             seed=seed,
             attach={},
             evaluate=lambda step: judge(learner, step // batches.steps_per_epoch),
         )
-        os.replace(Path(work) / "metrics.jsonl", folder / "metrics.jsonl")
-    warnings += judge.collapse(epochs=config.epochs)
+        os.replace(work / METRICS, folder / METRICS)
+    warnings += judge.collapse(epochs=config.epochs) + _zero_loss(folder, batches.steps_per_epoch)
     begun = time.perf_counter()
     module = judge.best()
     probabilities = predict(module, texts["test"])
@@ -193,6 +190,21 @@ class _Judge:
         return [text]
 
 
+def _zero_loss(folder: Path, steps_per_epoch: int) -> list[str]:
+    """A warning when the training loss of a whole epoch was exactly 0, as far as it was recorded."""
+    losses: dict[int, set[float]] = {}
+    for record in read_metrics(folder):
+        if record["kind"] == "train":
+            epoch = (int(str(record["step"])) - 1) // steps_per_epoch + 1
+            losses.setdefault(epoch, set()).add(float(str(record["loss"])))
+    epochs = [str(epoch) for epoch, found in losses.items() if found == {0.0}]
+    if not epochs:
+        return []
+    text = f"zero loss: nothing was left to learn in epoch {', '.join(epochs)}; look at the labels, or try fp32 and a lower learning rate"
+    log.warning("%s", text)
+    return [text]
+
+
 def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
     length = Duration(config.epochs * steps_per_epoch, "steps")
     return TrainConfig(
@@ -206,7 +218,8 @@ def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
         clip=config.clip,
         precision=config.precision,
         deterministic=config.deterministic,
-        save_every=length,
+        keep_last=0,
+        log_every=Duration(min(10, steps_per_epoch), "steps"),
         evaluate_every=Duration(steps_per_epoch, "steps"),
     )
 
@@ -230,13 +243,7 @@ def _unknown(tokenizer: Tokenizer, texts: dict[str, list[Encoded]]) -> list[str]
 
 
 def _max_length(part: Part, config: TrialConfig) -> int:
-    positions = part.config.max_position_embeddings
     if config.max_length is None:
-        return min(positions, MOST_TOKENS)
-    if config.max_length > positions:
-        raise KitaeError(
-            f"max_length = {config.max_length}, but the encoder has {positions} positions",
-            cure=f"set max_length = {positions} or less",
-            where="table [finetune]",
-        )
+        return min(part.config.max_position_embeddings, MOST_TOKENS)
+    check_length(config.max_length, part, where="table [finetune]")
     return config.max_length

@@ -1,6 +1,7 @@
 """Encoder + task -> Trial. One node is one task, one encoder and one seed; nodes are independent of each other."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from kitae.core.artifact import Inputs, Out
 from kitae.core.errors import KitaeError
@@ -62,4 +63,6 @@ def _outcome(config: FinetuneConfig, data: TaskData, inputs: Inputs, out: Out) -
     start = read_start(folder, fresh=config.encoder == "random")
     settings: Mapping[str, object] = {name: getattr(config, name) for name in TrialConfig.model_fields}
     seed = key(inputs.seed, "trial", config.seed)
-    return run_trial(data, start, TrialConfig.model_validate(settings), seed=seed, folder=out.path, columns=config.task.text)
+    title = f"{config.task.name} {Path(config.encoder).name} {config.seed}"
+    trial = TrialConfig.model_validate(settings)
+    return run_trial(data, start, trial, seed=seed, folder=out.path, columns=config.task.text, title=title)

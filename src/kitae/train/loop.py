@@ -71,7 +71,7 @@ def fit(
     dropout; what it returns on the first rank is recorded.
 
     Raises KitaeError when the folder belongs to other settings or another process, the disk is full, or a gradient is not
-    finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written.
+    finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written (none with keep_last = 0).
     """
     if world.device.type == "cpu":
         keep_memory()
@@ -177,7 +177,7 @@ class _Trainer:
             if stop:
                 self._save()
                 self.world.barrier()  # nobody leaves before the checkpoint is complete
-                raise Stopped(stop, self.step)
+                raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
             if self.times.due(self.times.evaluate, self.step):
                 self._evaluate()
             if self.times.due(self.times.save, self.step) or self.step in self.times.milestones:
