@@ -31,5 +31,16 @@ wheel: install
 clean:
 	rm -rf .venv dist runs
 
+bench: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/kitae run benchmarks/electra-small-128.toml
+	$(BIN)/python -m benchmarks.text runs/electra-small-128
+	$(BIN)/python -m benchmarks.pretrain runs/electra-small-128
+	$(BIN)/python -m benchmarks.finetune runs/kyoto/pretrain
+	$(BIN)/python -m benchmarks.convergence runs/kyoto
+
+kyoto: install
+	$(BIN)/kitae run recipes/kyoto.toml
+
 golden: install
 	scripts/golden_transformers4.sh
