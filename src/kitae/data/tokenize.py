@@ -32,7 +32,7 @@ def tokenize(
     """Tokenize the corpus shards of "train" into folder/train and of "heldout" into folder/heldout/<source number>.
 
     Returns the training folder and the held-out folders by source number (sources without held-out text have none).
-    Raises KitaeError when a worker process dies.
+    Raises KitaeError naming the shards in work when a worker process dies.
     """
     jobs = [
         Job(
@@ -72,9 +72,11 @@ def _run(jobs: Sequence[Job], workers: int) -> None:
             for future in futures:
                 future.result()
         except BrokenProcessPool as error:
-            raise KitaeError(
-                "a tokenizing process was killed, most likely for want of memory", cure="run again with fewer workers"
-            ) from error
+            pairs = zip(jobs, futures, strict=True)
+            begun = [job.shard for job, future in pairs if job.folder.exists() and not (future.done() and future.exception() is None)]
+            names = ", ".join(f"{shard.parent.name}/{shard.name}" for shard in begun) or "none had begun"
+            what = f"a tokenizing process was killed while these shards were in work: {names}"
+            raise KitaeError(what, cure="if it was for want of memory, run again with fewer workers") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -86,14 +88,13 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 def run_job(job: Job) -> None:
     """Tokenize one corpus shard (in whichever process)."""
+    job.folder.mkdir(parents=True, exist_ok=True)  # from now on the job counts as begun
     tokenizer = _tokenizer(job.tokenizer)
     numbers = {name: number for number, name in enumerate(job.sources)}
     with ExitStack() as stack:
         writers: dict[int, ShardWriter] = {}
         if not job.split_sources:
             writers[0] = stack.enter_context(ShardWriter(job.folder, vocab_size=tokenizer.vocab_size))
-        else:
-            job.folder.mkdir(parents=True, exist_ok=True)
         for document in read_shard(job.shard):
             number = numbers[document.metadata["source"]]
             which = number if job.split_sources else 0
