@@ -78,6 +78,13 @@ class PretrainConfig(Config):
                 raise ValueError(f"{error.what}: {error.cure}") from error
         return overrides
 
+    @field_validator("train")
+    @classmethod
+    def _keeps_a_model(cls, train: TrainConfig) -> TrainConfig:
+        if train.keep_last < 1:
+            raise ValueError("keep_last = 0 would leave no model: keep at least 1 checkpoint")
+        return train
+
 
 def sources(config: PretrainConfig) -> tuple[str, ...]:
     """The folder to start from, when it lies outside the recipe."""
