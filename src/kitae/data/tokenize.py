@@ -1,8 +1,7 @@
 """Corpus shards -> token shards, one process per corpus shard. The bytes written do not depend on the number of workers."""
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
+from kitae.core.runtime import worker_pool
 from kitae.data.shards import ShardWriter, join
 from kitae.text.corpus import read_shard
 from kitae.tokenization.tokenizer import Tokenizer
@@ -65,8 +65,7 @@ def _run(jobs: Sequence[Job], workers: int) -> None:
         for job in jobs:
             run_job(job)
         return
-    # spawn: forking a process that holds threads (torch's, say) can hang
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(min(workers, len(jobs))) as pool:
         futures: list[Future[None]] = [pool.submit(run_job, job) for job in jobs]
         try:
             for future in futures:
@@ -77,8 +76,6 @@ def _run(jobs: Sequence[Job], workers: int) -> None:
             names = ", ".join(f"{shard.parent.name}/{shard.name}" for shard in begun) or "none had begun"
             what = f"a tokenizing process was killed while these shards were in work: {names}"
             raise KitaeError(what, cure="if it was for want of memory, run again with fewer workers") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 @lru_cache(maxsize=1)

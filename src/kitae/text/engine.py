@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import copy
-import multiprocessing
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from datatrove.pipeline.base import PipelineStep
 from loguru import logger as datatrove_log
 
 from kitae.core.errors import KitaeError
+from kitae.core.runtime import worker_pool
 
 
 class LocalExecutor(PipelineExecutor):
@@ -62,8 +62,7 @@ class LocalExecutor(PipelineExecutor):
         return self.folder / "running"
 
     def _run_in_processes(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may deadlock
-        with concurrent.futures.ProcessPoolExecutor(min(self.workers, self.world_size), mp_context=context) as pool:
+        with worker_pool(min(self.workers, self.world_size)) as pool:
             futures = [pool.submit(run_task, self, rank) for rank in range(self.world_size)]
             try:
                 done, _ = concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
@@ -74,8 +73,6 @@ class LocalExecutor(PipelineExecutor):
                 names = ", ".join(self.labels[int(mark.name)] for mark in sorted(self._running.iterdir()))
                 what = f"a worker process died while these parts were in work: {names or 'none had begun'}"
                 raise KitaeError(what, cure="it was killed, most likely for lack of memory: lower `workers` and run again") from error
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def run_task(executor: LocalExecutor, rank: int) -> None:

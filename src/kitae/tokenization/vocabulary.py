@@ -3,14 +3,13 @@
 import heapq
 import itertools
 import logging
-import multiprocessing
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
+from kitae.core.runtime import worker_pool
 from kitae.tokenization.segmenter import SegmenterSpec, words_of
 from kitae.tokenization.wordpiece import PREFIX
 
@@ -34,8 +33,7 @@ def count_words(shards: Sequence[Path], read: Reader, spec: SegmenterSpec, *, wo
         for shard in shards:
             _merge(total, _count(words, read(shard)))
         return total
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
+    with worker_pool(min(workers, len(shards))) as pool:
         for counts in pool.map(_count_shard, shards, [read] * len(shards), [spec] * len(shards)):
             _merge(total, counts)
     return total
