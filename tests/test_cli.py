@@ -8,15 +8,12 @@ import pytest
 import typer.main
 
 from kitae.cli import app
+from tiny_recipe import command, kitae
 
 VERBS = {
     "plan", "run", "corpus", "tokenizer", "dataset", "pretrain", "finetune", "evaluate", "export", "predict", "show", "inspect", "verify",
 }  # fmt: skip
 FLAGS = {"--set", "--until", "--debug", "--version", "--help"}
-
-
-def kitae(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "kitae", *arguments], capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def test_verbs_and_flags_are_frozen() -> None:
@@ -45,8 +42,11 @@ def test_help_imports_nothing_heavy() -> None:
         (("verify", "."), "manifest"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
-    done = kitae(*arguments, cwd=tmp_path)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = kitae(*arguments)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("kitae: ")
     assert expected in done.stderr
@@ -55,7 +55,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = kitae("run", "nowhere.toml", "--debug", cwd=tmp_path)
+    done = command("run", "nowhere.toml", "--debug", cwd=tmp_path)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
 

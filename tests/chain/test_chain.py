@@ -1,61 +1,21 @@
 """From recipe to artifacts: what is due and why, what is made, what is refused."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kitae.chain import execute, nodes, recipe, status
 from kitae.core.errors import KitaeError
-
-RECIPE = """
-output = "run"
-[corpus]
-source = [{ path = "general.txt", format = "text" }]
-holdout = 0.1
-[tokenizer]
-segmenter = "mecab"
-dictionary = "ipadic"
-vocab_size = 2000
-limit_alphabet = 600
-[dataset]
-max_length = 32
-[pretrain]
-model = "electra-tiny"
-objective = "rtd"
-train = { length = "4 steps", batch = "4 rows", learning_rate = 1e-3, save_every = "2 steps" }
-[adapt]
-source = [{ path = "domain.txt", format = "text" }]
-train = { length = "2 steps", batch = "4 rows", learning_rate = 1e-3 }
-[task.topics]
-path = ["topics.jsonl"]
-split = { train = 0.5, validation = 0.25, test = 0.25 }
-[finetune]
-task = ["topics"]
-epochs = 1
-seeds = [1]
-compare = ["random", "adapt", "majority"]
-[export]
-formats = ["huggingface"]
-"""
+from tiny_recipe import Done, kitae, write_recipe
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recipe whose chain has run once."""
     folder = tmp_path_factory.mktemp("ground")
-    sample = Path(recipe.__file__).parents[1] / "sample"
-    (folder / "r.toml").write_text(RECIPE, encoding="utf-8")
-    documents = (sample / "general.txt").read_text(encoding="utf-8").split("\n\n")
-    (folder / "general.txt").write_text("\n\n".join(documents[:40]), encoding="utf-8")
-    documents = (sample / "finance.txt").read_text(encoding="utf-8").split("\n\n")
-    (folder / "domain.txt").write_text("\n\n".join(documents[:25]), encoding="utf-8")
-    lines = (sample / "topics.jsonl").read_text(encoding="utf-8").splitlines()
-    (folder / "topics.jsonl").write_text("\n".join(lines[::8]) + "\n", encoding="utf-8")
+    write_recipe(folder)
     done = run(folder, "run", "r.toml")
     assert done.returncode == 0, done.stderr
     return folder
@@ -69,11 +29,10 @@ def place(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "kitae", *arguments], cwd=folder, capture_output=True, text=True, check=False, env=environment
-    )
+def run(folder: Path, *arguments: str) -> Done:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return kitae(*arguments)
 
 
 def states(*overrides: str) -> dict[str, status.Status]:

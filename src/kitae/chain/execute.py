@@ -8,13 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from kitae.chain.recipe import Recipe
 from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
-from kitae.core.artifact import Inputs, Out, seal, sweep, write_folder
+from kitae.core.artifact import Inputs, Out, newest, seal, sweep, write_folder
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
+from kitae.core.paths import locate
 from kitae.core.runtime import lock, package_versions
+from kitae.models.folder import read_parts
+from kitae.stages.finetune import FinetuneConfig
+from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.table import Stage, stage
+from kitae.tasks.records import load
 from kitae.tensor.world import ranks
 
 log = logging.getLogger(__name__)
@@ -36,6 +43,8 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
         for status in found.values():
             require_sources(status)
         _protect(found, recipe.replace)
+        if rank == 0:
+            _look_ahead(found)
         made = []
         trials = [node.name for node in nodes if node.stage == "finetune"]
         for node in nodes:
@@ -69,6 +78,21 @@ def _own(output: Path, path: Path) -> None:
     marker.write_text(json.dumps({"recipe": name}), encoding="utf-8")
 
 
+def _look_ahead(found: Mapping[str, Status]) -> None:
+    """Read labelled data and outside models before hours of work end at them. Raises KitaeError as their readers do."""
+    looked = set()
+    for status in found.values():
+        config = status.node.config
+        if status.state is State.DONE or not isinstance(config, FinetuneConfig | PretrainConfig):
+            continue
+        if isinstance(config, FinetuneConfig) and config.task.name not in looked:
+            looked.add(config.task.name)
+            load(config.task)
+        if config.start is not None and config.start not in looked:
+            looked.add(config.start)
+            read_parts(newest(locate(config.start)))
+
+
 def _protect(found: Mapping[str, Status], replace: Sequence[str]) -> None:
     for status in found.values():
         node = status.node
@@ -93,7 +117,11 @@ def _make(node: Node, status: Status, output: Path, recipe: Recipe, *, main: boo
         sweep(folder.parent) if folder.parent.is_dir() else None
         with write_folder(folder) as beside:
             out = Out(path=beside)
-            made_by.run(node.config, inputs, out)
+            try:
+                made_by.run(node.config, inputs, out)
+            except SafetensorError as error:  # its input and output errors carry no errno
+                cure = "free some space, or mend the disk, and run again"
+                raise KitaeError(f"{node.name}: weights could not be read or written: {error}", cure=cure, where=str(folder)) from error
             seal(beside, kind=node.stage, facts=_facts(status, out, begun))
     else:
         _in_place(folder, status, made_by, inputs, main=main, begun=begun)

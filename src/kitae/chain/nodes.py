@@ -14,7 +14,7 @@ from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
 from kitae.stages.pretrain import PretrainConfig
-from kitae.stages.table import stage
+from kitae.stages.table import STAGES, stage
 
 
 def nodes(recipe: Recipe, where: str) -> list[Node]:
@@ -22,6 +22,15 @@ def nodes(recipe: Recipe, where: str) -> list[Node]:
     made = [*_pretraining(recipe, where), *_adaptation(recipe, where), *_finetuning(recipe, where)]
     if recipe.export is not None:
         made.append(_export(recipe, recipe.export))
+    names = [node.name for node in made]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        cure = "rename one of the folders: a node is called after its folder"
+        raise KitaeError(f'finetune.compare makes "{double}" twice', cure=cure, where=where)
+    known = {*names, *(node.stage for node in made), *(name.rpartition("/")[0] for name in names), *STAGES} - {""}
+    for name in recipe.replace:
+        if name not in known:
+            raise KitaeError(f'replace names "{name}", which is no node', cure=did_you_mean(name, known), where=where)
     return order(made)
 
 
@@ -74,6 +83,11 @@ def _adaptation(recipe: Recipe, where: str) -> list[Node]:
 
 
 def _with_tasks(recipe: Recipe, config: CorpusConfig, where: str) -> CorpusConfig:
+    for source in config.source:
+        if source.path.startswith("task:") and source.task is None:
+            raise KitaeError(
+                f'"{source.path}" is no source of text', cure='write "task:NAME/train": only training texts may be learnt from', where=where
+            )
     named = [*config.decontaminate, *(s.path.removeprefix("task:").partition("/")[0] for s in config.source if s.path.startswith("task:"))]
     tasks = tuple(task_named(recipe, name, where) for name in dict.fromkeys(named))
     return config.model_copy(update={"tasks": tasks})

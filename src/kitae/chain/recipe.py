@@ -16,7 +16,7 @@ from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import TASKS
-from kitae.train.config import TrainConfig
+from kitae.train.config import TrainConfig, step_rows
 
 BASELINES = ("majority", "tfidf")
 DEBUG: raw_recipe.Raw = {  # what `scale = "debug"` lays over a recipe: the same chain, in minutes
@@ -153,13 +153,26 @@ def _check(recipe: Recipe, where: str) -> None:
         raise KitaeError(
             "adapt.objective is missing", cure='write objective = "mlm" or "rtd" (there is no [pretrain] to take it from)', where=where
         )
-    if recipe.finetune is None:
-        return
+    for table, training in (("pretrain", recipe.pretrain), ("adapt", recipe.adapt)):
+        if training is not None and recipe.dataset is not None:
+            try:
+                step_rows(training.train, recipe.dataset.max_length)
+            except KitaeError as error:
+                raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{table}.train]") from error
+    if recipe.finetune is not None:
+        _check_finetune(recipe, recipe.finetune, where)
+
+
+def _check_finetune(recipe: Recipe, table: FinetuneTable, where: str) -> None:
+    for key, listed in (("task", table.task), ("seeds", table.seeds), ("compare", table.compare)):
+        if not listed:
+            raise KitaeError(f"finetune.{key} is empty", cure="name at least one", where=where)
+        double = [item for item in listed if listed.count(item) > 1]
+        if double:
+            raise KitaeError(f"finetune.{key} names {double[0]!r} twice", cure="name it once", where=where)
     stages = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
-    for encoder in recipe.finetune.compare:
+    for encoder in table.compare:
         if encoder in (*BASELINES, *stages) or (encoder == "random" and stages) or Path(encoder).is_dir():
             continue
         known = did_you_mean(encoder, ["random", *BASELINES, *stages])
         raise KitaeError(f'finetune.compare names "{encoder}", which is no stage of this recipe and no folder', cure=known, where=where)
-    if not recipe.finetune.seeds:
-        raise KitaeError("finetune.seeds is empty", cure="name at least one seed", where=where)

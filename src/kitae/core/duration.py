@@ -1,5 +1,6 @@
 """Amounts with a unit: how long to train ("400 steps", "3e9 tokens"), how large a batch is ("4096 tokens")."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,8 @@ def _parse(text: str, what: str, example: str) -> tuple[float, Unit]:
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"{text!r} is not {what}: write a number and a unit, {example}")
     unit, factor = _UNITS[match[2]]
+    if not math.isfinite(float(match[1].replace("_", ""))):
+        raise ValueError(f"{text!r} is too large: write a smaller number")
     return float(match[1].replace("_", "")) * factor, unit
 
 

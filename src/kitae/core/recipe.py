@@ -18,6 +18,21 @@ from kitae.core.paths import locate_recipe
 
 Raw = dict[str, object]
 Model = TypeVar("Model", bound=BaseModel)
+PLAIN = {
+    "tuple_type": "this must be a list, in [ ]",
+    "dict_type": "this must be a table",
+    "model_type": "this must be a table",
+    "string_type": 'this must be text, in " "',
+    "int_type": "this must be a whole number",
+    "int_parsing": "this must be a whole number",
+    "int_from_float": "this must be a whole number",
+    "float_type": "this must be a number",
+    "float_parsing": "this must be a number",
+    "bool_type": "this must be true or false",
+    "bool_parsing": "this must be true or false",
+    "too_short": "this list is empty",
+}
+"""What pydantic's kinds of errors mean in a recipe."""
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> tuple[Raw, Path]:
@@ -127,7 +142,7 @@ def validate(model: type[Model], raw: Mapping[str, object], where: str, prefix: 
         if kind == "literal_error":
             known = [word.strip(" '") for word in str(first["ctx"]["expected"]).replace(" or ", ",").split(",")]
             raise KitaeError(f'{name} = "{given}" is not known', cure=did_you_mean(str(given), known), where=place) from error
-        message = first["msg"].removeprefix("Value error, ")
+        message = PLAIN.get(kind, first["msg"].removeprefix("Value error, "))
         raise KitaeError(f"{name}: {message}", cure="" if ":" in message else f"it is {given!r} now", where=place) from error
 
 
