@@ -88,7 +88,7 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     folder = inputs.get("corpus")
     corpus = None if folder is None else Corpus(folder)
     if config.from_ is not None:
-        tokenizer = Tokenizer.load(Path(config.from_).expanduser())
+        tokenizer = Tokenizer.load(_home(Path(config.from_).expanduser()))
         out.counts["taken_from"] = Path(config.from_).name
     else:
         assert corpus is not None, "the graph gives the tokenizer its corpus"
@@ -98,6 +98,12 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     if corpus is not None:
         out.counts.update(_fit(tokenizer, corpus))
     log.info("vocabulary of %d tokens; %s", tokenizer.vocab_size, ", ".join(f"{key} {value}" for key, value in out.counts.items()))
+
+
+def _home(given: Path) -> Path:
+    """Where the tokenizer's files lie: at the place itself, or within a checkpoint or a folder with ELECTRA's two halves."""
+    places = (given, *(given / name for name in ("tokenizer", "discriminator", "generator")))
+    return next((place for place in places if any((place / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), given)
 
 
 def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
