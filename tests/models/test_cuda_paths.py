@@ -4,7 +4,7 @@ import pytest
 import torch
 from model_layouts import packed
 
-from kitae.models.attention import choose
+from kitae.models.attention import attend, choose, make_plan
 from kitae.models.bert import BertConfig
 from kitae.models.families import build_masked_lm
 
@@ -37,8 +37,8 @@ def test_values_and_gradients(kind, dtype, tolerance):
 def test_choice_and_another_document():
     config = BertConfig(vocab_size=300, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256)
     layout = packed(ROWS, 200).to("cuda")
-    assert choose(layout, dtype=torch.bfloat16, dropout=0.0) == "varlen"
-    assert choose(layout, dtype=torch.bfloat16, dropout=0.1) == choose(layout, dtype=torch.float32, dropout=0.0) == "sdpa"
+    assert choose(layout, dtype=torch.bfloat16) == "varlen"
+    assert choose(layout, dtype=torch.float32) == "sdpa"
     ids = torch.randint(5, 300, (4, 200)).cuda()
     other = ids.clone()
     other[0, 60:130] = torch.randint(5, 300, (70,)).cuda()
@@ -51,6 +51,38 @@ def test_choice_and_another_document():
             assert torch.equal(before[0, start:end], after[0, start:end]), kind
         assert torch.equal(before[1:][layout.mask_BL[1:]], after[1:][layout.mask_BL[1:]]), kind
         assert not torch.equal(before[0, 60:130], after[0, 60:130])
+
+
+def test_dropout_of_probabilities_in_flash_attention():
+    """Values that form an identity matrix show the dropped probabilities; with the same seed the same ones drop, forward and back."""
+    heads, size, rate = 2, 64, 0.1
+    layout = packed(((60, 40), (64, 30, 6), (100 - 36, 36)), 100)
+    plan = make_plan(layout.to("cuda"), kind="varlen", dtype=torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(3, 100, 3, heads, size, generator=generator).to("cuda", torch.bfloat16)
+    shown = qkv.clone()
+    shown[:, :, 2] = torch.eye(size, device="cuda", dtype=torch.bfloat16)[layout.positions_BL.cuda()][:, :, None]
+    torch.manual_seed(5)
+    dropped_BLNS = attend(shown.view(3, 100, -1), plan, heads=heads, dropout=rate).view(3, 100, heads, size).double()
+    learnt = qkv.view(3, 100, -1).clone().requires_grad_()
+    torch.manual_seed(5)
+    out = attend(learnt, plan, heads=heads, dropout=rate)
+    weights = torch.randn(out.shape, generator=generator).cuda().double()
+    (out.double() * weights).sum().backward()
+    exact = qkv.double().requires_grad_()
+    reference, kept, all_of_them = torch.zeros(out.shape, dtype=torch.float64, device="cuda"), 0, 0
+    for row, start, end in layout.spans():
+        q, k, v = exact[row, start:end].permute(1, 2, 0, 3).unbind(0)
+        probabilities = torch.softmax(q @ k.transpose(1, 2) * size**-0.5, dim=-1)
+        keep = (dropped_BLNS[row, start:end, :, : end - start] != 0).transpose(0, 1)
+        kept, all_of_them = kept + int(keep.sum()), all_of_them + keep.numel()
+        reference[row, start:end] = ((probabilities * keep / (1 - rate)) @ v).transpose(0, 1).reshape(end - start, heads * size)
+    (reference * weights).sum().backward()
+    assert abs(kept / all_of_them - (1 - rate)) < 0.01
+    assert learnt.grad is not None
+    assert exact.grad is not None
+    for mine, right in ((out.double(), reference), (learnt.grad.double(), exact.grad.view(3, 100, -1))):
+        assert float((mine - right).norm() / right.norm()) < 0.02
 
 
 def test_training_runs_with_dropout():

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 BLOCK = 256
 CHUNK = 64
@@ -40,16 +41,21 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, learns: bool
     ) -> tuple[Tensor, Tensor]:
+        if logits_NV.device.type != "cpu":
+            losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature)
+            ctx.save_for_backward(slopes_NV)
+            ctx.mark_non_differentiable(ids_N)
+            ctx.divisor = max(len(labels_N), 1)
+            return losses_N, ids_N
         count, vocab = logits_NV.shape
         working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
         slopes_NV = torch.empty_like(logits_NV, memory_format=torch.contiguous_format) if learns else None  # softmax - one-hot
         losses_N = torch.empty(count, dtype=torch.float64, device=logits_NV.device)
         ids_N = torch.empty(count, dtype=torch.int64, device=logits_NV.device)
-        step = CHUNK if logits_NV.device.type == "cpu" else max(count, 1)
         blocks = -(-vocab // BLOCK)
-        work = torch.zeros(min(step, count), blocks * BLOCK, dtype=working, device=logits_NV.device)
-        for first in range(0, count, step):
-            here = slice(first, min(first + step, count))
+        work = torch.zeros(min(CHUNK, count), blocks * BLOCK, dtype=working, device=logits_NV.device)
+        for first in range(0, count, CHUNK):
+            here = slice(first, min(first + CHUNK, count))
             logits = logits_NV[here]
             weights = work[: len(logits)]  # exp(logit - maximum); the rest of the last block stays 0
             weights[:, :vocab].copy_(logits).sub_(logits.amax(dim=1, keepdim=True).to(working))
@@ -69,6 +75,7 @@ class _CrossEntropy(torch.autograd.Function):
                 slopes_NV[here] = weights[:, :vocab]
         if slopes_NV is not None:
             ctx.save_for_backward(slopes_NV)
+        ctx.divisor = 1
         ctx.mark_non_differentiable(ids_N)
         return losses_N, ids_N
 
@@ -78,8 +85,29 @@ class _CrossEntropy(torch.autograd.Function):
         (slopes_NV,) = ctx.saved_tensors
         # in place, because memory traffic is what this costs; autograd refuses a second backward pass after it
         if grad_N.stride() == (0,) and len(grad_N):  # of a plain sum: one factor, which a scalar keeps unrounded
-            return slopes_NV.mul_(grad_N[0]), None, None, None, None
-        return slopes_NV.mul_(grad_N[:, None].to(slopes_NV.dtype)), None, None, None, None
+            if slopes_NV.device.type == "cpu":
+                return slopes_NV.mul_(grad_N[0]), None, None, None, None
+            # A device rounds the factor to the dtype of the slopes: divided before, it is 1 for the mean of one micro-batch.
+            torch._foreach_mul_([slopes_NV], (grad_N[0] * ctx.divisor).to(slopes_NV.dtype))
+            return slopes_NV, None, None, None, None
+        return slopes_NV.mul_((grad_N * ctx.divisor)[:, None].to(slopes_NV.dtype)), None, None, None, None
+
+
+def _at_once(logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss_N, sampled ids_N, (softmax - one-hot) / N) in few large kernels, for a device whose memory is faster than its launches."""
+    working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
+    probabilities_NV = torch.softmax(logits_NV, dim=1, dtype=working)
+    behind_N = (logits_NV.gather(1, labels_N[:, None]).double() - logits_NV.amax(dim=1, keepdim=True).double()).squeeze(1)
+    losses_N = -probabilities_NV.amax(dim=1).double().log() - behind_N  # the greatest probability is 1 / sum of exp(logit - greatest)
+    ids_N = torch.empty(0, dtype=torch.int64, device=logits_NV.device)
+    if uniform_N is not None:
+        weights_NV = probabilities_NV if temperature == 1.0 else torch.softmax(logits_NV / temperature, dim=1, dtype=working)
+        short = -logits_NV.shape[1] % BLOCK
+        ids_N = _invert(F.pad(weights_NV, (0, short)) if short else weights_NV, uniform_N)
+    share = 1 / max(len(labels_N), 1)
+    slopes_NV = torch.mul(probabilities_NV, share, out=torch.empty_like(logits_NV, memory_format=torch.contiguous_format))
+    at_label_N1 = (probabilities_NV.gather(1, labels_N[:, None]) - 1) * share
+    return losses_N, ids_N, slopes_NV.scatter_(1, labels_N[:, None], at_label_N1.to(slopes_NV.dtype))
 
 
 def _sums(weights_NV: Tensor) -> Tensor:
@@ -89,11 +117,19 @@ def _sums(weights_NV: Tensor) -> Tensor:
 
 def _invert(weights_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """ids_N at which the cumulative weights pass uniform * total. Only tokens of positive weight can be met."""
-    block_N, inside_N = _pass(_sums(weights_NV).cumsum(dim=1), uniform_N)
+    block_N, inside_N = _pass(_running(_sums(weights_NV)), uniform_N)
     blocks_NKB = weights_NV.view(len(weights_NV), -1, BLOCK)
     chosen_NB = blocks_NKB.gather(1, block_N[:, None, None].expand(-1, 1, BLOCK)).squeeze(1)
-    token_N, _ = _pass(chosen_NB.double().cumsum(dim=1), inside_N)
+    token_N, _ = _pass(_running(chosen_NB.double()), inside_N)
     return block_N * BLOCK + token_N
+
+
+def _running(numbers_NK: Tensor) -> Tensor:
+    """Running sums along the last axis."""
+    if numbers_NK.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():  # torch refuses cumsum there
+        size = numbers_NK.shape[1]
+        return numbers_NK @ torch.ones(size, size, dtype=numbers_NK.dtype, device=numbers_NK.device).triu()
+    return numbers_NK.cumsum(dim=1)
 
 
 def _pass(cumulative_NK: Tensor, uniform_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -107,9 +107,10 @@ class TrainBatches:
     def examples(self, step: int, micro: int) -> NDArray[np.int64]:
         """The numbers of the examples of a micro-batch; may be none in the last step of an epoch."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            self._order = (epoch, numpy_generator(self._seed, "examples", epoch).permutation(len(self._texts)))
-        of_step = self._order[1][number * self._batch : (number + 1) * self._batch]
+        order = self._order  # replaced as a whole: several threads may ask, for two epochs at once
+        if order[0] != epoch:
+            order = self._order = (epoch, numpy_generator(self._seed, "examples", epoch).permutation(len(self._texts)))
+        of_step = order[1][number * self._batch : (number + 1) * self._batch]
         return of_step[micro * self._micro_batch : (micro + 1) * self._micro_batch]
 
     def micro(self, step: int, micro: int) -> Batch:

@@ -18,9 +18,11 @@ class Layout:
     positions_BL: int64, restarting at 0 in every piece.
     """
 
-    def __init__(self, pieces_BL: Tensor, positions_BL: Tensor) -> None:
+    def __init__(self, pieces_BL: Tensor, positions_BL: Tensor, host: "Layout | None" = None) -> None:
+        """`host` is the same layout on the CPU: what is asked of it there needs no waiting for a device."""
         self.pieces_BL = pieces_BL
         self.positions_BL = positions_BL
+        self._host = host
 
     @classmethod
     def padded(cls, mask_BL: Tensor) -> "Layout":
@@ -39,7 +41,38 @@ class Layout:
         return self.pieces_BL[:, :, None] == self.pieces_BL[:, None, :]
 
     @cached_property
+    def num_tokens(self) -> int:
+        """Real tokens, special tokens included, padding not."""
+        return self._host.num_tokens if self._host is not None else int(self.mask_BL.sum())
+
+    @cached_property
+    def bounds(self) -> Tensor:
+        """int32 boundaries of the pieces in the flattened rows, a row's padding being one of them.
+
+        The last is repeated (as empty pieces) up to a power of two, so that compiled layers see few shapes.
+        """
+        if self._host is not None:
+            return self._host.bounds.to(self.pieces_BL.device, non_blocking=True)
+        starts = self._starts.view(-1).nonzero().view(-1).to(torch.int32)
+        size = 1 << len(starts).bit_length()  # at least one more than there are pieces
+        return torch.cat([starts, starts.new_full((size - len(starts),), self.pieces_BL.numel())])
+
+    @cached_property
+    def longest(self) -> int:
+        """Positions of the longest piece, a row's padding being one."""
+        return self._host.longest if self._host is not None else int(self.bounds.diff().max())
+
+    @property
+    def _starts(self) -> Tensor:
+        """True where a piece, or a row's padding, begins."""
+        starts_BL = torch.ones_like(self.pieces_BL, dtype=torch.bool)
+        starts_BL[:, 1:] = self.pieces_BL[:, 1:] != self.pieces_BL[:, :-1]
+        return starts_BL
+
+    @cached_property
     def _spans(self) -> list[tuple[int, int, int]]:
+        if self._host is not None:
+            return self._host.spans()
         pieces = self.pieces_BL.cpu()
         change = torch.ones_like(pieces, dtype=torch.bool)
         change[:, 1:] = pieces[:, 1:] != pieces[:, :-1]
@@ -60,7 +93,15 @@ class Layout:
         """The same layout on a device; itself when it is there already."""
         if self.pieces_BL.device == torch.device(device):
             return self
-        return Layout(self.pieces_BL.to(device, non_blocking=True), self.positions_BL.to(device, non_blocking=True))
+        host = self if self.pieces_BL.device.type == "cpu" else self._host
+        return Layout(self.pieces_BL.to(device, non_blocking=True), self.positions_BL.to(device, non_blocking=True), host)
+
+    def pinned(self) -> "Layout":
+        """A copy in page-locked memory, with everything worked out that attention asks for on CUDA."""
+        copy = Layout(self.pieces_BL.contiguous().pin_memory(), self.positions_BL.contiguous().pin_memory())
+        copy.bounds = self.bounds.contiguous().pin_memory()
+        copy.longest, copy.num_tokens = self.longest, self.num_tokens
+        return copy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +128,7 @@ class Batch:
     @property
     def num_tokens(self) -> int:
         """Real tokens, special tokens included, padding not."""
-        return int(self.layout.mask_BL.sum())
+        return self.layout.num_tokens
 
     def replace(self, *, ids_BL: Tensor | None = None, targets: Mapping[str, Tensor] | None = None) -> "Batch":
         """A copy with other ids or targets."""
@@ -109,4 +150,16 @@ class Batch:
             words_BL=self.words_BL.to(device, non_blocking=True),
             rows=self.rows.to(device, non_blocking=True),
             targets={name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
+        )
+
+    def pinned(self) -> "Batch":
+        """A copy in page-locked memory, from which a CUDA device reads on its own while it computes."""
+        return dataclasses.replace(
+            self,
+            ids_BL=self.ids_BL.contiguous().pin_memory(),
+            layout=self.layout.pinned(),
+            segments_BL=None if self.segments_BL is None else self.segments_BL.contiguous().pin_memory(),
+            words_BL=self.words_BL.contiguous().pin_memory(),
+            rows=self.rows.contiguous().pin_memory(),
+            targets={name: value.contiguous().pin_memory() for name, value in self.targets.items()},
         )

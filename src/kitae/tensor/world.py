@@ -38,6 +38,8 @@ class World:
     def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Add named numbers up over all ranks, in float64; every rank gives the same names."""
         names = sorted(numbers)
+        if self.size == 1:  # no way to the device and back
+            return {name: float(numbers[name]) for name in names}
         summed = self.sum(torch.tensor([float(numbers[name]) for name in names], dtype=torch.float64, device=self.device))
         return dict(zip(names, summed.tolist(), strict=True))
 

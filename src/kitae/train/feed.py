@@ -1,11 +1,18 @@
 """Hands the loop the prepared micro-batches of a step, made in the background when the device is not the CPU."""
 
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
 
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train.batches import Batches, Learner
+
+AHEAD = 3
+"""Steps that are prepared before their turn: small steps take less time on a device than their preparation in one thread."""
+THREADS = 4
 
 
 class Feed:
@@ -17,31 +24,41 @@ class Feed:
     def __init__(self, batches: Batches, learner: Learner, *, seed: int, world: World, total: int) -> None:
         self._batches, self._learner, self._seed, self._world = batches, learner, seed, world
         self._total = total
-        self._pool = ThreadPoolExecutor(1, "prepare") if world.device.type != "cpu" else None
-        self._ahead: tuple[int, Future[list[Batch]]] | None = None
+        background = world.device.type != "cpu"
+        threads = max(1, min(THREADS, (os.cpu_count() or 1) // 2))
+        self._pool = ThreadPoolExecutor(threads, "prepare", initializer=self._enter) if background else None
+        self._ahead: dict[int, list[Future[Batch]]] = {}
         self.waited = 0.0
+
+    def _enter(self) -> None:
+        if self._world.device.type == "cuda":  # a thread begins on the first device, and page-locking makes a context there
+            torch.cuda.set_device(self._world.device)
 
     def prepare(self, step: int, micro: int) -> Batch:
         """One prepared micro-batch on the CPU."""
         return self._learner.prepare(self._batches.micro(step, micro), self._seed)
 
-    def _share(self, step: int) -> list[Batch]:
-        numbers = range(self._world.rank, self._batches.micro_batches_per_step, self._world.size)
-        return [self.prepare(step, micro) for micro in numbers]
+    def _shipped(self, step: int, micro: int) -> Batch:
+        batch = self.prepare(step, micro)
+        return batch.pinned() if self._world.device.type == "cuda" else batch
+
+    def _numbers(self) -> range:
+        return range(self._world.rank, self._batches.micro_batches_per_step, self._world.size)
 
     def take(self, step: int) -> list[Batch]:
         """This rank's share of a step; `waited` adds up the seconds spent here."""
         start = time.perf_counter()
-        if self._ahead is not None and self._ahead[0] == step:
-            share = self._ahead[1].result()
+        if self._pool is None:
+            share = [self.prepare(step, micro) for micro in self._numbers()]
         else:
-            share = self._share(step)
-        if self._pool is not None and step + 1 < self._total:
-            self._ahead = (step + 1, self._pool.submit(self._share, step + 1))
+            for later in range(step, min(step + 1 + AHEAD, self._total)):
+                if later not in self._ahead:
+                    self._ahead[later] = [self._pool.submit(self._shipped, later, micro) for micro in self._numbers()]
+            share = [future.result() for future in self._ahead.pop(step)]
         self.waited += time.perf_counter() - start
         return share
 
     def close(self) -> None:
-        """End the background thread."""
+        """End the background threads."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

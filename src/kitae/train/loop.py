@@ -109,6 +109,18 @@ def _determinism(wanted: bool) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """A step whose update is under way on the device, and whose numbers nobody has read yet."""
+
+    step: int
+    share: list[Batch]
+    counts: Mapping[str, float]
+    rate: float
+    numbers: torch.Tensor
+    """float64 on the device: sums of the terms, this rank's share of the loss, norm of the gradient."""
+
+
 @dataclass(kw_only=True)
 class _Trainer:
     """The state of one training. Public use is through `fit`."""
@@ -136,6 +148,7 @@ class _Trainer:
         self.names: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
         self._logged = (0, 0.0)
+        self._open: _Open | None = None
 
     def resume(self) -> None:
         """Claim the folder, and take up the newest checkpoint that verifies."""
@@ -197,51 +210,68 @@ class _Trainer:
                 local[name] += count
         counts = self.world.sum_numbers(local)
         sums = self._backward(share, counts)
+        self._settle()
         self.world.sum(self.optimizer.gradient())
         norm = self.optimizer.clip()
-        flags = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
-        seen = self.world.sum_numbers(sums | flags)
-        if not math.isfinite(norm) or not all(math.isfinite(seen[name]) for name in sums):
-            self._refuse(share, counts, norm)
         rate = rate_of_step(self.config, self.times, self.step)
-        self.optimizer.step(rate)
+        self.optimizer.step(rate, unless=~(torch.isfinite(norm) & torch.isfinite(sums).all()))
+        numbers = torch.cat([sums, norm.to(torch.float64)[None]])
+        self._open = _Open(step=self.step, share=share, counts=counts, rate=rate, numbers=numbers)
+        stops = self.world.sum_numbers({f"signal {number}": float(signals.requested == number) for number in SIGNALS})
+        stop = next((int(number) for number in SIGNALS if stops[f"signal {number}"]), 0)
         self.step += 1
         self.tokens += int(counts["tokens"])
+        times, due = self.times, self.times.due
+        if stop or self.world.device.type == "cpu" or any(due(every, self.step) for every in (times.log, times.evaluate, times.save)):
+            self._settle()
+        if self.step in times.milestones or self.step == times.total:
+            self._settle()
         self.seconds += time.perf_counter() - start
-        self.last = {f"{name}_loss": seen[name] / max(counts[name], 1) for name in self.names}
-        self.last |= {"loss": seen["loss"], "learning_rate": rate, "gradient_norm": norm}
-        if self.times.due(self.times.log, self.step):
+        if due(times.log, self.step):
             self._log()
-        return next((int(number) for number in SIGNALS if seen[f"signal {number}"]), 0)
+        return stop
 
-    def _backward(self, share: list[Batch], counts: Mapping[str, float]) -> dict[str, float]:
-        """Gradients of this rank's share into the flat buffer; sums of its terms, and its share of the loss."""
-        sums = dict.fromkeys((*self.names, "loss"), 0.0)
-        found: list[tuple[str, torch.Tensor]] = []
+    def _settle(self) -> None:
+        """Wait for the numbers of the last step, if they are not known yet, and refuse what is not finite.
+
+        On CUDA that happens when the next step's work is under way, so that the device never waits for the host.
+        """
+        if self._open is None:
+            return
+        done, self._open = self._open, None
+        *values, norm = done.numbers.tolist()
+        seen = self.world.sum_numbers(dict(zip((*self.names, "loss"), values, strict=True)))
+        if not math.isfinite(norm) or not all(math.isfinite(value) for value in seen.values()):
+            self._refuse(done, norm)
+        self.last = {f"{name}_loss": seen[name] / max(done.counts[name], 1) for name in self.names}
+        self.last |= {"loss": seen["loss"], "learning_rate": done.rate, "gradient_norm": norm}
+
+    def _backward(self, share: list[Batch], counts: Mapping[str, float]) -> torch.Tensor:
+        """Gradients of this rank's share into the flat buffer; on the device, in float64: the sums of its terms (`names`), and
+        last its share of the loss."""
+        sums = torch.zeros(len(self.names) + 1, dtype=torch.float64, device=self.world.device)
         self.optimizer.start_gradient()
         for batch in share:
             seed_dropout(self.seed, "dropout", batch.step, batch.micro)
             loss = self.module(batch.to(self.world.device))
             total = loss.total(counts)
             total.backward()
-            found += [("loss", total.detach()), *((term.name, term.sum.detach()) for term in loss.terms)]
-        if found:  # one transfer from the device for all of them
-            values = torch.stack([value.to(torch.float64) for _, value in found]).tolist()
-            for (name, _), value in zip(found, values, strict=True):
-                sums[name] += value
+            found = {term.name: term.sum.detach() for term in loss.terms} | {"loss": total.detach()}
+            zero = sums.new_zeros(())
+            sums += torch.stack([found.get(name, zero).to(torch.float64) for name in (*self.names, "loss")])
         return sums
 
-    def _refuse(self, share: list[Batch], counts: Mapping[str, float], norm: float) -> None:
+    def _refuse(self, done: _Open, norm: float) -> None:
         """Name the first micro-batch of this rank whose gradient is not finite, and stop without an update."""
         rows: list[int] = []
-        for batch in share:
-            sums = self._backward([batch], counts)
-            if not math.isfinite(sums["loss"]) or not bool(torch.isfinite(self.optimizer.gradient()).all()):
+        for batch in done.share:
+            sums = self._backward([batch], done.counts)
+            if not bool(sums[-1].isfinite()) or not bool(torch.isfinite(self.optimizer.gradient()).all()):
                 rows = batch.rows.tolist()
                 break
         shown = ", ".join(str(row) for row in rows[:16]) + (", ..." if len(rows) > 16 else "")
         raise KitaeError(
-            f"the gradient of step {self.step} is not finite (norm {norm}), "
+            f"the gradient of step {done.step} is not finite (norm {norm}), "
             + (f"in the micro-batch of rows {shown}" if rows else "but no single micro-batch of this process makes it so"),
             cure="the update was not applied: lower learning_rate, or use precision fp32, and run again from the last checkpoint",
             where=str(self.folder),

@@ -122,15 +122,22 @@ class FlatAdamW:
                 collector.place.zero_()
         return self.grad
 
-    def clip(self) -> float:
-        """Scale the gradient to the largest allowed norm; returns the norm before. Infinite or nan when it is not finite."""
-        norm = float(torch.linalg.vector_norm(self.grad))
-        if self.config.clip is not None and norm > self.config.clip:
-            self.grad.mul_(self.config.clip / (norm + 1e-6))
+    def clip(self) -> Tensor:
+        """Scale the gradient to the largest allowed norm; returns the norm before, a scalar on the device that nobody has waited
+        for. Infinite or nan when the gradient is not finite."""
+        norm = torch.linalg.vector_norm(self.grad)
+        if self.config.clip is None:
+            return norm
+        if norm.device.type != "cpu":
+            self.grad.mul_((self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+        elif float(norm) > self.config.clip:
+            self.grad.mul_(self.config.clip / (float(norm) + 1e-6))
         return norm
 
-    def step(self, rate: float) -> None:
-        """One update with this learning rate."""
+    def step(self, rate: float, *, unless: Tensor | None = None) -> None:
+        """One update with this learning rate; none when the scalar `unless` on the device is true, of which nobody needs to know yet."""
+        if unless is not None:
+            self.adam.found_inf = unless.to(torch.float32)  # the fused kernel leaves weights and averages alone
         for group, scale in zip(self.adam.param_groups, self.scales, strict=True):
             group["lr"] = rate * scale
         self.adam.step()
