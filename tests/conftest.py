@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models gain nothing from threads
+settings.register_profile("steady", derandomize=True, deadline=None)  # the same examples every time; explore with --hypothesis-profile
+settings.load_profile("steady")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

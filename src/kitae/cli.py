@@ -20,6 +20,7 @@ from kitae import __version__
 from kitae.core.artifact import read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
+from kitae.core.runtime import leave
 from kitae.stages.table import STAGES, stage
 
 app = typer.Typer(
@@ -139,6 +140,15 @@ def _console() -> Console:
 
 def main() -> None:
     """Run the command line: exit code 2 and one line for a user's mistake, 128 + signal for a stop that was asked for."""
+    try:
+        _answer()
+    except SystemExit as end:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+
+
+def _answer() -> None:
     rank = int(os.environ.get("RANK", "0"))
     logging.basicConfig(format="%(message)s", level=logging.INFO if rank == 0 else logging.WARNING, stream=sys.stderr)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -55,7 +55,8 @@ def test_offsets_lead_back_to_the_surface(text: str) -> None:
             assert 0 <= start < end <= len(text)
             if number != tokenizer.special.unk:
                 surface = tokenizer.tokens[number].removeprefix("##")
-                assert surface in unicodedata.normalize("NFKC", text[start:end])
+                shown = "".join(letter for letter in text[start:end] if unicodedata.category(letter) != "Cc")  # BERT takes them out
+                assert surface in unicodedata.normalize("NFKC", shown)
 
 
 def test_offsets_of_awkward_text_are_the_surface_itself_when_nothing_is_composed() -> None:

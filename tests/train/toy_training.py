@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kitae.core.errors import KitaeError, Stopped
+from kitae.core.runtime import leave
 from kitae.tensor.batch import Batch, Layout
 from kitae.tensor.loss import Loss, Term
 from kitae.tensor.random import torch_generator
@@ -133,4 +134,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -127,6 +128,14 @@ class Progress:
         elif time.monotonic() - self._last >= self.every or done >= total:
             self._last = time.monotonic()
             log.info("%s %3.0f%% %s", self.name, 100 * done / max(total, 1e-9), text)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process now, with all output written, but without the interpreter's shutdown, in which gloo's threads may abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(code)
 
 
 def keep_memory() -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import gc
 import os
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kitae.core.errors import KitaeError
+from kitae.core.errors import KitaeError, Stopped
 
 TIMEOUT = datetime.timedelta(minutes=10)
 
@@ -75,5 +76,10 @@ def session(device: str = "auto") -> Iterator[World]:
         yield World(rank=rank, size=size, device=place)
         gc.collect()  # gloo aborts at exit when tensors it knows of outlive the group
         dist.barrier()
+    except Stopped as stop:  # every rank stops at the same step: part in good order too
+        traceback.clear_frames(stop.__traceback__)
+        gc.collect()
+        dist.barrier()
+        raise
     finally:
         dist.destroy_process_group()
