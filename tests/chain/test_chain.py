@@ -82,6 +82,13 @@ def test_a_changed_key_makes_its_node_and_all_below_stale_and_is_named(place: Pa
     } - ({"finetune/topics/majority/1"} if "finetune/topics/majority/1" not in not_done("finetune.epochs=2") else set())
 
 
+def test_the_domain_text_has_its_own_decontamination_and_takes_the_rest_from_corpus(place: Path) -> None:
+    stale = not_done('adapt.decontaminate=["topics"]', "corpus.min_characters=2")
+    assert 'decontaminate: [] -> ["topics"]' in stale["adapt.corpus"].replace("'", '"')
+    assert "min_characters: 1 -> 2" in stale["adapt.corpus"]
+    assert "decontaminate" not in stale["corpus"]
+
+
 def test_an_operational_key_makes_nothing_stale(place: Path) -> None:
     assert not_done("corpus.workers=1", "pretrain.train.keep_last=5", "dataset.workers=1") == {}
 

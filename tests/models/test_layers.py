@@ -129,11 +129,13 @@ def test_paths_agree_with_the_dense_one(kind, dtype):
 
 
 def test_choice_of_path():
-    short, long = Layout.padded(torch.ones(1, 512)), Layout.padded(torch.ones(1, 513))
-    assert choose(short, dtype=torch.float32) == "block"
-    assert choose(long, dtype=torch.float32) == "spans"
-    assert choose(short, dtype=torch.float32, compiled=True) == "dense"
-    assert make_plan(short, kind="block", dtype=torch.float32).bias_BLL is None
+    assert choose("cpu", length=512, head_size=64, dtype=torch.float32) == "block"
+    assert choose("cpu", length=513, head_size=64, dtype=torch.float32) == "spans"
+    assert choose("cpu", length=512, head_size=64, dtype=torch.float32, compiled=True) == "dense"
+    assert choose("cuda", length=128, head_size=64, dtype=torch.bfloat16) == "varlen"
+    assert choose("cuda", length=128, head_size=64, dtype=torch.float32) == "sdpa"
+    assert choose("cuda", length=128, head_size=85, dtype=torch.bfloat16) == "sdpa", "flash attention takes multiples of 8"
+    assert make_plan(Layout.padded(torch.ones(1, 512)), kind="block", dtype=torch.float32).bias_BLL is None
 
 
 def test_spans_cover_padding_and_empty_rows():

@@ -54,6 +54,8 @@ def test_intervals_and_milestones() -> None:
         ("length", "30m", "wall-clock"),
         ("length", "0.5 of length", "is no length"),
         ("length", "400", "unit"),
+        ("save_every", "0 steps", "is no interval"),
+        ("log_every", "0 of length", "is no interval"),
         ("milestones", ["2h"], "wall-clock"),
         ("batch", "2 epochs", "rows or tokens"),
         ("lenght", "4 steps", "Extra inputs"),

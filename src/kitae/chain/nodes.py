@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kitae.chain.recipe import BASELINES, Recipe, task_named
+from kitae.chain.recipe import BASELINES, CORPUS_KEYS, Recipe, task_named
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node, ancestors, order
@@ -67,9 +67,8 @@ def _adaptation(recipe: Recipe, where: str) -> list[Node]:
     if adapt is None or dataset is None:
         return []
     general = dict(recipe.corpus) if recipe.corpus is not None else {}
-    domain = CorpusConfig.model_validate(
-        {**general, "source": adapt.source} | ({} if adapt.holdout is None else {"holdout": adapt.holdout})
-    )
+    chosen = {key: getattr(adapt, key) for key in CORPUS_KEYS if getattr(adapt, key) is not None}
+    domain = CorpusConfig.model_validate({**general, "source": adapt.source, **chosen})
     learnt = dict(pretrain) if pretrain is not None else {"objective": adapt.objective}
     own = {"objective": adapt.objective, "objective_config": adapt.objective_config}
     given = {name: value for name, value in own.items() if value is not None}

@@ -16,8 +16,11 @@ from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import TASKS
+from kitae.text.clean import Normalization
 from kitae.train.config import TrainConfig, step_rows
 
+CORPUS_KEYS = ("holdout", "language", "normalization", "decontaminate")
+"""What [adapt] may set for its own corpus."""
 BASELINES = ("majority", "tfidf")
 DEBUG: raw_recipe.Raw = {  # what `scale = "debug"` lays over a recipe: the same chain, in minutes
     "tokenizer": {"vocab_size": 3000, "limit_alphabet": 1000},
@@ -39,6 +42,12 @@ class AdaptTable(Config):
     """A Hugging Face folder or checkpoint to continue from; the default is this recipe's [pretrain]."""
     holdout: float | str | None = None
     """Held-out share or count of the domain text; the default is [corpus]'s."""
+    language: Literal["ja", "en"] | None = None
+    """Whose sentence ends are looked for; the default is [corpus]'s."""
+    normalization: Normalization | None = None
+    """Unicode normal form; the default is [corpus]'s."""
+    decontaminate: tuple[str, ...] | None = None
+    """Names of tasks whose texts the domain text must not contain; the default is [corpus]'s."""
     objective: Literal["mlm", "rtd"] | None = None
     """What is learnt; the default is [pretrain]'s, and without that table it is needed."""
     objective_config: dict[str, object] | None = None

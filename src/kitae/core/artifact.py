@@ -65,6 +65,13 @@ class Out:
     counts: dict[str, object] = field(default_factory=dict)
     licences: list[dict[str, str]] = field(default_factory=list)
 
+    def inherit_licences(self, parent: Path) -> None:
+        """Take over the licences of an artifact that this one was made from; a folder from outside has none."""
+        found = read_manifest(parent).facts.get("licences") if (parent / MANIFEST).is_file() else None
+        for licence in found if isinstance(found, list) else []:
+            if licence not in self.licences:
+                self.licences.append(licence)
+
 
 def sha256_of(path: Path) -> str:
     """sha256 of one file's content, read in pieces."""

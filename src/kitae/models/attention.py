@@ -20,6 +20,8 @@ from kitae.tensor.batch import Layout
 
 TILE = 128
 """Flash attention's tiles of queries: a bound on lengths that is a multiple costs nothing and changes seldom."""
+FLASH_STEP = 8
+"""Flash attention takes heads whose size is a multiple of this."""
 LONG_ROW = 512
 """Rows longer than this go document by document on a CPU; up to it one batched product with a mask is faster."""
 
@@ -32,7 +34,7 @@ class AttentionPlan:
 
     kind: Kind
     """block: batched products (CPU, short rows); spans: document by document (CPU, long rows); varlen: flash attention over
-    the flattened rows (CUDA, half precision); sdpa: torch's kernels with a mask (CUDA otherwise);
+    the flattened rows (CUDA, half precision); sdpa: torch's kernels with a mask (CUDA otherwise: single precision, odd head sizes);
     dense: plain operations, the reference of the tests and the form that is compiled on a CPU."""
     bias_BLL: Tensor | None = None
     """0 where a position may attend, -inf elsewhere; None when every row is one piece (kinds block, sdpa and dense)."""
@@ -44,16 +46,16 @@ class AttentionPlan:
     """Length of the longest piece, rounded up to a whole tile (kind varlen)."""
 
 
-def choose(layout: Layout, *, dtype: torch.dtype, compiled: bool = False) -> Kind:
-    """The fastest path for a batch.
+def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, compiled: bool = False) -> Kind:
+    """The fastest path for rows of `length` on a type of device.
 
     On a CPU, compiled and plain blocks drop the same elements for rows up to LONG_ROW; longer rows draw in another order.
     """
-    if layout.pieces_BL.device.type == "cuda":
-        return "varlen" if dtype in (torch.bfloat16, torch.float16) else "sdpa"
+    if device == "cuda":
+        return "varlen" if dtype in (torch.bfloat16, torch.float16) and head_size % FLASH_STEP == 0 else "sdpa"
     if compiled:
         return "dense"
-    return "block" if layout.pieces_BL.shape[1] <= LONG_ROW else "spans"
+    return "block" if length <= LONG_ROW else "spans"
 
 
 def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype) -> AttentionPlan:

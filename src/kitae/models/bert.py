@@ -164,5 +164,7 @@ class BertEncoder(nn.Module):
         if self.project is not None:
             x_BLD = self.project(x_BLD)
         dtype = torch.get_autocast_dtype(x_BLD.device.type) if torch.is_autocast_enabled(x_BLD.device.type) else x_BLD.dtype
-        kind = self.kind or choose(layout, dtype=dtype, compiled=self.compiled)
+        length, head_size = layout.pieces_BL.shape[1], self.config.hidden_size // self.config.num_attention_heads
+        device = layout.pieces_BL.device.type
+        kind = self.kind or choose(device, length=length, head_size=head_size, dtype=dtype, compiled=self.compiled)
         return x_BLD, make_plan(layout, kind=kind, dtype=dtype)

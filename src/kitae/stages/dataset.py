@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, field_validator
 
-from kitae.core.artifact import Inputs, Out, read_manifest
+from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
 from kitae.data import plan, sampler
@@ -75,7 +75,7 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     shutil.copytree(inputs.path("tokenizer"), out.path / "tokenizer", ignore=shutil.ignore_patterns("manifest.json"))
     _count(out, packed, train, names)
     for role in ("corpus", "tokenizer"):
-        _inherit_licences(out, inputs.path(role))
+        out.inherit_licences(inputs.path(role))
 
 
 def _pack(folder: Path, max_length: int) -> dict[str, float]:
@@ -102,13 +102,3 @@ def _count(out: Out, packed: dict[str, dict[str, float]], train: Path, names: tu
     out.counts.update(packed["train"])
     out.counts["tokens_by_source"] = dict(zip(names, tokens.tolist(), strict=True))
     out.counts["heldout"] = {name.removeprefix("heldout/"): counts for name, counts in packed.items() if name != "train"}
-
-
-def _inherit_licences(out: Out, parent: Path) -> None:
-    """Licences stand in the manifest's facts, where the parents' stages put them."""
-    if not (parent / "manifest.json").is_file():
-        return
-    found = read_manifest(parent).facts.get("licences")
-    for licence in found if isinstance(found, list) else []:
-        if licence not in out.licences:
-            out.licences.append(licence)

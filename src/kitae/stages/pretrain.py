@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from kitae.core.artifact import Inputs, Out, content_hash, newest, read_manifest
+from kitae.core.artifact import Inputs, Out, content_hash, newest
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
@@ -113,7 +113,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         out.counts.update(_counts(config, objective, dataset, fitted, world))
         del meter, objective
     for folder in filter(None, (dataset, start)):
-        _inherit_licences(out, folder)
+        out.inherit_licences(folder)
 
 
 def _objective(config: PretrainConfig, facts: DatasetFacts, tokenizer: Tokenizer, start: Path | None, *, seed: int) -> Objective:
@@ -179,11 +179,3 @@ def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted:
         "checkpoint": fitted.checkpoint.name,
         "heldout": dict(fitted.evaluation),
     }
-
-
-def _inherit_licences(out: Out, folder: Path) -> None:
-    """Licences stand in the manifests of the parents; an outside folder has none."""
-    found = read_manifest(folder).facts.get("licences") if (folder / "manifest.json").is_file() else None
-    for licence in found if isinstance(found, list) else []:
-        if licence not in out.licences:
-            out.licences.append(licence)

@@ -13,7 +13,7 @@ from kitae.text.tables import need_column, read_rows
 
 log = logging.getLogger(__name__)
 
-# A task is one record here, in a recipe's [tasks] table or in an installed package.
+# A task is one record here, in a recipe's [task.NAME] table or in an installed package.
 TASKS: dict[str, TaskConfig] = {
     "sample-topics": TaskConfig(
         name="sample-topics",

@@ -66,6 +66,13 @@ class TrainConfig(Config):
             raise ValueError(f'a wall-clock length ("{value}") is not supported yet: write steps, rows, tokens or epochs')
         return value
 
+    @field_validator("save_every", "evaluate_every", "log_every")
+    @classmethod
+    def _no_zero(cls, value: Duration | None) -> Duration | None:
+        if value is not None and value.amount <= 0:
+            raise ValueError(f'"{value}" is no interval: write a positive number of steps, rows, tokens or epochs')
+        return value
+
     @field_validator("length")
     @classmethod
     def _no_share(cls, value: Duration) -> Duration:
