@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
 
 from kitae.core.artifact import Inputs, Out, content_hash, newest
 from kitae.core.config import OPERATIONAL, Config
@@ -16,8 +18,10 @@ from kitae.core.recipe import validate
 from kitae.data.packing import SPECIALS
 from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
+from kitae.data.shards import Shards
 from kitae.models.cost import flops_per_token
 from kitae.models.folder import Part, read_parts
+from kitae.models.informed import inform
 from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives import table
 from kitae.objectives.protocol import Objective
@@ -31,6 +35,8 @@ from kitae.train.loop import Fitted, fit
 
 log = logging.getLogger(__name__)
 VERSION = 1
+COUNTED = 50_000_000
+"""Tokens from the beginning of the training text that the frequencies are taken from."""
 
 
 class PretrainConfig(Config):
@@ -46,6 +52,9 @@ class PretrainConfig(Config):
     """Overrides of the objective's fields: rate, unit, replacement, ..."""
     train: TrainConfig
     """How long, how fast, how exactly."""
+    initialization: Literal["normal", "informed"] = "normal"
+    """New weights: "normal" is BERT's rule. "informed" starts at the frequencies of the tokens and with heads that look at the
+    neighbours: small models then learn from the first steps on. No matter with a start."""
     start: Annotated[str | None, OPERATIONAL] = None
     """A Hugging Face folder or kitae checkpoint to continue from; its content, not its place, enters the fingerprint."""
     heldout_rows: Annotated[int, OPERATIONAL, Field(ge=1)] = 1024
@@ -104,7 +113,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     rows, micro_rows = step_rows(config.train, facts.max_length)
     with session(config.train.device) as world:
         batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
-        objective = _objective(config, facts, tokenizer, start, seed=seed)
+        objective = _objective(config, dataset, facts, tokenizer, start, seed=seed)
         meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
         if world.main:
             claim(out.path, "data", {"dataset": content_hash(dataset / DATASET), "tokens": batches.tokens_per_epoch})
@@ -116,18 +125,30 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         out.inherit_licences(folder)
 
 
-def _objective(config: PretrainConfig, facts: DatasetFacts, tokenizer: Tokenizer, start: Path | None, *, seed: int) -> Objective:
+def _objective(
+    config: PretrainConfig, dataset: Path, facts: DatasetFacts, tokenizer: Tokenizer, start: Path | None, *, seed: int
+) -> Objective:
     settings = table.row(config.objective).config.model_validate(config.objective_config)
     if start is None:
         if config.model is None:
             raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
         architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, facts.max_length)
-        return table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
+        objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
+        if config.initialization == "informed":
+            inform(objective.models().values(), _log_frequencies(dataset, tokenizer.vocab_size))
+        return objective
     place = newest(start)
     parts = read_parts(place)
     _check_start(place, parts, tokenizer, facts)
     log.info("continuing %s", place)
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
+
+
+def _log_frequencies(dataset: Path, vocab_size: int) -> Tensor:
+    """Logarithm of every token's share of the training text; tokens that do not occur count a half."""
+    shards = Shards(dataset / "train")
+    counts = np.bincount(shards.tokens(0, min(shards.num_tokens, COUNTED)), minlength=vocab_size) + 0.5
+    return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
 def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts) -> None:
