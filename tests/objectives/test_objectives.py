@@ -71,7 +71,8 @@ def test_a_hand_worked_rtd_loss() -> None:
     other = 5 if labels[1] != 5 else 6
     certain[0, labels[0]] = certain[1, other] = 0.0  # the first sample is right, the second is not
     objective.generator = Fixed(certain)
-    objective.discriminator = Fixed(torch.full((1, 8), math.log(3)))  # says replaced with probability 3/4 everywhere
+    objective.discriminator = nn.ModuleDict({"encoder": Fixed(torch.zeros(1, 8, 4)), "head": Fixed(torch.full((1, 8), math.log(3)))})
+    objective.discriminator.encoder, objective.discriminator.head = objective.discriminator.values()  # replaced: 3/4 everywhere
     ids, replaced = objective.corrupted(prepared)
     assert replaced.nonzero().tolist() == [[0, int(picks[1])]]
     assert ids[0, picks[1]] == other

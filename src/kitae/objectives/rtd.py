@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from kitae.models.compose import Discriminator, MaskedLm, share_embeddings
 from kitae.objectives.auc import area, histogram
+from kitae.objectives.document import document_count, document_losses
 from kitae.objectives.masking import Shares
 from kitae.objectives.mlm import MaskingConfig, prediction_scores, prediction_statistics
 from kitae.objectives.protocol import Objective
@@ -33,6 +34,9 @@ class RtdConfig(MaskingConfig):
     """Weight of the generator's loss."""
     discriminator_weight: float = Field(50.0, ge=0)
     """Weight of the discriminator's loss."""
+    document_weight: float = Field(0.0, ge=0)
+    """Weight of a third loss: the discriminator's [CLS] predicts the words of its document, in no order. Helps classifiers
+    with few labels after a short pre-training; 0, as in ELECTRA, leaves it out."""
     temperature: float = Field(1.0, gt=0)
     """Of the softmax that replacements are sampled from."""
     embedding_sharing: Literal["shared", "none"] = "shared"
@@ -68,27 +72,31 @@ class RtdObjective(Objective):
         return masked.replace(targets={**masked.targets, "uniform": torch.from_numpy(noise)})
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """mlm: the masked positions; rtd: all real tokens, special ones included."""
-        return {"mlm": len(batch.targets["picks"]), "rtd": batch.num_tokens}
+        """mlm: the masked positions; rtd: all real tokens, special ones included; document: all but special ones."""
+        counts = {"mlm": len(batch.targets["picks"]), "rtd": batch.num_tokens}
+        return counts | {"document": document_count(batch)} if self.config.document_weight else counts
 
     def forward(self, batch: Batch) -> Loss:
         """The generator's cross-entropy at the masked positions and the discriminator's at every real token."""
         corrupted = self._corrupt(batch, self._generator_logits(batch))
-        logits_BL = self.discriminator(corrupted.ids_BL, batch.layout, batch.segments_BL)
+        x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
+        logits_BL = self.discriminator.head(x_BLD)
         losses_BL = _binary_losses(logits_BL, corrupted.replaced_BL)
         mask_BL = batch.layout.mask_BL
         counts = self.counts(batch)
-        return Loss(
-            terms=(
-                Term(name="mlm", sum=corrupted.losses_N.sum(), count=counts["mlm"], weight=self.config.generator_weight),
-                Term(
-                    name="rtd",
-                    sum=losses_BL.masked_fill(~mask_BL, 0.0).sum(dtype=torch.float64),
-                    count=counts["rtd"],
-                    weight=self.config.discriminator_weight,
-                ),
-            )
-        )
+        terms = [
+            Term(name="mlm", sum=corrupted.losses_N.sum(), count=counts["mlm"], weight=self.config.generator_weight),
+            Term(
+                name="rtd",
+                sum=losses_BL.masked_fill(~mask_BL, 0.0).sum(dtype=torch.float64),
+                count=counts["rtd"],
+                weight=self.config.discriminator_weight,
+            ),
+        ]
+        if self.config.document_weight:
+            losses = self._document_losses(x_BLD, batch)
+            terms.append(Term(name="document", sum=losses, count=counts["document"], weight=self.config.document_weight))
+        return Loss(terms=tuple(terms))
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:
@@ -96,24 +104,35 @@ class RtdObjective(Objective):
         generator_logits_NV = self._generator_logits(batch)
         corrupted = self._corrupt(batch, generator_logits_NV)
         mask_BL = batch.layout.mask_BL
-        logits_T = self.discriminator(corrupted.ids_BL, batch.layout, batch.segments_BL)[mask_BL]
+        x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
+        logits_T = self.discriminator.head(x_BLD)[mask_BL]
         replaced_T = corrupted.replaced_BL[mask_BL]
-        return prediction_statistics(generator_logits_NV, batch.targets["labels"]) | {
-            "rtd_sum": _binary_losses(logits_T, replaced_T).sum(dtype=torch.float64),
-            "rtd_right": ((logits_T > 0) == replaced_T).sum(dtype=torch.float64),
-            "rtd_count": torch.tensor(float(len(replaced_T)), dtype=torch.float64, device=logits_T.device),
-            "rtd_replaced": replaced_T.sum(dtype=torch.float64),
-            "rtd_scores": histogram(logits_T, replaced_T),
-        }
+        document = {}
+        if self.config.document_weight:
+            count = torch.tensor(float(document_count(batch)), dtype=torch.float64, device=logits_T.device)
+            document = {"document_sum": self._document_losses(x_BLD, batch), "document_count": count}
+        return (
+            prediction_statistics(generator_logits_NV, batch.targets["labels"])
+            | document
+            | {
+                "rtd_sum": _binary_losses(logits_T, replaced_T).sum(dtype=torch.float64),
+                "rtd_right": ((logits_T > 0) == replaced_T).sum(dtype=torch.float64),
+                "rtd_count": torch.tensor(float(len(replaced_T)), dtype=torch.float64, device=logits_T.device),
+                "rtd_replaced": replaced_T.sum(dtype=torch.float64),
+                "rtd_scores": histogram(logits_T, replaced_T),
+            }
+        )
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
-        """mlm_loss, mlm_accuracy, rtd_loss, rtd_accuracy, rtd_auc, replaced_share (of all real tokens)."""
+        """mlm_loss, mlm_accuracy, rtd_loss, rtd_accuracy, rtd_auc, replaced_share (of all real tokens), document_loss."""
         scores = prediction_scores(stats)
         count = float(stats["rtd_count"])
         if count:
             scores["rtd_loss"] = float(stats["rtd_sum"]) / count
             scores["rtd_accuracy"] = float(stats["rtd_right"]) / count
             scores["replaced_share"] = float(stats["rtd_replaced"]) / count
+        if "document_sum" in stats:
+            scores["document_loss"] = float(stats["document_sum"]) / max(float(stats["document_count"]), 1.0)
         auc = area(stats["rtd_scores"])
         return scores if auc is None else {**scores, "rtd_auc": auc}
 
@@ -129,6 +148,10 @@ class RtdObjective(Objective):
 
     def _generator_logits(self, batch: Batch) -> Tensor:
         return self.generator(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["picks"])
+
+    def _document_losses(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        losses = document_losses(x_BLD, self.discriminator.encoder, self.generator.head.bias, batch)
+        return losses.sum(dtype=torch.float64)
 
     def _corrupt(self, batch: Batch, logits_NV: Tensor) -> _Corrupted:
         """Put samples of the generator at the masked positions; a sample equal to the original counts as not replaced."""
