@@ -14,8 +14,7 @@ from kitae.chain.nodes import nodes, select
 from kitae.cli import app
 from kitae.core.config import Config
 from kitae.data.sampler import Sampler
-from kitae.models.presets import resolve_preset
-from kitae.objectives import table
+from kitae.stages.pretrain import new_objective
 from kitae.tensor.random import key, seed_dropout
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import step_rows
@@ -174,10 +173,7 @@ def test_the_tour_tells_the_truth(tmp_path: Path) -> None:
     assert " | ".join(" ".join(tokenizer.tokens[number] for number in word) for word in words) in tour
     assert f"{len(words)} words and {sum(map(len, words))} tokens" in tour
     (where,) = (batch.rows == 0).nonzero().flatten().tolist()
-    config = table.row("rtd").config()
-    objective = table.build(
-        resolve_preset("electra-tiny", {}, tokenizer.vocab_size, 128), config, tokenizer.special, tokenizer.vocab_size, seed
-    )
+    objective = new_objective(recipe.pretrain, dataset, 128, tokenizer, seed=seed)
     prepared = objective.prepare(batch, seed)
     assert " ".join(tokenizer.tokens[number] for number in prepared.ids_BL[where, :20].tolist()) in tour
     counts = objective.counts(prepared)
@@ -185,6 +181,6 @@ def test_the_tour_tells_the_truth(tmp_path: Path) -> None:
     assert f"over {counts['rtd']:,} tokens" in tour
     seed_dropout(seed, "dropout", step, 0)
     loss = objective(prepared)
-    means = {term.name: float(term.sum) / counts[term.name] for term in loss.terms}
-    shown = f"1 * {means['mlm']:.1f} + 50 * {means['rtd']:.2f} = {float(loss.total(counts)):.0f}."
+    parts = [f"{term.weight:g} * {float(term.sum) / counts[term.name]:.2f}" for term in loss.terms]
+    shown = f"{' + '.join(parts)} = {float(loss.total(counts)):.0f}."
     assert shown in tour

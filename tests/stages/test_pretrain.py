@@ -14,10 +14,11 @@ from kitae.core.config import Config
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.recipe import validate
 from kitae.data.sampler import Sampler
+from kitae.data.shards import Shards
 from kitae.models.folder import read_parts, write_huggingface
 from kitae.objectives import table
 from kitae.procedures.heldout import HeldoutMeter
-from kitae.stages.pretrain import PretrainConfig, run, sources
+from kitae.stages.pretrain import PretrainConfig, new_objective, run, sources
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.monitor import read_metrics
@@ -48,6 +49,18 @@ def test_what_a_pretraining_leaves(trained: Out, dataset: Path) -> None:
     assert trained.counts["tokens"] == pytest.approx(12 * 16 * 32 * batches.tokens_per_epoch / (batches.rows_per_epoch * 32), rel=0.02)
     assert trained.counts["flops"] == trained.counts["flops_per_token"] * trained.counts["tokens"]  # type: ignore[operator]
     assert trained.counts["parameters"]["discriminator"] < trained.counts["distinct_parameters"]  # type: ignore[index]
+
+
+def test_informed_weights_know_the_frequencies_of_this_dataset(dataset: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(dataset / "tokenizer")
+    made = {name: new_objective(config(initialization=name), dataset, 32, tokenizer, seed=1) for name in ("normal", "informed")}
+    shards = Shards(dataset / "train")
+    counts = torch.bincount(torch.from_numpy(shards.tokens(0, shards.num_tokens)), minlength=len(TOKENS)) + 0.5
+    bias = made["informed"].models()["generator"].head.bias
+    torch.testing.assert_close(bias.exp(), (counts / counts.sum()).float())
+    assert not made["normal"].models()["generator"].head.bias.any()
+    scores = [pretrain(tmp_path / name, dataset, initialization=name).counts["heldout"] for name in made]
+    assert scores[1]["heldout/news/mlm_loss"] < scores[0]["heldout/news/mlm_loss"]  # type: ignore[index]
 
 
 def test_heldout_scores_of_every_source_while_training(trained: Out) -> None:

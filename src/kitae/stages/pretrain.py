@@ -128,20 +128,26 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
 def _objective(
     config: PretrainConfig, dataset: Path, facts: DatasetFacts, tokenizer: Tokenizer, start: Path | None, *, seed: int
 ) -> Objective:
-    settings = table.row(config.objective).config.model_validate(config.objective_config)
     if start is None:
-        if config.model is None:
-            raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
-        architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, facts.max_length)
-        objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
-        if config.initialization == "informed":
-            inform(objective.models().values(), _log_frequencies(dataset, tokenizer.vocab_size))
-        return objective
+        return new_objective(config, dataset, facts.max_length, tokenizer, seed=seed)
+    settings = table.row(config.objective).config.model_validate(config.objective_config)
     place = newest(start)
     parts = read_parts(place)
     _check_start(place, parts, tokenizer, facts)
     log.info("continuing %s", place)
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
+
+
+def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokenizer: Tokenizer, *, seed: int) -> Objective:
+    """The objective with new weights; pure function of its arguments. Raises KitaeError without a preset."""
+    if config.model is None:
+        raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
+    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length)
+    objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
+    if config.initialization == "informed":
+        inform(objective.models().values(), _log_frequencies(dataset, tokenizer.vocab_size))
+    return objective
 
 
 def _log_frequencies(dataset: Path, vocab_size: int) -> Tensor:
