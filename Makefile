@@ -41,6 +41,7 @@ bench: install
 
 kyoto: install
 	$(BIN)/kitae run recipes/kyoto.toml
+	$(BIN)/python -m benchmarks.chain runs/kyoto kyoto
 
 golden: install
 	scripts/golden_transformers4.sh
