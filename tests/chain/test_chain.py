@@ -159,6 +159,25 @@ def test_every_artifact_says_what_made_it(place: Path) -> None:
         assert "corpus" in facts["lineage"] or name == "adapt.corpus"
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_waits_for_others_only_where_it_needs_them(place: Path, monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(execute, "ranks", lambda: (rank, 2))
+    monkeypatch.setattr(execute, "_make", lambda node, *rest, **main: seen.append(("make", node.name)))
+    monkeypatch.setattr(execute, "_wait", lambda folder, status: seen.append(("wait", status.node.name)))
+    loaded, path = recipe.load("r.toml", ("finetune.epochs=2", "finetune.seeds=[1, 2]", 'replace=["finetune"]'))
+    execute.execute(loaded, path, nodes.nodes(loaded, str(path)))
+    trials = [f"finetune/topics/{name}" for name in ("random/1", "random/2", "adapt/1", "adapt/2", "majority/1")]
+    mine, others = trials[rank::2], trials[1 - rank :: 2]
+    if rank == 0:  # it compares, so it needs all trials; only then does it wait
+        assert [name for kind, name in seen if kind == "make"][: len(mine)] == mine
+        assert {name for kind, name in seen[len(mine) : len(mine) + len(others)] if kind == "wait"} == set(others)
+        assert seen[len(mine) + len(others)] == ("make", "evaluate/topics")
+    else:
+        assert seen[: len(mine)] == [("make", name) for name in mine]
+        assert set(others) < {name for kind, name in seen if kind == "wait"}, "and at the end for the rest, to end together"
+
+
 def test_a_stage_without_its_parents_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("r.toml").write_text('output = "run"\n[tokenizer]\nvocab_size = 2000\n', encoding="utf-8")

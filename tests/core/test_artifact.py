@@ -52,6 +52,14 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_process_sweeps_only_its_own_leftovers_where_others_work(tmp_path: Path) -> None:
+    for name in (".1.aa.part", ".1.bb.old", ".11.cc.part", ".2.dd.part"):
+        (tmp_path / name).mkdir()
+    artifact.sweep(tmp_path, "1")
+    artifact.sweep(tmp_path / "absent", "1")
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".11.cc.part", ".2.dd.part"]
+
+
 def test_a_full_disk_is_a_plain_error(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_write_too_much, args=(tmp_path,))
     process.start()

@@ -45,7 +45,8 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
         _protect(found, recipe.replace)
         if rank == 0:
             _look_ahead(found)
-        made = []
+        made: list[str] = []
+        elsewhere: dict[str, Status] = {}
         trials = [node.name for node in nodes if node.stage == "finetune"]
         for node in nodes:
             if found[node.name].state is State.DONE:
@@ -53,10 +54,14 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
             everybody = stage(node.stage).resumable
             owner = trials.index(node.name) % size if node.name in trials else 0
             if everybody or rank == owner:
+                for parent in elsewhere.keys() & set(node.parents.values()):
+                    _wait(output / parent, elsewhere.pop(parent))
                 _make(node, found[node.name], output, recipe, main=rank == owner)
             else:
-                _wait(output / node.name, found[node.name])
+                elsewhere[node.name] = found[node.name]  # waited for where it is needed: meanwhile this rank makes its own trials
             made.append(node.name)
+        for name, status in elsewhere.items():
+            _wait(output / name, status)
     return made
 
 
@@ -114,7 +119,7 @@ def _make(node: Node, status: Status, output: Path, recipe: Recipe, *, main: boo
         reason = f" ({status.reasons[0]})" if status.reasons else ""
         log.info("%s: %s%s", node.name, "continuing" if status.state is State.STARTED else "making", reason)
     if not made_by.resumable:
-        sweep(folder.parent) if folder.parent.is_dir() else None
+        sweep(folder.parent, folder.name)
         with write_folder(folder) as beside:
             out = Out(path=beside)
             try:

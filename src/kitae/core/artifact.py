@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -127,9 +128,10 @@ def write_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def sweep(folder: Path) -> None:
-    """Remove what an interrupted `write_folder` left directly below a folder, and nothing else."""
-    for leftover in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what an interrupted `write_folder` left directly below a folder (for `name` only: others may be at work), nothing else."""
+    whose = "*" if name is None else glob.escape(name)
+    for leftover in [*folder.glob(f".{whose}.*.part"), *folder.glob(f".{whose}.*.old")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
