@@ -80,9 +80,8 @@ def _set_neighbours(encoder: BertEncoder) -> None:
         qkv[1, head, row, sines] = qkv[1, head, count + row, cosines] = factor
         # What such a head brings must be heard beside the token itself.
         louder = max(1.0, 1 / (config.initializer_range * math.sqrt(hidden)))
-        size_of_head = slice(head * size, (head + 1) * size)
         qkv[2, head] *= louder
-        block.out.weight[:, size_of_head] *= louder
+        block.out.weight[:, head * size : (head + 1) * size] *= louder
 
 
 def _places(blocks: int, heads: int) -> Iterator[tuple[int, int, int]]:

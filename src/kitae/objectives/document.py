@@ -23,11 +23,10 @@ def document_losses(x_BLD: Tensor, encoder: BertEncoder, bias_V: Tensor, batch: 
     device = x_BLD.device
     starts_P = torch.tensor([row * length + start for row, start, _ in spans], device=device)
     lengths_P = torch.tensor([end - start - 2 for _, start, end in spans], device=device)
-    inner = torch.tensor([row * length + start + 1 for row, start, _ in spans], device=device)
     total = document_count(batch)
     owner = torch.repeat_interleave(torch.arange(len(spans), device=device), lengths_P, output_size=total)
     offset = torch.arange(total, device=device) - (lengths_P.cumsum(0) - lengths_P).index_select(0, owner)
-    places = inner.index_select(0, owner) + offset
+    places = (starts_P + 1).index_select(0, owner) + offset
     tokens = original_ids(batch).index_select(0, places)
     x_PD = x_BLD.flatten(0, 1).index_select(0, starts_P)
     x_PE = x_PD if encoder.project is None else x_PD @ encoder.project.weight

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 COUNTED = 50_000_000
 """Tokens from the beginning of the training text that the frequencies are taken from."""
+COUNTED_AT_ONCE = 1_000_000
 
 
 class PretrainConfig(Config):
@@ -153,7 +154,9 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
 def _log_frequencies(dataset: Path, vocab_size: int) -> Tensor:
     """Logarithm of every token's share of the training text; tokens that do not occur count a half."""
     shards = Shards(dataset / "train")
-    counts = np.bincount(shards.tokens(0, min(shards.num_tokens, COUNTED)), minlength=vocab_size) + 0.5
+    end, counts = min(shards.num_tokens, COUNTED), np.full(vocab_size, 0.5)
+    for start in range(0, end, COUNTED_AT_ONCE):
+        counts += np.bincount(shards.tokens(start, min(start + COUNTED_AT_ONCE, end)), minlength=vocab_size)
     return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
