@@ -1,6 +1,6 @@
 """Small parts that the encoders share: activations, dropout from random bytes, table look-up.
 
-`F.dropout` on a CPU costs about 15 times the random bytes that it needs, so the masks here come from 16-bit numbers.
+`F.dropout` on a CPU costs about 15 times the random bytes that it needs, so the masks here come from one byte per element.
 All randomness starts from torch's global generator, which the training loop seeds before each forward pass.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-LEVELS = 1 << 16
+LEVELS = 1 << 8
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -29,45 +29,43 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def random_bits(count: int) -> Tensor:
-    """`count` random int16 numbers (uniform over all 65,536) on the CPU; one draw from torch's global generator seeds them."""
-    seed = int(torch.randint(1 << 62, ()))
-    words = np.random.SFC64(seed).random_raw((count + 3) // 4)
-    return torch.from_numpy(words).view(torch.int16)[:count]
+def random_bytes(count: int, seed: int) -> Tensor:
+    """`count` random int8 numbers (uniform over all 256) on the CPU."""
+    words = np.random.SFC64(seed).random_raw((count + 7) // 8)
+    return torch.from_numpy(words).view(torch.int8)[:count]
 
 
 def keep_mask(shape: torch.Size, *, rate: float, dtype: torch.dtype) -> tuple[Tensor, float]:
-    """A CPU mask of zeros and ones in `dtype`, and the exact factor 1 / (true share kept); the rate is rounded to 1/65536."""
-    dropped = _dropped(rate)
+    """A CPU mask of zeros and ones in `dtype`, and 1 / (probability of a one). One draw from torch's global generator seeds it.
+
+    A call drops with a probability of k / 256, where k is drawn from the two whole numbers around 256 * rate, so that the
+    mean over calls is the rate itself (up to 255/256), and scales by what it drew: right in every call, not only in the mean.
+    """
+    seed = int(torch.randint(1 << 62, ()))
+    whole, part = divmod(rate * LEVELS, 1.0)
+    dropped = min(int(whole) + (seed / (1 << 62) < part), LEVELS - 1)
     keep = torch.empty(shape, dtype=dtype)
-    torch.ge(random_bits(keep.numel()).view(shape), dropped - LEVELS // 2, out=keep)
-    return keep, keep_factor(rate)
-
-
-def keep_factor(rate: float) -> float:
-    """1 / (share kept), for the rate as rounded to 1/65536."""
-    return LEVELS / (LEVELS - _dropped(rate))
-
-
-def _dropped(rate: float) -> int:
-    return min(round(rate * LEVELS), LEVELS - 1)
+    torch.ge(random_bytes(keep.numel(), seed).view(shape), dropped - LEVELS // 2, out=keep)
+    return keep, LEVELS / (LEVELS - dropped)
 
 
 # A compiler sees this draw as one operation that it may neither repeat, merge nor move before its input: compiled blocks drop
 # the same elements as plain ones.
 @torch.library.custom_op("kitae::keep_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def drawn_mask(x: Tensor, rate: float) -> Tensor:
-    """The mask of `keep_mask` for a tensor."""
-    return keep_mask(x.shape, rate=rate, dtype=x.dtype)[0]
+def drawn_mask(x: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """The mask and the factor of `keep_mask` for a tensor."""
+    keep, factor = keep_mask(x.shape, rate=rate, dtype=x.dtype)
+    return keep, torch.tensor(factor, dtype=torch.float64)
 
 
 @drawn_mask.register_fake
-def _(x: Tensor, rate: float) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+def _(x: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device), torch.empty((), dtype=torch.float64, device=x.device)
 
 
 def _traced(x: Tensor, rate: float) -> Tensor:
-    return x * drawn_mask(x.detach(), rate) * keep_factor(rate)
+    keep, factor = drawn_mask(x.detach(), rate)
+    return x * keep * factor
 
 
 class _Dropout(torch.autograd.Function):
