@@ -15,7 +15,8 @@ from kitae.core.errors import KitaeError
 from kitae.text.build import Built, Holdout, build
 from kitae.text.corpus import Corpus, ShardWriter, read_lines, read_shard
 from kitae.text.engine import LocalExecutor
-from kitae.text.readers import Columns, read
+from kitae.text.format import Columns
+from kitae.text.readers import read
 from kitae.text.steps import Clean, Source
 
 

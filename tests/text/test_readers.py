@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kitae.core.errors import KitaeError
-from kitae.text.readers import READERS, Columns, read
+from kitae.text.format import Columns, Format, Found
+from kitae.text.readers import READERS, read
 from kitae.text.tables import format_of, read_rows
 
 
@@ -25,6 +26,17 @@ def test_text_and_paragraphs(tmp_path: Path) -> None:
     assert texts(path, "text") == ["一。\n二。\n", "三。\n四。"]
     assert texts(path, "paragraphs") == ["一。\n", "二。\n", "三。\n", "四。"]
     assert texts(path, "files") == ["\n\n一。\n二。\n\n \u3000\n三。\n四。"]
+
+
+def test_a_format_has_exactly_one_reader_and_may_make_its_text_late() -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        Format()
+    made: list[int] = []
+    found = Found(lambda: f"text {made.append(1)}", "k")
+    assert not made
+    assert found.content == "text None"
+    assert made == [1]
+    assert Found("there").content == "there"
 
 
 def test_a_million_empty_lines_make_no_document(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 import zstandard
 
 from kitae.core.errors import KitaeError
-from kitae.text.readers import Columns, read
+from kitae.text.format import Columns
+from kitae.text.readers import read
 from kitae.text.streams import open_bytes, open_text
 
 TEXT = "これは一つ目の文です。\n二つ目の文です。\n\n次の文書。\n" * 300

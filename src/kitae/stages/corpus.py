@@ -19,7 +19,8 @@ from kitae.tasks.records import find, load
 from kitae.text.build import Built, Holdout, Tally, build
 from kitae.text.clean import Normalization
 from kitae.text.decontaminate import build_index, missing, save_index
-from kitae.text.readers import READERS, Columns
+from kitae.text.format import Columns
+from kitae.text.readers import READERS
 from kitae.text.steps import Clean, Decontaminate, Source
 
 log = logging.getLogger(__name__)

@@ -1,37 +1,14 @@
-"""The formats that documents are read from.
-
-A reader is `reader(stream, columns) -> Iterator[Found]`: it turns one text file into documents, in order, holding one
-document at a time. Adding a format is one such function and one row in READERS; files, folders and archives are
-opened by `archives.members` for all of them.
-"""
+"""The formats that documents are read from. Adding one is a function (see `format.py`) and one row in READERS."""
 
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.text.archives import members
+from kitae.text.format import Columns, Format, Found
 from kitae.text.streams import TextStream
 from kitae.text.tables import json_object, need_column, rows_of
-
-
-class Columns(NamedTuple):
-    """Which columns of a table hold the text and (optionally) the documents' ids."""
-
-    text: str = "text"
-    id: str | None = None
-
-
-class Found(NamedTuple):
-    """A document as its format gives it: the raw text, its own id if it has one, and why it is to be dropped at once."""
-
-    text: str
-    key: str | None = None
-    drop: str | None = None
-
-
-Reader = Callable[[TextStream, Columns], Iterator[Found]]
 
 
 def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
@@ -59,7 +36,7 @@ def read_file(stream: TextStream, columns: Columns) -> Iterator[Found]:
     yield Found(stream.read())
 
 
-def read_table(kind: str) -> Reader:
+def read_table(kind: str) -> Callable[[TextStream, Columns], Iterator[Found]]:
     """A reader of one column of CSV, TSV or JSON Lines."""
 
     def read(stream: TextStream, columns: Columns) -> Iterator[Found]:
@@ -106,14 +83,14 @@ def _article(text: str, title: str | None) -> Found:
     return Found(text, None, "stub" if stub else None)
 
 
-READERS: dict[str, Reader] = {
-    "text": read_text,
-    "paragraphs": read_paragraphs,
-    "files": read_file,
-    "wikiextractor": read_wikiextractor,
-    "jsonl": read_table("jsonl"),
-    "csv": read_table("csv"),
-    "tsv": read_table("tsv"),
+READERS: dict[str, Format] = {
+    "text": Format(text=read_text),
+    "paragraphs": Format(text=read_paragraphs),
+    "files": Format(text=read_file),
+    "wikiextractor": Format(text=read_wikiextractor),
+    "jsonl": Format(text=read_table("jsonl")),
+    "csv": Format(text=read_table("csv")),
+    "tsv": Format(text=read_table("tsv")),
 }
 
 
@@ -122,9 +99,20 @@ def read(path: Path, format: str, *, columns: Columns = Columns(), encoding: str
     if format not in READERS:
         raise KitaeError(f'format = "{format}" is unknown', cure=did_you_mean(format, READERS), where=str(path))
     empty = True
-    for member in members(path):
-        for found in READERS[format](TextStream(member.stream, encoding=encoding), columns):
-            empty = False
-            yield found
+    for found in _documents(path, READERS[format], columns, encoding):
+        empty = False
+        yield found
     if empty:
         raise KitaeError(f'no document found as format = "{format}"', cure="check the format and the file", where=str(path))
+
+
+def _documents(path: Path, format: Format, columns: Columns, encoding: str | None) -> Iterator[Found]:
+    if format.path is not None:
+        yield from format.path(path, columns)
+        return
+    for member in members(path):
+        if format.binary is not None:
+            yield from format.binary(member.stream, columns)
+        else:
+            assert format.text is not None
+            yield from format.text(TextStream(member.stream, encoding=encoding), columns)

@@ -20,7 +20,8 @@ from datatrove.pipeline.base import PipelineStep
 from kitae.text.clean import Normalization, normalize
 from kitae.text.decontaminate import Index, find, load_index
 from kitae.text.dedup import digest
-from kitae.text.readers import Columns, read
+from kitae.text.format import Columns
+from kitae.text.readers import read
 from kitae.text.sentences import SPLITTERS
 
 BLOCK = 64  # documents dealt to a part at a time
@@ -65,14 +66,14 @@ class ReadParts(PipelineStep):
         part = self.parts[rank]
         source = self.sources[part.source]
         found = read(source.path, source.format, columns=source.columns, encoding=source.encoding)
-        for number, (text, key, drop) in enumerate(itertools.islice(found, source.limit)):
+        for number, one in enumerate(itertools.islice(found, source.limit)):
             if number // BLOCK % part.parts != part.part:
                 continue
             metadata: dict[str, object] = {"source": source.name, "number": number}
-            if drop is not None:
-                metadata["dropped"] = drop
-            own = number if key is None else normalize(key, "none").replace("\n", " ")  # no lone surrogates, no controls
-            yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
+            if one.drop:
+                metadata["dropped"] = one.drop
+            own = number if one.key is None else normalize(one.key, "none").replace("\n", " ")  # no lone surrogates, no controls
+            yield Document(text=one.content, id=f"{source.name}/{own}", metadata=metadata)
 
 
 class DocumentStep(PipelineStep):

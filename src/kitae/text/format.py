@@ -1,0 +1,53 @@
+"""What a reader of documents is: the contract between a format and everything behind it.
+
+A reader turns one text file, one stream of bytes, or a whole path into documents, in order, holding one document at a time.
+Files, folders and archives are opened by `archives.members` for all readers but those of whole paths.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from kitae.text.streams import CheckedStream, TextStream
+
+
+class Columns(NamedTuple):
+    """Which columns of a table hold the text and (optionally) the documents' ids."""
+
+    text: str = "text"
+    id: str | None = None
+
+
+class Found(NamedTuple):
+    """A document as its format gives it."""
+
+    text: str | Callable[[], str]
+    """The raw text, or what makes it: a costly conversion happens only in the process that keeps the document."""
+    key: str | None = None
+    """Its own id, if it has one."""
+    drop: str | None = None
+    """Why it is to be dropped at once; "" and None keep it."""
+    metadata: Mapping[str, str | float | tuple[str, ...]] = {}
+    """What else the format knows (title, date, language, url, ...); sources can be filtered by it."""
+
+    @property
+    def content(self) -> str:
+        """The raw text, made now if need be."""
+        return self.text if isinstance(self.text, str) else self.text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One row of the table of formats: exactly one of the three readers."""
+
+    text: Callable[[TextStream, Columns], Iterator[Found]] | None = None
+    """Reads decoded lines; the source's `encoding` decides how."""
+    binary: Callable[[CheckedStream, Columns], Iterator[Found]] | None = None
+    """Reads unpacked bytes, for formats that know their own encoding."""
+    path: Callable[[Path, Columns], Iterator[Found]] | None = None
+    """Reads the source's path itself, for formats that are not streams."""
+
+    def __post_init__(self) -> None:
+        if sum(reader is not None for reader in (self.text, self.binary, self.path)) != 1:
+            raise ValueError("a format has exactly one reader")
