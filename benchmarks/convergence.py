@@ -202,10 +202,7 @@ def summary(runs: dict[str, dict]) -> dict[str, object]:
     for name in SCORES:
         difference, spread = ours[name] - theirs[name], max(line[f"{name}, greatest - least"] for line in (ours, theirs))
         end[name] = {"kitae - transformers": difference, "greater spread of the seeds": spread, "within": abs(difference) <= spread}
-    speed = {
-        side: statistics.median(run["tokens"] / run["seconds"] for name, run in runs.items() if name.startswith(side)) for side in SIDES
-    }
-    return {"sides": sides, "at the end": end, "real tokens per second, median": speed}
+    return {"sides": sides, "at the end": end}
 
 
 def main() -> None:
