@@ -40,7 +40,8 @@ bench: install
 	$(BIN)/python -m benchmarks.convergence runs/kyoto
 
 kyoto: install
-	$(BIN)/kitae run recipes/kyoto.toml
+	$(BIN)/kitae run recipes/kyoto.toml --until adapt
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m kitae run recipes/kyoto.toml
 	$(BIN)/python -m benchmarks.chain runs/kyoto kyoto
 
 golden: install

@@ -2,8 +2,8 @@
 
     python -m benchmarks.convergence RUN [--preset electra-mini] [--steps 400] [--seeds 1 2 3] [--only kitae|transformers] [--most 1]
 
-RUN is the output folder of a recipe with a `dataset`. The peer runs in fp32 on rows of one padded document. Same documents, real
-tokens a step, optimizer settings, schedule and law of the initial weights; each side with its own random numbers. Both are measured
+RUN is the output folder of a recipe with a `dataset`. The peer runs in fp32 on rows of one padded document. Same documents, initial
+weights, real tokens a step, optimizer settings and schedule; each side with its own order, masks and dropout. Both are measured
 from the folders they write, in fp32, on the same held-out rows with the same masks. Every finished training is kept in the result
 at once and not repeated, so that the command can be given again and again (`--most` limits the trainings of one call).
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
 from benchmarks.paired import RESULTS, command, machine
 from benchmarks.peers import ComposedElectra, choose, document_pieces, electra_config, padded_rows
@@ -26,12 +27,13 @@ from kitae.core.artifact import content_hash
 from kitae.core.runtime import keep_memory
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler, heldout_sources
 from kitae.data.shards import Shards
-from kitae.models.bert import BertConfig
-from kitae.models.folder import read_parts
+from kitae.models.folder import read_parts, write_huggingface
 from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives import table
+from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig
 from kitae.procedures.heldout import HeldoutMeter
+from kitae.stages.pretrain import PretrainConfig, new_objective
 from kitae.tensor.random import key, numpy_generator
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
@@ -60,6 +62,8 @@ class Plan:
     warmup: float
     """Share of the steps."""
     heldout_rows: int
+    initialization: str
+    """Of both sides: "informed" weights learn enough in a few hundred steps for a difference to show."""
 
     def train_config(self, **more: object) -> TrainConfig:
         """The settings of both sides."""
@@ -86,6 +90,11 @@ class Bench:
         self.tokenizer = Tokenizer.load(self.dataset / "tokenizer")
         self.architecture: Architecture = resolve_preset(plan.preset, {}, self.tokenizer.vocab_size, self.length)
 
+    def new(self, seed: int) -> Objective:
+        """kitae's objective with new weights."""
+        raw = {"model": self.plan.preset, "objective": "rtd", "initialization": self.plan.initialization, "train": {"length": "1 step"}}
+        return new_objective(PretrainConfig.model_validate(raw), self.dataset, self.length, self.tokenizer, seed=seed)
+
     def score(self, folder: Path) -> dict[str, float]:
         """Held-out scores of the two halves in a folder, in fp32, averaged over the sources."""
         objective = table.load(read_parts(folder), RtdConfig(), self.tokenizer.special, self.tokenizer.vocab_size).eval()
@@ -105,7 +114,7 @@ class Bench:
         )
         rows, micro_rows = step_rows(config, self.length)
         batches = Sampler(self.dataset, rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
-        objective = table.build(self.architecture, RtdConfig(), self.tokenizer.special, self.tokenizer.vocab_size, seed)
+        objective = self.new(seed)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             fitted = fit(objective, batches, config, folder, world=World(), seed=seed, attach={})
@@ -118,7 +127,11 @@ class Bench:
         torch.manual_seed(key(seed, "peer") % 2**31)
         config = self.plan.train_config()
         model = ComposedElectra(electra_config(self.architecture.generator), electra_config(self.architecture.encoder)).train()
-        initialize(model, self.architecture.encoder)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, part in self.new(seed).parts().items():
+                write_huggingface(part, Path(folder) / name)
+            model.generator.load_state_dict(ElectraForMaskedLM.from_pretrained(Path(folder) / "generator").state_dict())
+            model.discriminator.load_state_dict(ElectraForPreTraining.from_pretrained(Path(folder) / "discriminator").state_dict())
         optimizer, batches = adamw(model, config), self.padded_batches(seed)
         tokens, seconds, curve = 0, 0.0, []
         for step in range(self.plan.steps):
@@ -157,19 +170,6 @@ class Bench:
                 if given >= wanted * (step + 1):  # counted from the start, so that nothing adds up
                     yield padded_rows(shards, batch, self.tokenizer.special)
                     batch, step = [], step + 1
-
-
-def initialize(model: nn.Module, config: BertConfig) -> None:
-    """kitae's law: normal, cut at two standard deviations; biases 0, LayerNorm 1."""
-    bound = 2 * config.initializer_range
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, nn.LayerNorm):
-                nn.init.constant_(parameter, 1.0 if name == "weight" else 0.0)
-            elif name == "bias":
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.trunc_normal_(parameter, std=config.initializer_range, a=-bound, b=bound)
 
 
 def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -213,9 +213,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--points", type=int, default=8)
     parser.add_argument("--batch", type=int, default=2048)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--warmup", type=float, default=0.1)
     parser.add_argument("--heldout-rows", type=int, default=64)
+    parser.add_argument("--initialization", choices=("informed", "normal"), default="informed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", choices=SIDES)
     parser.add_argument("--most", type=int, default=1 << 30)
@@ -223,7 +224,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = Plan(
         dataset=content_hash(arguments.run / "dataset" / DATASET),
-        **{name: getattr(arguments, name) for name in ("preset", "steps", "points", "batch", "learning_rate", "warmup", "heldout_rows")},
+        **{name: value for name, value in vars(arguments).items() if name in Plan.__dataclass_fields__},
     )
     path = RESULTS / f"{arguments.name}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"plan": asdict(plan), "runs": {}}

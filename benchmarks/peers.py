@@ -30,8 +30,7 @@ class ComposedElectra(nn.Module):
         picked = logits_BLV[chosen_BL].float()
         mlm = nn.functional.cross_entropy(picked, ids_BL[chosen_BL])
         with torch.no_grad():
-            noise = -torch.log(-torch.log(torch.rand(picked.shape, device=picked.device).clamp_min(1e-9)).clamp_min(1e-9))
-            sampled = (picked + noise).argmax(-1)
+            sampled = (picked - torch.empty_like(picked).exponential_().clamp_min(1e-9).log()).argmax(-1)  # Gumbel
         corrupted = ids_BL.clone()
         corrupted[chosen_BL] = sampled
         labels = (corrupted != ids_BL).float()
