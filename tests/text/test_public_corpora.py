@@ -15,7 +15,7 @@ from kitae.text.aozora import unmarked
 from kitae.text.format import Columns, Found
 from kitae.text.readers import read
 
-OSCAR_23 = {  # the keys of version 3 of the oscar-io crate, https://docs.rs/oscar-io
+OSCAR_23 = {  # the keys of version 3 of the oscar-io crate
     "content": "本文です。\n二行目。",
     "warc_headers": {
         "warc-record-id": "<urn:uuid:c100fb99-8d71-49c6-a1d0-f24bca6590d8>",

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -132,6 +133,12 @@ def test_every_format_is_in_the_table() -> None:
     assert set(READERS) == tables | {
         "text", "paragraphs", "files", "wikiextractor", "cirrussearch", "oscar", "aozora", "kyoto", "edinet", "xbrl", "ixbrl",
     }  # fmt: skip
+
+
+def test_the_page_of_sources_names_every_format() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
+    named = {name for row in page.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(READERS)
 
 
 def test_keys_inside_keys(tmp_path: Path) -> None:
