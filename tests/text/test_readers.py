@@ -215,5 +215,7 @@ def test_a_format_reads_only_its_own_files_of_an_archive(tmp_path: Path) -> None
     assert counts == {"k.tar.gz": 1, "k.zip": 1, "k": 4}
     with pytest.raises(KitaeError, match="no document"):
         list(read(tmp_path / "k.zip", "ixbrl"))
+    with pytest.raises(KitaeError, match="say their encoding themselves"):
+        list(read(tmp_path / "k.zip", "kyoto", encoding="cp932"))
     (tmp_path / "a.bin").write_bytes(article)  # a file that the recipe names itself is read, whatever it is called
     assert len(list(read(tmp_path / "a.bin", "kyoto"))) == 1

@@ -109,9 +109,9 @@ def html_text(html: str) -> str:
 
 
 class XmlReader:
-    """Feeds a stream to an XML parser; a subclass has `start`, `end` and, with `text`, what stood between.
+    """Feeds a stream to an XML parser; a subclass says what happens where an element starts and ends.
 
-    `gather` begins to keep characters, `gathered` gives them. Raises KitaeError for what is not whole XML, for entities
+    `gather` begins to keep characters, `gathered` gives them and stops. Raises KitaeError for what is not whole XML, for entities
     of the file's own (they may burst the memory), and for a document beyond LONGEST_DOCUMENT characters.
     """
 
@@ -138,7 +138,7 @@ class XmlReader:
         self._pieces = []
 
     def gathered(self) -> str:
-        """The characters since `gather`; keeping ends."""
+        """The characters since `gather`."""
         text = "".join(self._pieces or ())
         self._pieces = None
         return text

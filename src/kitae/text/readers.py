@@ -141,8 +141,11 @@ def find_format(name: str) -> Format:
 
 def read(path: Path, format: str, *, columns: Columns = Columns(), encoding: str | None = None) -> Iterator[Found]:  # noqa: B008 - immutable
     """All documents of a file, folder or archive in a fixed order. Raises KitaeError for a path without any document."""
-    empty = True
-    for found in _documents(path, find_format(format), columns, encoding):
+    chosen, empty = find_format(format), True
+    if encoding is not None and chosen.text is None:
+        cure = "take `encoding` away"
+        raise KitaeError(f'encoding = "{encoding}": files of format = "{format}" say their encoding themselves', cure=cure, where=str(path))
+    for found in _documents(path, chosen, columns, encoding):
         empty = False
         yield found
     if empty:
