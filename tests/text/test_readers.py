@@ -1,7 +1,12 @@
 """Documents of every format, and tables with their line numbers."""
 
 import gzip
+import io
 import json
+import lzma
+import re
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -124,4 +129,93 @@ def test_real_tables(shared: Path) -> None:
 
 
 def test_every_format_is_in_the_table() -> None:
-    assert set(READERS) == {"text", "paragraphs", "files", "wikiextractor", "jsonl", "csv", "tsv"}
+    tables = {"jsonl", "csv", "tsv", "parquet", "hf"}
+    assert set(READERS) == tables | {
+        "text", "paragraphs", "files", "wikiextractor", "cirrussearch", "oscar", "aozora", "kyoto", "edinet", "xbrl", "ixbrl",
+    }  # fmt: skip
+
+
+def test_the_page_of_sources_names_every_format() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
+    named = {name for row in page.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(READERS)
+
+
+def test_keys_inside_keys(tmp_path: Path) -> None:
+    lines = put(tmp_path / "a.jsonl", '{"meta": {"body": {"text": "一"}, "id": 7}, "a.b": "二"}\n')
+    assert [(one.text, one.key) for one in read(lines, "jsonl", columns=Columns("meta.body.text", "meta.id"))] == [("一", "7")]
+    assert texts(lines, "jsonl", Columns("a.b")) == ["二"]
+    for column in ("meta.text", "meta.id.x", "a.c", "x.y"):
+        with pytest.raises(KitaeError, match="no column"):
+            texts(lines, "jsonl", Columns(column))
+
+
+def test_cc100_is_text(tmp_path: Path) -> None:
+    """Documents are parted by an empty line, paragraphs by line ends: https://data.statmt.org/cc-100/ ."""
+    path = tmp_path / "ja.txt.xz"
+    path.write_bytes(lzma.compress("一つ目の段落。\n二つ目。\n\n次の文書。\n\n".encode()))
+    assert texts(path, "text") == ["一つ目の段落。\n二つ目。\n", "次の文書。\n"]
+
+
+def tar_of(files: dict[str, bytes], compression: str) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=f"w:{compression}") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return made.getvalue()
+
+
+def test_openwebtext_as_it_is_published(tmp_path: Path) -> None:
+    """openwebtext.tar.xz holds openwebtext/urlsf_subsetNN-N_data.xz, each a tar (without saying so) of one text a document."""
+    pages = {f"{i:07d}-{'ab' * 16}.txt": f"Page {i}.\n\nIts second paragraph.\n".encode() for i in range(1, 6)}
+    names = sorted(pages)
+    subsets = {
+        "openwebtext/urlsf_subset00-1_data.xz": tar_of({name: pages[name] for name in names[:3]}, "xz"),
+        "openwebtext/urlsf_subset00-2_data.xz": tar_of({name: pages[name] for name in names[3:]}, "xz"),
+    }
+    whole = tmp_path / "openwebtext.tar.xz"
+    whole.write_bytes(tar_of(subsets, "xz"))
+    expected = [pages[name].decode() for name in names]
+    assert texts(whole, "files") == expected
+    folder = tmp_path / "folder"
+    for name, data in subsets.items():  # the outer archive unpacked
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    assert texts(folder, "files") == expected
+    single = folder / "openwebtext" / "urlsf_subset00-2_data.xz"
+    assert texts(single, "files") == expected[3:]
+    single.write_bytes(single.read_bytes()[:-20])
+    with pytest.raises(KitaeError, match="truncated"):
+        texts(single, "files")
+    subsets["openwebtext/urlsf_subset00-2_data.xz"] = single.read_bytes()
+    whole.write_bytes(tar_of(subsets, "xz"))
+    with pytest.raises(KitaeError, match="truncated") as caught:
+        texts(whole, "files")
+    assert "urlsf_subset00-2_data.xz" in caught.value.where
+
+
+def test_a_format_reads_only_its_own_files_of_an_archive(tmp_path: Path) -> None:
+    article = "<art><tit><j>題</j></tit><par><sen><j>文。</j></sen></par></art>".encode()
+    files = {"readme.txt": b"not XML", "A/a.xml": article, "A/pixel.png": b"\x89PNG\0"}
+    (tmp_path / "k.tar.gz").write_bytes(tar_of(files, "gz"))
+    with zipfile.ZipFile(tmp_path / "k.zip", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    folder = tmp_path / "k"
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    (folder / "empty.css").touch()
+    (folder / "b.xml.gz").write_bytes(gzip.compress(article))
+    (folder / "more.zip").write_bytes((tmp_path / "k.zip").read_bytes())
+    (folder / "plain.XML").write_bytes(article)
+    counts = {name: len(list(read(tmp_path / name, "kyoto"))) for name in ("k.tar.gz", "k.zip", "k")}
+    assert counts == {"k.tar.gz": 1, "k.zip": 1, "k": 4}
+    with pytest.raises(KitaeError, match="no document"):
+        list(read(tmp_path / "k.zip", "ixbrl"))
+    with pytest.raises(KitaeError, match="say their encoding themselves"):
+        list(read(tmp_path / "k.zip", "kyoto", encoding="cp932"))
+    (tmp_path / "a.bin").write_bytes(article)  # a file that the recipe names itself is read, whatever it is called
+    assert len(list(read(tmp_path / "a.bin", "kyoto"))) == 1

@@ -15,7 +15,7 @@ from kitae.chain.status import STARTED, State, Status, recorded, require_sources
 from kitae.core.artifact import Inputs, Out, newest, seal, sweep, write_folder
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
-from kitae.core.paths import locate
+from kitae.core.paths import is_url, locate
 from kitae.core.runtime import lock, package_versions
 from kitae.models.folder import read_parts
 from kitae.stages.finetune import FinetuneConfig
@@ -23,6 +23,7 @@ from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.table import Stage, stage
 from kitae.tasks.records import load
 from kitae.tensor.world import ranks
+from kitae.text.remote import download
 
 log = logging.getLogger(__name__)
 OWNER = "kitae.json"
@@ -40,6 +41,8 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
         if rank == 0:
             _own(output, path)
         found = statuses(nodes, output, recipe.seed)
+        if _bring(found, main=rank == 0):
+            found = statuses(nodes, output, recipe.seed)
         for status in found.values():
             require_sources(status)
         _protect(found, recipe.replace)
@@ -81,6 +84,18 @@ def _own(output: Path, path: Path) -> None:
             where=str(path),
         )
     marker.write_text(json.dumps({"recipe": name}), encoding="utf-8")
+
+
+def _bring(found: Mapping[str, Status], *, main: bool) -> bool:
+    """Download what nodes that have to be made read from URLs; whether there was anything. Other ranks wait for it."""
+    wanted = [status.node.sources.items() for status in found.values() if status.state is not State.DONE]
+    absent = {url: path for sources in wanted for url, path in sources if is_url(url) and not path.exists()}
+    for url, path in absent.items():
+        if main:
+            download(url, path)
+        else:
+            _until(path.exists)
+    return bool(absent)
 
 
 def _look_ahead(found: Mapping[str, Status]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from kitae.core.artifact import MANIFEST, content_hash, read_manifest
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node, differences, fingerprint, identity
+from kitae.core.paths import is_url
 
 log = logging.getLogger(__name__)
 STARTED = "started.json"
@@ -76,7 +77,7 @@ def _status(node: Node, output: Path, seed: int, hashes: "_Hashes", done: Mappin
     facts["lineage"] = {**lineage, node.name: {**this, "input_paths": paths}}
     if old is None:
         state = State.ABSENT if absent else State.MISSING
-        reasons = tuple(f"{path} does not exist" for path in absent)
+        reasons = tuple(f"{path} {'is not downloaded yet' if is_url(path) else 'does not exist'}" for path in absent)
     elif old.get("fingerprint") == facts["fingerprint"]:
         state, reasons = (State.DONE if (folder / MANIFEST).is_file() else State.STARTED), ()
     else:

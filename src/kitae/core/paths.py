@@ -1,16 +1,38 @@
-"""Where things lie: the packaged sample and recipes, and ordinary paths."""
+"""Where things lie: the packaged sample and recipes, ordinary paths, and the local copies of what is named by a URL."""
 
+import hashlib
+import os
+import re
 from importlib import resources
 from pathlib import Path
 
 from kitae.core.errors import KitaeError, did_you_mean
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is an address such as https://..., s3://... or memory://..."""
+    return URL.match(path) is not None
+
+
+def file_name(path: str) -> str:
+    """The last part of a path or URL, without a URL's query and fragment."""
+    if is_url(path):
+        path = path.partition("#")[0].partition("::")[0]
+        path = path.partition("?")[0] if path.lower().startswith("http") else path
+    return Path(path).name
+
 
 def locate(path: str) -> Path:
-    """`sample:NAME` is a file of the packaged sample (any ending); everything else an ordinary path.
+    """`sample:NAME` is a file of the packaged sample (any ending), a URL its copy on this machine; all else is an ordinary path.
 
-    Raises KitaeError for a sample that does not exist; whether an ordinary path exists is its reader's business.
+    Raises KitaeError for a sample that does not exist; whether another path exists is its reader's business. The copy of
+    a URL lies below $KITAE_CACHE, or else in kitae's folder of $XDG_CACHE_HOME (~/.cache); nothing is downloaded here.
     """
+    if is_url(path):
+        cache = Path(os.environ.get("KITAE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "kitae").expanduser()
+        return cache / "sources" / hashlib.sha256(path.encode()).hexdigest()[:16] / (file_name(path) or "source")
     if not path.startswith("sample:"):
         return Path(path).expanduser()
     folder = Path(str(resources.files("kitae"))) / "sample"

@@ -13,19 +13,19 @@ from pydantic import Field, field_validator, model_validator
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import did_you_mean
-from kitae.core.paths import locate
+from kitae.core.paths import file_name, locate
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import find, load
 from kitae.text.build import Built, Holdout, Tally, build
 from kitae.text.clean import Normalization
 from kitae.text.decontaminate import build_index, missing, save_index
 from kitae.text.format import Columns
-from kitae.text.readers import READERS
+from kitae.text.readers import READERS, known
 from kitae.text.steps import Clean, Decontaminate, Source
 
 log = logging.getLogger(__name__)
 VERSION = 1
-ENDINGS = (".zst", ".xz", ".bz2", ".gz", ".tar", ".txt", ".jsonl", ".csv", ".tsv", ".zip", ".tgz")
+ENDINGS = (".zst", ".xz", ".bz2", ".gz", ".tar", ".txt", ".jsonl", ".csv", ".tsv", ".zip", ".tgz", ".parquet", ".xbrl", ".xml")
 TASK_PATH = re.compile(r"task:(?P<name>.+)/train")
 
 
@@ -33,17 +33,20 @@ class SourceConfig(Config):
     """One source of raw text."""
 
     path: Annotated[str, OPERATIONAL]
-    """A file, folder or archive; `sample:NAME` is a packaged text, `task:NAME/train` the training texts of a task."""
+    """A file, folder or archive; `sample:NAME` is a packaged text, `task:NAME/train` the training texts of a task.
+    A URL (https, s3, ...) is downloaded once; with `#sha256=...` at its end the download is checked."""
     format: str = "text"
-    """text (blank line between documents), paragraphs (a document a line), files (a document a file), wikiextractor, jsonl, csv, tsv."""
+    """text (blank line between documents, as CC-100), paragraphs (a document a line), files (a document a file), jsonl, csv, tsv,
+    parquet, hf (a dataset saved on disk), wikiextractor, cirrussearch, oscar, aozora, kyoto, edinet, xbrl, ixbrl; or an
+    installed package's."""
     name: str = ""
     """Name in ids, counts and reports; by default the file's name without its endings."""
     encoding: str | None = None
-    """Encoding of the files, for example "cp932"; by default UTF-8."""
+    """Encoding of the files, for example "cp932"; by default UTF-8 (aozora: CP932, edinet: UTF-16)."""
     column: str = "text"
-    """Column (key) of the text in csv, tsv and jsonl."""
+    """Column (key) of the text in csv, tsv, jsonl, parquet and hf; "a.b" is key b of the object a in jsonl. In kyoto: "ja" or "en"."""
     id_column: str | None = None
-    """Column (key) of the documents' ids in csv, tsv and jsonl; by default their numbers."""
+    """Column (key) of the documents' ids in csv, tsv, jsonl, parquet and hf; by default their numbers."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many documents, the first ones; for a quick look."""
     licence: str = ""
@@ -52,8 +55,8 @@ class SourceConfig(Config):
     @field_validator("format")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in READERS:
-            raise ValueError(f'"{value}" is not one of {", ".join(READERS)}: {did_you_mean(value, READERS)}')
+        if value not in READERS and value not in (names := known()):
+            raise ValueError(f'"{value}" is not one of {", ".join(names)}: {did_you_mean(value, names)}')
         return value
 
     @property
@@ -67,7 +70,7 @@ class SourceConfig(Config):
         """The source's name, given or derived from its path."""
         if self.name or self.task:
             return self.name or f"{self.task}-train"
-        label = Path(self.path.removeprefix("sample:")).name
+        label = file_name(self.path.removeprefix("sample:"))
         while label.lower().endswith(ENDINGS):
             label = label[: label.rindex(".")]
         return label

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from kitae.core.errors import KitaeError
-from kitae.text.streams import CheckedStream, open_bytes, unpack
+from kitae.text.streams import COMPRESSIONS, CheckedStream, look_at, open_bytes, unpack
 
 MOST_MEMBERS = 10_000_000
 MOST_NESTED_BYTES = 1 << 28
@@ -24,21 +24,30 @@ class Member(NamedTuple):
     stream: CheckedStream
 
 
-def members(path: Path) -> Iterator[Member]:
+def members(path: Path, endings: tuple[str, ...] = ()) -> Iterator[Member]:
     """The files of a path in a fixed order: a folder's by name (hidden ones left out), an archive's as stored.
 
-    A member must be read before the next is asked for. Raises KitaeError for what is missing, empty, damaged or
-    dangerous: links, devices, absolute names, names that leave the archive, too many members.
+    With `endings`, only files called so (compressed or not) of a folder or an archive, which may hold pictures and
+    style sheets besides; a path that is itself a plain file is always read. A member must be read before the next is
+    asked for. Raises KitaeError for what is missing, empty, damaged or dangerous: links, devices, absolute names, names
+    that leave the archive, too many members.
     """
     if path.is_dir():
-        found = False
-        for file in _walk(path):
-            found = True
-            yield from _file(file, file.relative_to(path).as_posix())
-        if not found:
-            raise KitaeError("the folder holds no file", cure="correct the path, or bring the files there", where=str(path))
+        for file in files_of(path):
+            if _wanted(file.name, endings) or file.name.lower().endswith((".zip", *TARS)):
+                yield from _file(file, file.relative_to(path).as_posix(), endings)
     else:
-        yield from _file(path, path.name)
+        yield from _file(path, path.name, endings)
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """The files in and below a folder by name, hidden ones left out. Raises KitaeError when there is none, or a linked folder."""
+    empty = True
+    for file in _walk(folder):
+        empty = False
+        yield file
+    if empty:
+        raise KitaeError("the folder holds no file", cure="correct the path, or bring the files there", where=str(folder))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -50,19 +59,38 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in sorted(files) if not name.startswith("."))
 
 
-def _file(path: Path, name: str) -> Iterator[Member]:
+def _wanted(name: str, endings: tuple[str, ...]) -> bool:
+    """Whether a file is called as the format's files are, any compression's ending taken off."""
+    lower = name.lower()
+    for compression in COMPRESSIONS:
+        lower = lower.removesuffix(compression)
+    return not endings or lower.endswith(endings)
+
+
+def _file(path: Path, name: str, endings: tuple[str, ...]) -> Iterator[Member]:
     lower = path.name.lower()
     if lower.endswith(".zip"):
-        yield from _zip(path)
-    elif lower.endswith(TARS):
-        with open_bytes(path) as stream:
-            yield from _tar(stream, depth=1)
-    else:
-        with open_bytes(path) as stream:
+        yield from _zip(path, endings)
+        return
+    with open_bytes(path) as stream:
+        if lower.endswith(TARS):
+            yield from _tar(stream, endings, depth=1)
+        elif lower.endswith(COMPRESSIONS):
+            yield from _unpacked(stream, name, endings, depth=1)
+        else:
             yield Member(name, stream)
 
 
-def _tar(stream: CheckedStream, *, depth: int) -> Iterator[Member]:
+def _unpacked(stream: CheckedStream, name: str, endings: tuple[str, ...], *, depth: int) -> Iterator[Member]:
+    """What a compressed file holds: a text, or a tar that does not say so in its name (OpenWebText's `..._data.xz`)."""
+    head, stream = look_at(stream)
+    if head[257:262] == b"ustar":
+        yield from _tar(stream, endings, depth=depth)
+    else:
+        yield Member(name, stream)
+
+
+def _tar(stream: CheckedStream, endings: tuple[str, ...], *, depth: int) -> Iterator[Member]:
     where, count = stream.where, 0
     try:
         with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
@@ -75,7 +103,8 @@ def _tar(stream: CheckedStream, *, depth: int) -> Iterator[Member]:
                     raise KitaeError(
                         f"the member {info.name} is a link or a device", cure="use an archive of plain files only", where=where
                     )
-                yield from _inside(file, info.name, info.size, f"{where}, member {info.name}", depth=depth)
+                if _wanted(info.name, endings) or info.name.lower().endswith(TARS):
+                    yield from _inside(file, info.name, info.size, f"{where}, member {info.name}", endings, depth=depth)
     except tarfile.TarError as error:
         raise KitaeError("the tar archive is truncated or damaged", cure="bring a complete copy of the file", where=where) from error
     while stream.read(1 << 16):  # what follows the end mark is padding; reading it checks the compression's own end
@@ -86,7 +115,7 @@ def _tar(stream: CheckedStream, *, depth: int) -> Iterator[Member]:
         raise KitaeError("the archive holds no file", cure="bring a complete copy of the file", where=where)
 
 
-def _zip(path: Path) -> Iterator[Member]:
+def _zip(path: Path, endings: tuple[str, ...]) -> Iterator[Member]:
     where, found = str(path), False
     open_bytes(path).close()
     try:
@@ -98,6 +127,8 @@ def _zip(path: Path) -> Iterator[Member]:
                 if info.is_dir():
                     continue
                 found = True
+                if not _wanted(info.filename, endings):
+                    continue
                 with archive.open(info) as file:
                     yield Member(info.filename, CheckedStream(file, where=f"{where}, member {info.filename}", stored=info.compress_size))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
@@ -108,20 +139,18 @@ def _zip(path: Path) -> Iterator[Member]:
         raise KitaeError("the archive holds no file", cure="bring a complete copy of the file", where=where)
 
 
-def _inside(file: IO[bytes], name: str, size: int, where: str, *, depth: int) -> Iterator[Member]:
+def _inside(file: IO[bytes], name: str, size: int, where: str, endings: tuple[str, ...], *, depth: int) -> Iterator[Member]:
     """A member of a tar: a text file as it is, a compressed file or a tar unpacked in turn (bounded in size and depth)."""
     lower = name.lower()
-    if not lower.endswith((*TARS, ".gz", ".bz2", ".xz", ".zst")):
+    if not lower.endswith((*TARS, *COMPRESSIONS)):
         yield Member(name, CheckedStream(file, where=where))
         return
     if depth >= MOST_NESTED_DEPTH or size > MOST_NESTED_BYTES:
         what = f"the member {name} is an archive of {size:,} bytes at depth {depth}"
         raise KitaeError(what, cure="unpack the outer archive and name the inner ones as sources", where=where)
     inner = unpack(io.BytesIO(file.read()), PurePosixPath(name).name, where=where, stored=size)
-    if lower.endswith(TARS):
-        yield from (Member(f"{name}/{member.name}", member.stream) for member in _tar(inner, depth=depth + 1))
-    else:
-        yield Member(name, inner)
+    found = _tar(inner, endings, depth=depth + 1) if lower.endswith(TARS) else _unpacked(inner, "", endings, depth=depth + 1)
+    yield from (Member(f"{name}/{member.name}".removesuffix("/"), member.stream) for member in found)
 
 
 def _check_name(name: str, where: str, count: int) -> None:

@@ -47,6 +47,10 @@ class Format:
     """Reads unpacked bytes, for formats that know their own encoding."""
     path: Callable[[Path, Columns], Iterator[Found]] | None = None
     """Reads the source's path itself, for formats that are not streams."""
+    encoding: str = "utf-8"
+    """What its files are encoded in when the source does not say it."""
+    endings: tuple[str, ...] = ()
+    """How its files are called: others in a folder or an archive are passed over. () reads every file."""
 
     def __post_init__(self) -> None:
         if sum(reader is not None for reader in (self.text, self.binary, self.path)) != 1:

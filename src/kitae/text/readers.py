@@ -1,18 +1,30 @@
-"""The formats that documents are read from. Adding one is a function (see `format.py`) and one row in READERS."""
+"""The formats that documents are read from. Adding one is a function (see `format.py`) and one row in READERS.
+
+Installed packages add formats of their own by an entry point in the group "kitae.readers" whose object is a `Format`;
+they cannot replace a row of READERS.
+"""
 
 import re
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from kitae.core.errors import KitaeError, did_you_mean
+from kitae.text.aozora import read_aozora
 from kitae.text.archives import members
+from kitae.text.columnar import read_hf, read_parquet
+from kitae.text.crawls import read_cirrussearch, read_oscar
+from kitae.text.filings import read_edinet, read_ixbrl, read_xbrl
 from kitae.text.format import Columns, Format, Found
+from kitae.text.kyoto import read_kyoto
 from kitae.text.streams import TextStream
 from kitae.text.tables import json_object, need_column, rows_of
 
+GROUP = "kitae.readers"
+
 
 def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
-    """Blank lines between documents; one sentence or one paragraph a line."""
+    """Blank lines between documents; one sentence or one paragraph a line. So are CC-100's files."""
     lines: list[str] = []
     for line in stream:
         if not line.isspace():
@@ -88,18 +100,52 @@ READERS: dict[str, Format] = {
     "paragraphs": Format(text=read_paragraphs),
     "files": Format(text=read_file),
     "wikiextractor": Format(text=read_wikiextractor),
+    "cirrussearch": Format(text=read_cirrussearch),
+    "oscar": Format(text=read_oscar),
+    "aozora": Format(text=read_aozora, encoding="cp932", endings=(".txt",)),
+    "edinet": Format(text=read_edinet, encoding="utf-16", endings=(".csv", ".tsv")),
+    "xbrl": Format(binary=read_xbrl, endings=(".xbrl",)),
+    "ixbrl": Format(text=read_ixbrl, endings=(".htm", ".html", ".xhtml")),
+    "kyoto": Format(binary=read_kyoto, endings=(".xml",)),
     "jsonl": Format(text=read_table("jsonl")),
     "csv": Format(text=read_table("csv")),
     "tsv": Format(text=read_table("tsv")),
+    "parquet": Format(path=read_parquet),
+    "hf": Format(path=read_hf),
 }
+
+
+def known() -> tuple[str, ...]:
+    """The names of all formats: those of READERS, then those of installed packages. Nothing is imported."""
+    return (*READERS, *sorted({point.name for point in entry_points(group=GROUP)} - set(READERS)))
+
+
+def find_format(name: str) -> Format:
+    """The format of a name. Raises KitaeError for an unknown name, and for a package's that cannot be used."""
+    if name in READERS:
+        return READERS[name]
+    points = {point.value: point for point in entry_points(group=GROUP) if point.name == name}
+    if not points:
+        raise KitaeError(f'format = "{name}" is unknown', cure=did_you_mean(name, known()))
+    if len(points) > 1:
+        raise KitaeError(f'format = "{name}" is given by several packages: {", ".join(sorted(points))}', cure="remove all but one")
+    ((value, point),) = points.items()
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise KitaeError(f'format = "{name}" cannot be loaded from {value}: {error}', cure="mend or remove that package") from error
+    if not isinstance(found, Format):
+        raise KitaeError(f'format = "{name}": {value} is no Format of kitae.text.format', cure="mend or remove that package")
+    return found
 
 
 def read(path: Path, format: str, *, columns: Columns = Columns(), encoding: str | None = None) -> Iterator[Found]:  # noqa: B008 - immutable
     """All documents of a file, folder or archive in a fixed order. Raises KitaeError for a path without any document."""
-    if format not in READERS:
-        raise KitaeError(f'format = "{format}" is unknown', cure=did_you_mean(format, READERS), where=str(path))
-    empty = True
-    for found in _documents(path, READERS[format], columns, encoding):
+    chosen, empty = find_format(format), True
+    if encoding is not None and chosen.text is None:
+        cure = "take `encoding` away"
+        raise KitaeError(f'encoding = "{encoding}": files of format = "{format}" say their encoding themselves', cure=cure, where=str(path))
+    for found in _documents(path, chosen, columns, encoding):
         empty = False
         yield found
     if empty:
@@ -110,9 +156,9 @@ def _documents(path: Path, format: Format, columns: Columns, encoding: str | Non
     if format.path is not None:
         yield from format.path(path, columns)
         return
-    for member in members(path):
+    for member in members(path, format.endings):
         if format.binary is not None:
             yield from format.binary(member.stream, columns)
         else:
             assert format.text is not None
-            yield from format.text(TextStream(member.stream, encoding=encoding), columns)
+            yield from format.text(TextStream(member.stream, encoding=encoding or format.encoding), columns)

@@ -150,6 +150,14 @@ def unpack(file: BinaryIO, name: str, *, where: str, stored: int) -> CheckedStre
     return CheckedStream(_opened(file, found), where=where, stored=stored if found else None)
 
 
+def look_at(stream: CheckedStream) -> tuple[bytes, CheckedStream]:
+    """The first bytes (512, or fewer at the end), and a stream that gives them again."""
+    head = b""
+    while len(head) < 512 and (more := stream.read(512 - len(head))):
+        head += more
+    return head, CheckedStream(_Joined(head, stream), where=stream.where)
+
+
 def claimed_compression(name: str) -> str | None:
     """The compression that a file's ending announces: ".gz", ".bz2", ".xz", ".zst" or None."""
     ending = Path(name.lower()).suffix

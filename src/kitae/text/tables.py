@@ -45,8 +45,12 @@ def rows_of(stream: TextStream, kind: str) -> Iterator[tuple[int, dict[str, str]
 
 
 def need_column(row: dict[str, str], column: str, where: str) -> str:
-    """A row's value. Raises KitaeError naming the columns that there are."""
+    """A row's value; "a.b" is key b of the JSON object a. Raises KitaeError naming the columns that there are."""
     if column not in row:
+        head, _, rest = column.partition(".")
+        if rest and row.get(head, "").startswith("{"):
+            inner = json_object(row[head], where)
+            return need_column({key: value if isinstance(value, str) else _text_of(value) for key, value in inner.items()}, rest, where)
         there = ", ".join(row)
         raise KitaeError(f'there is no column "{column}"', cure=f"the columns are {there}", where=where)
     return row[column]
