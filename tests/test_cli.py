@@ -12,6 +12,7 @@ from tiny_recipe import command, kitae
 
 VERBS = {
     "plan", "run", "corpus", "tokenizer", "dataset", "pretrain", "finetune", "evaluate", "export", "predict", "show", "inspect", "verify",
+    "fetch",
 }  # fmt: skip
 FLAGS = {"--set", "--until", "--debug", "--version", "--help"}
 

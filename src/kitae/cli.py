@@ -123,6 +123,22 @@ def verify_(path: Annotated[Path, typer.Argument(help="An artifact's folder.")],
     print(f"{path}: {len(verify(path).files)} files are as recorded")
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="wikipedia:ja/20210601, wikipedia:en/latest, cc100:ja, openwebtext, kyoto, aozora, ...")],
+    folder: Annotated[Path, typer.Argument(help='Where to put it; the word "sample" here or behind takes its first few MB only.')] = Path(),
+    part: Annotated[str, typer.Argument(metavar="sample", help="Take the first few MB only.")] = "",
+    debug: Debug = False,
+) -> None:
+    """Download a public corpus: checked, and continued where it stopped. KITAE_MIRROR names servers of your own to ask instead."""
+    if part not in ("", "sample"):
+        raise KitaeError(f'"{part}" is not understood', cure='write "sample", or leave it out')
+    short = str(folder) == "sample" and not part
+    mirrors = os.environ.get("KITAE_MIRROR", "").split()
+    got = import_module("kitae.text.fetch").fetch(name, Path() if short else folder, sample=short or bool(part), mirrors=mirrors)
+    print(f"{got.path}: {got.checked}\nin a recipe, under [corpus] or [adapt]:\n  {got.source}")
+
+
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
