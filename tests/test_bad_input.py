@@ -1,5 +1,6 @@
 """The unkind user: whatever is wrong is said in one message that names what, where and cure; nothing half-made is left to pick up."""
 
+import errno
 import gzip
 import json
 import os
@@ -223,6 +224,21 @@ def test_a_checkpoint_with_one_flipped_bit(place: Path, caplog: pytest.LogCaptur
         assert verify(newest).facts["step"] == 4
         assert last_step(folder) == 4
     assert before.is_dir()
+
+
+def test_a_source_that_the_disk_does_not_give(fresh: Path) -> None:
+    """The system's error names no file; the message does."""
+    done = kitae("run", "r.toml", *settings('corpus.source=[{ path = "/proc/self/mem" }]'))
+    refused(done, "mem cannot be read: Input/output error", "in /proc/self/mem")
+
+
+def test_an_error_without_a_file_name_names_the_node(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("kitae.text.steps.np.save", fail)
+    refused(kitae("run", "r.toml"), "Input/output error", "in run/corpus (making corpus)")
+    nothing_made(fresh / "run", "corpus")
 
 
 @pytest.fixture

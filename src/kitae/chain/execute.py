@@ -59,7 +59,7 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
                 try:
                     _make(node, found[node.name], output, recipe, main=rank == owner)
                 except OSError as error:
-                    error.add_note(f"while making {node.name} in {output / node.name}")  # many of them name no file
+                    error.add_note(f"{output / node.name} (making {node.name})")  # the error itself may name no file
                     raise
             else:
                 elsewhere[node.name] = found[node.name]  # waited for where it is needed: meanwhile this rank makes its own trials

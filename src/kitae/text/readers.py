@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from kitae.core.errors import KitaeError, did_you_mean
@@ -20,7 +21,7 @@ def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """Blank lines between documents; one sentence or one paragraph a line. One without an end in sight is "oversized"."""
     lines: list[str] = []
     size = 0
-    for line in iter(lambda: stream.readline(LONGEST_LINE), ""):
+    for line in iter(partial(stream.readline, LONGEST_LINE), ""):
         if not line.isspace():
             size += len(line)
             if size <= LONGEST_LINE:
@@ -43,7 +44,7 @@ def _oversized(text: str) -> Found:
 
 def read_paragraphs(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """Every line that is not blank is a document."""
-    for line in iter(lambda: stream.readline(LONGEST_LINE), ""):
+    for line in iter(partial(stream.readline, LONGEST_LINE), ""):
         if len(line) == LONGEST_LINE and not line.endswith("\n"):
             while (rest := stream.readline(LONGEST_LINE)) and not rest.endswith("\n"):
                 pass
