@@ -1,5 +1,6 @@
 """The unkind user: whatever is wrong is said in one message that names what, where and cure; nothing half-made is left to pick up."""
 
+import errno
 import gzip
 import json
 import os
@@ -7,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from kitae.core.artifact import checkpoints, verify
-from tiny_recipe import Done, command, kitae, write_recipe
+from tiny_recipe import Done, kitae, write_recipe
+from warm import Running, Warm
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = kitae("run", "r.toml", "--until", "pretrain")
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Starts to import while the first tests run."""
+    warm = Warm(tmp_path_factory.mktemp("warm"))
+    yield warm
+    warm.close()
 
 
 @pytest.fixture
@@ -50,7 +59,7 @@ def settings(*values: str) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
 
-def refused(done: Done | subprocess.CompletedProcess[str], *expected: str) -> None:
+def refused(done: Done, *expected: str) -> None:
     """Exit code 2 and one message with all of `expected`, no traceback."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -128,6 +137,19 @@ def test_a_bad_source(fresh: Path, name: str) -> None:
         ('replace=["pretrian"]', ['replace names "pretrian"', 'did you mean "pretrain"?']),
         ('task.topics.label="lable"', ['no column "lable"', "id, text, label", "topics.jsonl"]),
         ('adapt.start="absent"', ["adapt: absent does not exist"]),
+        ('output="' + 300 * "x" + '"', ["cannot be written: File name too long", "choose another output"]),
+        (
+            'task={ "../../x" = { path = "topics.jsonl", split = { train = 0.5, validation = 0.2, test = 0.3 } } }',
+            ["cannot be the name of a folder"],
+        ),
+        (
+            'task={ CON = { path = "topics.jsonl", split = { train = 0.5, validation = 0.2, test = 0.3 } } }',
+            ["Windows keeps it for a device"],
+        ),
+        ('corpus.source=[{ path = "general.txt", name = "../../x" }]', ["corpus.source.0.name", "cannot be the name of a folder"]),
+        ('corpus.source=[{ path = "general.txt", name = "' + 300 * "x" + '" }]', ["more than 200 bytes"]),
+        ('corpus.source=[{ path = "general.txt", errors = "ignore" }]', ["errors", '"ignore" is not known']),
+        ('finetune.compare=[".."]', ["cannot be the name of a node", "rename the folder"]),
         ('output="general.txt"', ["general.txt cannot be written", "choose another output"]),
         ('output="/proc/run"', ["/proc/run cannot be written"]),
     ],
@@ -135,11 +157,6 @@ def test_a_bad_source(fresh: Path, name: str) -> None:
 def test_a_bad_setting(fresh: Path, setting: str, expected: list[str]) -> None:
     refused(kitae("run", "r.toml", *settings(setting)), *expected)
     nothing_made(fresh / "run", "corpus", "tokenizer")
-
-
-def test_a_refusal_through_a_process_of_its_own(fresh: Path) -> None:
-    """What the other tests see in this process is what a shell sees."""
-    refused(command("run", "r.toml", *settings('pretrain.model="electra-smal"'), cwd=fresh), "electra-small")
 
 
 def test_an_encoder_that_is_none_is_refused_before_any_training(fresh: Path) -> None:
@@ -209,6 +226,21 @@ def test_a_checkpoint_with_one_flipped_bit(place: Path, caplog: pytest.LogCaptur
     assert before.is_dir()
 
 
+def test_a_source_that_the_disk_does_not_give(fresh: Path) -> None:
+    """The system's error names no file; the message does."""
+    done = kitae("run", "r.toml", *settings('corpus.source=[{ path = "/proc/self/mem" }]'))
+    refused(done, "mem cannot be read: Input/output error", "in /proc/self/mem")
+
+
+def test_an_error_without_a_file_name_names_the_node(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("kitae.text.steps.np.save", fail)
+    refused(kitae("run", "r.toml"), "Input/output error", "in run/corpus (making corpus)")
+    nothing_made(fresh / "run", "corpus")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1.5 MB: room for the corpus and the tokenizer, not for a checkpoint."""
@@ -256,52 +288,50 @@ def last_step(folder: Path) -> int:
     return max([0, *(int(json.loads(line).get("step", 0)) for line in lines)])
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """`kitae` in the background, in a session of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "kitae", *arguments]
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen(line, cwd=folder, text=True, env=environment, start_new_session=True, **streams)
-
-
-def until(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+def until(condition: Callable[[], object], process: Running) -> None:
     deadline = time.monotonic() + 60
     while not condition():
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr
+        assert time.monotonic() < deadline, process.stderr
         time.sleep(0.02)
 
 
+def test_a_refusal_through_a_process_of_its_own(fresh: Path, warm: Warm) -> None:
+    """What the other tests see in this process is what a shell sees."""
+    process = warm.start(fresh, "run", "r.toml", *settings('pretrain.model="electra-smal"'))
+    refused(Done(process.wait(timeout=30), "", process.stderr), "electra-small")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stop_while_training(place: Path, number: signal.Signals, code: int) -> None:
+def test_a_stop_while_training(place: Path, warm: Warm, number: signal.Signals, code: int) -> None:
     """The whole process group is told, as a terminal does; meanwhile a second run on the same output is refused."""
     folder = place / "long" / "pretrain"
     shutil.copytree("run", "long", ignore=shutil.ignore_patterns("pretrain", ".*"))
     arguments = ["run", "r.toml", *settings(LONG, 'output="long"'), "--until", "pretrain"]
-    process = start(place, *arguments)
+    process = warm.start(place, *arguments)
     until(lambda: (folder / "metrics.jsonl").is_file() and (folder / "metrics.jsonl").stat().st_size > 0, process)
     refused(kitae(*arguments), "in use by another kitae process", "choose another output")
     os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == code, errors
+    assert process.wait(timeout=30) == code, process.stderr
+    errors = process.stderr
     assert "after a complete checkpoint; run the same command to continue" in errors
     assert "Traceback" not in errors
     (checkpoint,) = checkpoints(folder)
     step = verify(checkpoint).facts["step"]
     nothing_made(place / "long", "pretrain/manifest.json")
-    again = start(place, *arguments)
+    again = warm.start(place, *arguments)
     until(lambda: last_step(folder) > int(str(step)), again)
     os.killpg(again.pid, signal.SIGTERM)
-    assert "pretrain: continuing" in again.communicate(timeout=30)[1]
-    assert again.returncode == 143
+    assert again.wait(timeout=30) == 143, again.stderr
+    assert "pretrain: continuing" in again.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stop_while_a_corpus_is_made(fresh: Path, number: signal.Signals, code: int) -> None:
+def test_a_stop_while_a_corpus_is_made(fresh: Path, warm: Warm, number: signal.Signals, code: int) -> None:
     """With worker processes: none outlives the run, and the next run finds nothing of what was half made."""
     Path("large.txt").write_bytes(TEXT.replace("東京".encode(), b"A") * 2000)
     sources = '[{ path = "general.txt" }, { path = "large.txt" }, { path = "domain.txt" }]'
-    process = start(fresh, "run", "r.toml", *settings(f"corpus.source={sources}", "corpus.workers=2"), "--until", "corpus")
+    process = warm.start(fresh, "run", "r.toml", *settings(f"corpus.source={sources}", "corpus.workers=2"), "--until", "corpus")
     until(lambda: list((fresh / "run").glob(".corpus.*.part/.work/*.zst")), process)
     members = group(process.pid)
     assert len(members) > 1
@@ -312,8 +342,7 @@ def test_a_stop_while_a_corpus_is_made(fresh: Path, number: signal.Signals, code
         assert time.monotonic() < deadline, "a worker outlives the run"
         time.sleep(0.05)
     if number != signal.SIGKILL:
-        assert process.stderr is not None
-        errors = process.stderr.read()
+        errors = process.stderr
         assert "stopped; run the same command to continue" in errors
         assert "Traceback" not in errors
         nothing_made(fresh / "run", "corpus")

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from kitae.cli import app
 from tiny_recipe import command, kitae
 
 VERBS = {
     "plan", "run", "corpus", "tokenizer", "dataset", "pretrain", "finetune", "evaluate", "export", "predict", "show", "inspect", "verify",
+    "fetch",
 }  # fmt: skip
 FLAGS = {"--set", "--until", "--debug", "--version", "--help"}
 
@@ -52,6 +54,29 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") <= 2
+
+
+def test_under_torchrun_its_summary_holds_the_message_and_only_the_first_process_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read by torch itself, as torchrun does when a process has failed."""
+    failures = {}
+    for rank in (0, 1):
+        report = tmp_path / f"{rank}.json"
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(report))
+        monkeypatch.setenv("RANK", str(rank))
+        done = kitae("run", "nowhere.toml")
+        assert done.returncode == 2
+        assert bool(done.stderr) is (rank == 0)
+        failures[rank] = ProcessFailure(local_rank=rank, pid=1, exitcode=2, error_file=str(report))
+    assert str(ChildFailedError("kitae", failures)).count("kitae: the recipe nowhere.toml does not exist") == 2
+
+
+def test_a_message_cannot_colour_the_terminal(tmp_path: Path) -> None:
+    done = kitae("run", "\x1b[31mred.toml")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert "red.toml does not exist" in done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """The command line: verbs over recipes, folders and artifacts. Settings live in recipes; the flags are a closed list."""
 
+import contextlib
 import errno
+import json
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -123,6 +126,22 @@ def verify_(path: Annotated[Path, typer.Argument(help="An artifact's folder.")],
     print(f"{path}: {len(verify(path).files)} files are as recorded")
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="wikipedia:ja/20210601, wikipedia:en/latest, cc100:ja, openwebtext, kyoto, aozora, ...")],
+    folder: Annotated[Path, typer.Argument(help='Where to put it; the word "sample" here or behind takes its first few MB only.')] = Path(),
+    part: Annotated[str, typer.Argument(metavar="sample", help="Take the first few MB only.")] = "",
+    debug: Debug = False,
+) -> None:
+    """Download a public corpus: checked, and continued where it stopped. KITAE_MIRROR names servers of your own to ask instead."""
+    if part not in ("", "sample"):
+        raise KitaeError(f'"{part}" is not understood', cure='write "sample", or leave it out')
+    short = str(folder) == "sample" and not part
+    mirrors = os.environ.get("KITAE_MIRROR", "").split()
+    got = import_module("kitae.text.fetch").fetch(name, Path() if short else folder, sample=short or bool(part), mirrors=mirrors)
+    print(f"{got.path}: {got.checked}\nin a recipe, under [corpus] or [adapt]:\n  {got.source}")
+
+
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
@@ -156,26 +175,41 @@ def _answer() -> None:
     try:
         app()
     except KitaeError as error:
-        if "--debug" in sys.argv:
-            raise
-        print(f"kitae: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(error, str(error))
     except Stopped as stop:
         what = " after a complete checkpoint; run the same command to continue" if stop.saved else "; the same command starts it over"
         print(f"kitae: stopped at step {stop.step}{what}", file=sys.stderr)
         sys.exit(128 + stop.signal)
     except OSError as error:
-        if "--debug" in sys.argv:
-            raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         cure = "free some space and run again" if full else "mend that and run again; --debug shows where it happened"
-        place = f"\n       in {error.filename}" if error.filename else ""
-        print(f"kitae: {'the disk is full' if full else error.strerror or error}: {cure}{place}", file=sys.stderr)
-        sys.exit(2)
+        places = [str(name) for name in (error.filename, error.filename2) if name is not None] or getattr(error, "__notes__", [])[:1]
+        place = "".join(f"\n       in {name}" for name in places)
+        _fail(error, f"{'the disk is full' if full else error.strerror or error or type(error).__name__}: {cure}{place}")
+
+
+def _fail(error: Exception, message: str) -> NoReturn:
+    """Say it, and end with code 2; under --debug with the traceback instead.
+
+    Under torchrun, processes but the first write it into their error files only: torchrun's summary shows these, and all
+    processes make the same mistake.
+    """
+    if "--debug" in sys.argv:
+        raise error
+    message = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in message)  # names may hold escapes
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if report:
+        facts = {"message": {"message": f"kitae: {message}", "extraInfo": {"timestamp": str(int(time.time()))}}}
+        with contextlib.suppress(OSError):
+            Path(report).write_text(json.dumps(facts), encoding="utf-8")
+    if not report or os.environ.get("RANK", "0") == "0":
+        print(f"kitae: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Outside of training: end now, by an exception, so that what is half written is removed."""
     signal.signal(number, signal.SIG_IGN)  # one is enough; a second would cut the cleaning short
-    print("kitae: stopped; run the same command to continue", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":
+        print("kitae: stopped; run the same command to continue", file=sys.stderr)
     sys.exit(128 + number)

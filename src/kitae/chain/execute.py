@@ -59,7 +59,11 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
             if everybody or rank == owner:
                 for parent in elsewhere.keys() & set(node.parents.values()):
                     _wait(output / parent, elsewhere.pop(parent))
-                _make(node, found[node.name], output, recipe, main=rank == owner)
+                try:
+                    _make(node, found[node.name], output, recipe, main=rank == owner)
+                except OSError as error:
+                    error.add_note(f"{output / node.name} (making {node.name})")  # the error itself may name no file
+                    raise
             else:
                 elsewhere[node.name] = found[node.name]  # waited for where it is needed: meanwhile this rank makes its own trials
             made.append(node.name)

@@ -8,7 +8,7 @@ from kitae.chain.recipe import BASELINES, CORPUS_KEYS, Recipe, task_named
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node, ancestors, order
-from kitae.core.paths import locate
+from kitae.core.paths import locate, unfit
 from kitae.stages.corpus import CorpusConfig
 from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
@@ -23,6 +23,10 @@ def nodes(recipe: Recipe, where: str) -> list[Node]:
     if recipe.export is not None:
         made.append(_export(recipe, recipe.export))
     names = [node.name for node in made]
+    for name in names:
+        bad = next((part for part in name.split("/") if unfit(part)), None)
+        if bad is not None:
+            raise KitaeError(f"{bad[:60]!r} cannot be the name of a node: {unfit(bad)}", cure="rename the folder or the task", where=where)
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         cure = "rename one of the folders: a node is called after its folder"

@@ -75,9 +75,14 @@ class Out:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 of one file's content, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of one file's content, read in pieces. Raises KitaeError when it cannot be read (the system's error names no file)."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise KitaeError(
+            f"{path.name} cannot be read: {error.strerror}", cure="check the disk and the permissions", where=str(path)
+        ) from error
 
 
 def content_hash(path: Path) -> str:

@@ -24,6 +24,31 @@ def file_name(path: str) -> str:
     return Path(path).name
 
 
+LONGEST_NAME = 200  # bytes: file systems take 255, and a folder that is being written has a longer name
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows's devices, whatever their ending
+
+
+def unfit(name: str) -> str:
+    """Why a name cannot be a folder's on every system and below its parent; "" when it can."""
+    if name in ("", ".", "..") or name.startswith(".") or name.endswith((".", " ")):
+        return "it begins or ends with a dot or a blank, or is empty"
+    if re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name):
+        return 'none of / \\ : * ? " < > | and control characters may stand in it'
+    if RESERVED.fullmatch(name):
+        return "Windows keeps it for a device"
+    if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        return f"it has more than {LONGEST_NAME} bytes"
+    return ""
+
+
+def fit(name: str) -> str:
+    """The name itself. Raises ValueError, as a setting's check does, when it is unfit."""
+    problem = unfit(name)
+    if problem:
+        raise ValueError(f"{name[:60]!r} cannot be the name of a folder: {problem}")
+    return name
+
+
 def locate(path: str) -> Path:
     """`sample:NAME` is a file of the packaged sample (any ending), a URL its copy on this machine; all else is an ordinary path.
 

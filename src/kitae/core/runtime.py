@@ -119,15 +119,16 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: float, total: float, text: str = "") -> None:
-        """Show `done` of `total`, with what else there is to say."""
+    def update(self, done: float, total: float | None, text: str = "") -> None:
+        """Show `done` of `total` (None: nobody knows), with what else there is to say."""
         if self._silent:
             return
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, text=text)
-        elif time.monotonic() - self._last >= self.every or done >= total:
+        elif time.monotonic() - self._last >= self.every or (total is not None and done >= total):
             self._last = time.monotonic()
-            log.info("%s %3.0f%% %s", self.name, 100 * done / max(total, 1e-9), text)
+            share = "" if total is None else f"{100 * done / max(total, 1e-9):3.0f}% "
+            log.info("%s %s%s", self.name, share, text)
 
 
 def leave(code: int) -> NoReturn:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import did_you_mean
-from kitae.core.paths import file_name, locate
+from kitae.core.paths import file_name, fit, locate
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import find, load
 from kitae.text.build import Built, Holdout, Tally, build
@@ -22,6 +22,7 @@ from kitae.text.decontaminate import build_index, missing, save_index
 from kitae.text.format import Columns
 from kitae.text.readers import READERS, known
 from kitae.text.steps import Clean, Decontaminate, Source
+from kitae.text.streams import Errors
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -43,6 +44,8 @@ class SourceConfig(Config):
     """Name in ids, counts and reports; by default the file's name without its endings."""
     encoding: str | None = None
     """Encoding of the files, for example "cp932"; by default UTF-8 (aozora: CP932, edinet: UTF-16)."""
+    errors: Errors = "fail"
+    """Bytes that are no text in this encoding: "fail" stops, "replace" makes U+FFFD of them, "skip" drops their documents."""
     column: str = "text"
     """Column (key) of the text in csv, tsv, jsonl, parquet and hf; "a.b" is key b of the object a in jsonl. In kyoto: "ja" or "en"."""
     id_column: str | None = None
@@ -58,6 +61,11 @@ class SourceConfig(Config):
         if value not in READERS and value not in (names := known()):
             raise ValueError(f'"{value}" is not one of {", ".join(names)}: {did_you_mean(value, names)}')
         return value
+
+    @field_validator("name")
+    @classmethod
+    def _fit(cls, value: str) -> str:
+        return fit(value) if value else value
 
     @property
     def task(self) -> str | None:
@@ -165,8 +173,9 @@ def _source(config: CorpusConfig, source: SourceConfig, prepared: Path) -> Sourc
     columns = Columns(source.column, source.id_column)
     if not source.task:
         return Source(
-            name=source.label, path=locate(source.path), format=source.format, columns=columns, encoding=source.encoding, limit=source.limit
-        )
+            name=source.label, path=locate(source.path), format=source.format, columns=columns, encoding=source.encoding,
+            errors=source.errors, limit=source.limit,
+        )  # fmt: skip
     path = prepared / f"{source.label}.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for example in load(config.task_named(source.task)).train:
@@ -204,6 +213,8 @@ def _write_facts(config: CorpusConfig, built: Built, report: dict[str, dict[str,
         characters={split: {name: tally.characters for name, tally in tallies.items()} for split, tallies in _splits(built)},
         decontaminated=report,
     )  # fmt: skip
+    if built.replaced:
+        out.counts["replaced"] = built.replaced
     facts = {"sources": list(built.documents_in), "language": config.language, "documents": documents, "characters": characters}
     drops = {name: {reason: _drop(tally) for reason, tally in sorted(tallies.items())} for name, tallies in built.dropped.items()}
     _write_json(out.path / "corpus.json", facts)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from kitae.core.config import OPERATIONAL, Config
+from kitae.core.paths import fit
 
 
 def _names(value: object) -> object:
@@ -35,7 +36,7 @@ class Split(Config):
 class TaskConfig(Config):
     """Single-text classification. Give either `path` and `split`, or `train` and `test` (and `validation`, or a share of train)."""
 
-    name: str
+    name: Annotated[str, AfterValidator(fit)]
     """The task's name, part of its nodes' names."""
     kind: Literal["classification"] = "classification"
     """What is predicted: one label per text."""

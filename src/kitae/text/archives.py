@@ -101,7 +101,7 @@ def _tar(stream: CheckedStream, endings: tuple[str, ...], *, depth: int) -> Iter
                 file = archive.extractfile(info) if info.isreg() else None
                 if file is None:
                     raise KitaeError(
-                        f"the member {info.name} is a link or a device", cure="use an archive of plain files only", where=where
+                        f"the member {info.name!r} is a link or a device", cure="use an archive of plain files only", where=where
                     )
                 if _wanted(info.name, endings) or info.name.lower().endswith(TARS):
                     yield from _inside(file, info.name, info.size, f"{where}, member {info.name}", endings, depth=depth)
@@ -123,7 +123,7 @@ def _zip(path: Path, endings: tuple[str, ...]) -> Iterator[Member]:
             for count, info in enumerate(archive.infolist(), start=1):
                 _check_name(info.filename, where, count)
                 if (info.external_attr >> 28) == 0xA:
-                    raise KitaeError(f"the member {info.filename} is a link", cure="use an archive of plain files only", where=where)
+                    raise KitaeError(f"the member {info.filename!r} is a link", cure="use an archive of plain files only", where=where)
                 if info.is_dir():
                     continue
                 found = True
@@ -146,7 +146,7 @@ def _inside(file: IO[bytes], name: str, size: int, where: str, endings: tuple[st
         yield Member(name, CheckedStream(file, where=where))
         return
     if depth >= MOST_NESTED_DEPTH or size > MOST_NESTED_BYTES:
-        what = f"the member {name} is an archive of {size:,} bytes at depth {depth}"
+        what = f"the member {name!r} is an archive of {size:,} bytes at depth {depth}"
         raise KitaeError(what, cure="unpack the outer archive and name the inner ones as sources", where=where)
     inner = unpack(io.BytesIO(file.read()), PurePosixPath(name).name, where=where, stored=size)
     found = _tar(inner, endings, depth=depth + 1) if lower.endswith(TARS) else _unpacked(inner, "", endings, depth=depth + 1)

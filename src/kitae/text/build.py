@@ -52,6 +52,8 @@ class Built:
     heldout: dict[str, Tally]
     dropped: dict[str, dict[str, Tally]]
     items_found: frozenset[int]
+    replaced: dict[str, int]
+    """Documents that were not dropped in pass 1, with U+FFFD for bytes that are no text; only sources that have any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,7 @@ def build(
         heldout={source.name: Tally() for source in sources},
         dropped={source.name: {} for source in sources},
         items_found=frozenset(item for fact in facts for item in fact["items"]),
+        replaced=_replaced(sources, parts, facts),
     )
     _count_dropped(built, sources, records, parts, facts)
     with ShardWriter(out / "train") as train, ShardWriter(out / "heldout") as heldout:
@@ -99,6 +102,13 @@ def build(
     shutil.rmtree(work)
     _check(built)
     return built
+
+
+def _replaced(sources: Sequence[Source], parts: tuple[Part, ...], facts: list[dict]) -> dict[str, int]:
+    counts = dict.fromkeys((source.name for source in sources), 0)
+    for part, fact in zip(parts, facts):
+        counts[sources[part.source].name] += fact["replaced"]
+    return {name: count for name, count in counts.items() if count}
 
 
 def _is_large(source: Source) -> bool:

@@ -4,8 +4,10 @@ Installed packages add formats of their own by an entry point in the group "kita
 they cannot replace a row of READERS.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -17,35 +19,60 @@ from kitae.text.crawls import read_cirrussearch, read_oscar
 from kitae.text.filings import read_edinet, read_ixbrl, read_xbrl
 from kitae.text.format import Columns, Format, Found
 from kitae.text.kyoto import read_kyoto
-from kitae.text.streams import TextStream
+from kitae.text.mending import MARK, REPLACEMENT
+from kitae.text.streams import LONGEST_LINE, Errors, TextStream
 from kitae.text.tables import json_object, need_column, rows_of
 
 GROUP = "kitae.readers"
+log = logging.getLogger(__name__)
+SHOWN_CHARACTERS = 1000
 
 
 def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
-    """Blank lines between documents; one sentence or one paragraph a line. So are CC-100's files."""
+    """Blank lines between documents; one sentence or one paragraph a line, as in CC-100. One without an end in sight is "oversized"."""
     lines: list[str] = []
-    for line in stream:
+    size = 0
+    for line in iter(partial(stream.readline, LONGEST_LINE), ""):
         if not line.isspace():
-            lines.append(line)
-        elif lines:
-            yield Found("".join(lines))
-            lines = []
-    if lines:
-        yield Found("".join(lines))
+            size += len(line)
+            if size <= LONGEST_LINE:
+                lines.append(line)
+        elif size:
+            yield _document(lines, size)
+            lines, size = [], 0
+    if size:
+        yield _document(lines, size)
+
+
+def _document(lines: list[str], size: int) -> Found:
+    return Found("".join(lines)) if size <= LONGEST_LINE else _oversized("".join(lines[:1]))
+
+
+def _oversized(text: str) -> Found:
+    """A document that would take too much memory; its beginning is kept for the report."""
+    return Found(text[:SHOWN_CHARACTERS], None, "oversized")
 
 
 def read_paragraphs(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """Every line that is not blank is a document."""
-    for line in stream:
-        if not line.isspace():
+    for line in iter(partial(stream.readline, LONGEST_LINE), ""):
+        if len(line) == LONGEST_LINE and not line.endswith("\n"):
+            while (rest := stream.readline(LONGEST_LINE)) and not rest.endswith("\n"):
+                pass
+            yield _oversized(line)
+        elif not line.isspace():
             yield Found(line)
 
 
 def read_file(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """One document a file."""
-    yield Found(stream.read())
+    text = stream.read(LONGEST_LINE + 1)
+    if len(text) > LONGEST_LINE:
+        while stream.read(LONGEST_LINE):
+            pass
+        yield _oversized(text)
+    else:
+        yield Found(text)
 
 
 def read_table(kind: str) -> Callable[[TextStream, Columns], Iterator[Found]]:
@@ -139,26 +166,60 @@ def find_format(name: str) -> Format:
     return found
 
 
-def read(path: Path, format: str, *, columns: Columns = Columns(), encoding: str | None = None) -> Iterator[Found]:  # noqa: B008 - immutable
-    """All documents of a file, folder or archive in a fixed order. Raises KitaeError for a path without any document."""
+def read(
+    path: Path,
+    format: str,
+    *,
+    columns: Columns = Columns(),  # noqa: B008 - immutable
+    encoding: str | None = None,
+    errors: Errors = "fail",
+    report: bool = True,
+) -> Iterator[Found]:
+    """All documents of a file, folder or archive in a fixed order. Raises KitaeError for a path without any document.
+
+    `report` logs every file with bytes that are no text, unless `errors` lets them stop the run.
+    """
     chosen, empty = find_format(format), True
     if encoding is not None and chosen.text is None:
         cure = "take `encoding` away"
         raise KitaeError(f'encoding = "{encoding}": files of format = "{format}" say their encoding themselves', cure=cure, where=str(path))
-    for found in _documents(path, chosen, columns, encoding):
+    if errors != "fail" and chosen.text is None:
+        what = f'errors = "{errors}" does not go with format = "{format}"'
+        raise KitaeError(what, cure="leave it out: the format knows its own encoding", where=str(path))
+    for found in _documents(path, chosen, columns, encoding, errors, report):
         empty = False
         yield found
     if empty:
         raise KitaeError(f'no document found as format = "{format}"', cure="check the format and the file", where=str(path))
 
 
-def _documents(path: Path, format: Format, columns: Columns, encoding: str | None) -> Iterator[Found]:
+def _documents(path: Path, format: Format, columns: Columns, encoding: str | None, errors: Errors, report: bool) -> Iterator[Found]:
     if format.path is not None:
         yield from format.path(path, columns)
         return
     for member in members(path, format.endings):
         if format.binary is not None:
             yield from format.binary(member.stream, columns)
+            continue
+        assert format.text is not None
+        stream = TextStream(member.stream, encoding=encoding or format.encoding, errors=errors)
+        if stream.mended is None:
+            yield from format.text(stream, columns)
         else:
-            assert format.text is not None
-            yield from format.text(TextStream(member.stream, encoding=encoding or format.encoding), columns)
+            for found in format.text(stream, columns):
+                yield _without_marks(found, drop=errors == "skip")
+            if report and stream.mended.bad:
+                fate = "their documents are dropped" if errors == "skip" else "they are replaced"
+                bad, first = stream.mended.bad, stream.mended.first
+                log.warning("%s: %s bad places, the first at byte %s: %s", stream.where, f"{bad:,}", f"{first:,}", fate)
+
+
+def _without_marks(found: Found, *, drop: bool) -> Found:
+    """U+FFFD for what could not be decoded; such a document says how often in its metadata, or is dropped for it."""
+    text = found.content
+    number = text.count(MARK)
+    if not number:
+        return found
+    text, key = text.replace(MARK, REPLACEMENT), found.key and found.key.replace(MARK, REPLACEMENT)
+    metadata = {**found.metadata, "replaced": float(number)}
+    return found._replace(text=text, key=key, metadata=metadata, drop=found.drop or ("encoding" if drop else None))

@@ -23,6 +23,7 @@ from kitae.text.dedup import digest
 from kitae.text.format import Columns
 from kitae.text.readers import read
 from kitae.text.sentences import SPLITTERS
+from kitae.text.streams import Errors
 
 BLOCK = 64  # documents dealt to a part at a time
 EXAMPLES = 3
@@ -39,6 +40,7 @@ class Source:
     format: str
     columns: Columns = Columns()
     encoding: str | None = None
+    errors: Errors = "fail"
     limit: int | None = None
 
 
@@ -65,13 +67,16 @@ class ReadParts(PipelineStep):
         """Documents with `source`, `number` (in the source) and perhaps `dropped` in their metadata."""
         part = self.parts[rank]
         source = self.sources[part.source]
-        found = read(source.path, source.format, columns=source.columns, encoding=source.encoding)
+        told = part.part == 0  # every part reads all of the source
+        found = read(source.path, source.format, columns=source.columns, encoding=source.encoding, errors=source.errors, report=told)
         for number, one in enumerate(itertools.islice(found, source.limit)):
             if number // BLOCK % part.parts != part.part:
                 continue
             metadata: dict[str, object] = {"source": source.name, "number": number}
             if one.drop:
                 metadata["dropped"] = one.drop
+            if "replaced" in one.metadata:
+                metadata["replaced"] = one.metadata["replaced"]
             own = number if one.key is None else normalize(one.key, "none").replace("\n", " ")  # no lone surrogates, no controls
             yield Document(text=one.content, id=f"{source.name}/{own}", metadata=metadata)
 
@@ -148,6 +153,7 @@ class WriteParts(PipelineStep):
         reasons, items = [""], set()
         examples: dict[str, list[tuple[int, str, str]]] = {}
         records = bytearray()
+        replaced = 0
         with (
             (self.folder / f"{rank:05d}.jsonl.zst").open("wb") as file,
             zstandard.ZstdCompressor(level=1).stream_writer(file) as lines,
@@ -167,10 +173,11 @@ class WriteParts(PipelineStep):
                     high, low = int.from_bytes(both[:8], "little"), int.from_bytes(both[8:], "little")
                     line = {"id": document.id, "source": document.metadata["source"], "text": document.text}
                     lines.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+                    replaced += "replaced" in document.metadata
                 records += np.array((number, high, low, len(document.text), reasons.index(reason)), RECORD).tobytes()
                 yield document
         np.save(self.folder / f"{rank:05d}.npy", np.frombuffer(bytes(records), RECORD))
-        facts = {"reasons": reasons, "examples": examples, "items": sorted(items)}
+        facts = {"reasons": reasons, "examples": examples, "items": sorted(items), "replaced": replaced}
         (self.folder / f"{rank:05d}.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 

@@ -1,6 +1,5 @@
 """Files as checked streams: plain, .gz, .bz2, .xz and .zst; every damage is an error that names file and cure, never silence."""
 
-import bz2
 import codecs
 import gzip
 import io
@@ -9,12 +8,14 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 import zstandard
 
 from kitae.core.errors import KitaeError
 from kitae.text.encodings import by_mark, guess, spoken
+from kitae.text.mending import Mended
+from kitae.text.packed import bzip2, xz, zstd
 
 MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -24,6 +25,9 @@ HEAD_BYTES = 1 << 16
 PIECE_BYTES = 1 << 18
 MOST_UNPACKED_RATIO = 1000  # text rarely shrinks more than 20 times, bombs a million times
 ALWAYS_ALLOWED_BYTES = 1 << 28
+LONGEST_LINE = 1 << 24  # characters; five times the Bible
+Errors = Literal["fail", "replace", "skip"]
+"""What becomes of bytes that are no text: the run stops; they become U+FFFD; the document is dropped."""
 
 
 class _Readable(Protocol):
@@ -46,8 +50,10 @@ class CheckedStream(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:  # in pieces, so that a bomb is seen before it has filled the memory
+            return b"".join(iter(lambda: self.read(PIECE_BYTES), b""))
         try:
-            data = self._inner.read(-1 if size is None else size)
+            data = self._inner.read(size)
         except DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise KitaeError(
@@ -73,49 +79,6 @@ class CheckedStream(io.RawIOBase):
     def close(self) -> None:
         if isinstance(self._inner, io.IOBase):
             self._inner.close()
-        super().close()
-
-
-class _ZstdFile(io.RawIOBase):
-    """zstandard's own stream readers take a truncated frame for the end of the file; this one raises EOFError."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file, self._ready, self._rest = file, b"", b""
-        self._frame: zstandard.ZstdDecompressionObj | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        wanted = 1 << 62 if size is None or size < 0 else size
-        pieces, length = [self._ready], len(self._ready)
-        while length < wanted:
-            piece = self._next()
-            if piece is None:
-                break
-            pieces.append(piece)
-            length += len(piece)
-        data = b"".join(pieces)
-        self._ready = data[wanted:]
-        return data[:wanted]
-
-    def _next(self) -> bytes | None:
-        packed = self._rest or self._file.read(PIECE_BYTES)
-        self._rest = b""
-        if not packed:
-            if self._frame is not None:
-                raise EOFError
-            return None
-        if self._frame is None:
-            self._frame = zstandard.ZstdDecompressor().decompressobj()
-        data = self._frame.decompress(packed)
-        if self._frame.eof:
-            self._rest, self._frame = self._frame.unused_data, None
-        return data
-
-    def close(self) -> None:
-        self._file.close()
         super().close()
 
 
@@ -167,22 +130,17 @@ def claimed_compression(name: str) -> str | None:
 def _opened(file: BinaryIO, compression: str | None) -> _Readable:
     if compression == ".gz":
         return gzip.GzipFile(fileobj=file)
-    if compression == ".bz2":
-        return bz2.BZ2File(file)
-    if compression == ".xz":
-        return lzma.LZMAFile(file)
-    if compression == ".zst":
-        return _ZstdFile(file)
-    return file
+    return {".bz2": bzip2, ".xz": xz, ".zst": zstd}[compression](file) if compression else file
 
 
 class TextStream:
     """Lines or the whole text of checked bytes; `\\r\\n` and `\\r` become `\\n`, a byte order mark is taken off.
 
-    Raises KitaeError that names the byte offset and the encoding which the bytes look like.
+    Raises KitaeError that names the byte offset and the encoding which the bytes look like; unless `errors` is "fail", bad bytes
+    become `mending.MARK` instead, and `mended` counts them.
     """
 
-    def __init__(self, stream: CheckedStream, *, encoding: str | None = None) -> None:
+    def __init__(self, stream: CheckedStream, *, encoding: str | None = None, errors: Errors = "fail") -> None:
         self.where, self.encoding = stream.where, encoding or "utf-8"
         try:
             self.encoding = codecs.lookup(self.encoding).name
@@ -191,26 +149,42 @@ class TextStream:
                 f'encoding = "{encoding}" is unknown', cure='use "utf-8", "cp932", "euc_jp" or "utf-16"', where=self.where
             ) from error
         head = stream.read(HEAD_BYTES)
-        _check_head(head, self.encoding, stream.where)
-        wide = self.encoding.startswith(("utf-16", "utf-32"))
-        self._stream = CheckedStream(_Joined(head, stream), where=stream.where, text=not wide)
-        decoder = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-        self._text = io.TextIOWrapper(self._stream, encoding=decoder, errors="strict", newline=None)  # type: ignore[type-var]
+        _check_head(head, self.encoding, stream.where, strict=errors == "fail")
+        self.mended: Mended | None = None
+        self._text: io.TextIOWrapper
+        if errors == "fail":
+            wide = self.encoding.startswith(("utf-16", "utf-32"))
+            self._stream = CheckedStream(_Joined(head, stream), where=stream.where, text=not wide)
+            decoder = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+            self._text = io.TextIOWrapper(self._stream, encoding=decoder, errors="strict", newline=None)  # type: ignore[arg-type]
+        else:
+            self.mended = Mended(_Joined(head, stream), encoding=self.encoding, where=stream.where)
+            self._text = io.TextIOWrapper(self.mended, encoding="utf-8", errors="surrogatepass", newline=None)  # type: ignore[arg-type]
         self._text._CHUNK_SIZE = PIECE_BYTES  # type: ignore[attr-defined]  # calls of Python code per 256 KiB, not per 8
 
     def __iter__(self) -> "TextStream":
         return self
 
     def __next__(self) -> str:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        if len(line) > LONGEST_LINE:
+            what = f"a line has more than {LONGEST_LINE:,} characters"
+            raise KitaeError(what, cure="check the format and the line ends of the file, or split the line", where=self.where)
+        return line
+
+    def readline(self, most: int | None = None) -> str:
+        """The next line or, of one that is longer, its next `most` characters; nothing at the end."""
         try:
-            return next(self._text)
+            return self._text.readline(LONGEST_LINE + 1 if most is None else most)
         except UnicodeDecodeError as error:
             raise self._explain(error) from error
 
-    def read(self) -> str:
-        """All that is left."""
+    def read(self, size: int = -1) -> str:
+        """The next `size` characters, or all that is left."""
         try:
-            return self._text.read()
+            return self._text.read(size)
         except UnicodeDecodeError as error:
             raise self._explain(error) from error
 
@@ -242,7 +216,7 @@ def open_text(path: Path, *, encoding: str | None = None) -> TextStream:
     return TextStream(open_bytes(path), encoding=encoding)
 
 
-def _check_head(head: bytes, encoding: str, where: str) -> None:
+def _check_head(head: bytes, encoding: str, where: str, *, strict: bool) -> None:
     if not head:
         raise KitaeError("the file is empty", cure="remove it from the sources or bring a complete copy", where=where)
     if encoding.startswith("utf-16"):
@@ -250,7 +224,7 @@ def _check_head(head: bytes, encoding: str, where: str) -> None:
     looks = by_mark(head) or (guess(head) if b"\0" in head else None)
     if looks and looks.startswith("utf-16"):
         raise _wrong_encoding(encoding, 0, looks, where)
-    if encoding != "utf-8" and not head.isascii():
+    if strict and encoding != "utf-8" and not head.isascii():
         cut = head.rfind(b"\n") + 1 or len(head)
         if guess(head[:cut]) == "utf-8":
             raise _wrong_encoding(encoding, 0, "utf-8", where)
