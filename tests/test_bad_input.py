@@ -301,7 +301,7 @@ def test_a_stop_while_a_corpus_is_made(fresh: Path, number: signal.Signals, code
     """With worker processes: none outlives the run, and the next run finds nothing of what was half made."""
     Path("large.txt").write_bytes(TEXT.replace("東京".encode(), b"A") * 2000)
     sources = '[{ path = "general.txt" }, { path = "large.txt" }, { path = "domain.txt" }]'
-    process = start(fresh, "run", "r.toml", *settings(f"corpus.source={sources}", "corpus.workers=2"), "--until", "corpus")
+    process = start(fresh, "run", "r.toml", *settings(f"corpus.source={sources}", "corpus.engine.workers=2"), "--until", "corpus")
     until(lambda: list((fresh / "run").glob(".corpus.*.part/.work/*.zst")), process)
     members = group(process.pid)
     assert len(members) > 1

@@ -87,9 +87,11 @@ def test_limit_takes_the_first_documents(tmp_path: Path) -> None:
 
 
 def test_settings(tmp_path: Path) -> None:
-    config = CorpusConfig(source=({"path": "sample:general"}, {"path": "a/b.txt.xz"}, {"path": "t.tar.gz", "format": "files"}), workers=3)
+    config = CorpusConfig(
+        source=({"path": "sample:general"}, {"path": "a/b.txt.xz"}, {"path": "t.tar.gz", "format": "files"}), engine={"workers": 3}
+    )
     assert [source.label for source in config.source] == ["general", "b", "t"]
-    assert "workers" not in config.semantic()
+    assert "engine" not in config.semantic()
     assert "path" not in config.semantic()["source"][0]
     assert sources(config) == ("sample:general", "a/b.txt.xz", "t.tar.gz")
     assert CorpusConfig(source=({"path": "x"},), holdout="5000 documents").held_out().documents == 5000

@@ -65,6 +65,17 @@ class Out:
     path: Path
     counts: dict[str, object] = field(default_factory=dict)
     licences: list[dict[str, str]] = field(default_factory=list)
+    work: Path | None = None
+    """A folder for unfinished work that outlives a failure, so that the next attempt goes on there."""
+
+    @contextlib.contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """The folder for what lies in between: `work`, or a passing one. Whoever gave `work` removes it after the success."""
+        place = self.work or self.path / ".work"
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        if self.work is None:
+            shutil.rmtree(place)
 
     def inherit_licences(self, parent: Path) -> None:
         """Take over the licences of an artifact that this one was made from; a folder from outside has none."""
@@ -128,11 +139,15 @@ def write_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what an interrupted `write_folder` left directly below a folder (for `name` only: others may be at work), nothing else."""
+def sweep(folder: Path, name: str | None = None, *, keep: Path | None = None) -> None:
+    """Remove what an interrupted `write_folder` left directly below a folder (for `name` only: others may be at work), nothing else.
+
+    Unfinished work (`.NAME.*.work`) goes too, but for `keep`.
+    """
     whose = "*" if name is None else glob.escape(name)
-    for leftover in [*folder.glob(f".{whose}.*.part"), *folder.glob(f".{whose}.*.old")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in [file for ending in ("part", "old", "work") for file in folder.glob(f".{whose}.*.{ending}")]:
+        if leftover != keep:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def seal(folder: Path, *, kind: str, facts: Mapping[str, object]) -> Manifest:
