@@ -120,12 +120,12 @@ def write_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        _sync(beside)
+        sync_folder(beside)
         old = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.old"
         if path.exists():
             path.rename(old)
         beside.rename(path)
-        _sync_entry(path.parent)
+        sync_entry(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
@@ -223,13 +223,15 @@ def newest(folder: Path) -> Path:
     raise KitaeError(f"{folder} holds no model", cure="give the folder of a run, a checkpoint or a Hugging Face model")
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring everything below a folder to the disk itself, so that a name given afterwards stands for complete files."""
     for item in folder.rglob("*"):
-        _sync_entry(item)
-    _sync_entry(folder)
+        sync_entry(item)
+    sync_entry(folder)
 
 
-def _sync_entry(path: Path) -> None:
+def sync_entry(path: Path) -> None:
+    """Bring one file, or a folder's list of names, to the disk itself."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -6,7 +6,6 @@ reading those before it. RRRRR.records are records of RECORD, one a document, in
 
 import contextlib
 import json
-import os
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,8 @@ from typing import TypedDict
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+
+from kitae.core.artifact import sync_entry
 
 RECORD = np.dtype([("number", "<u8"), ("high", "<u8"), ("low", "<u8"), ("characters", "<u4"), ("size", "<u4"), ("reason", "<u2")])
 """Number in the source, digest in two halves, characters, bytes of the kept line, and the reason's number (0: kept)."""
@@ -77,21 +78,13 @@ class PartWriter:
                     json.dump(self.facts, text, ensure_ascii=False)
                 self._open.close()
                 for ending in ENDINGS:
-                    _sync(self._making(ending))
+                    sync_entry(self._making(ending))
                     self._making(ending).replace(self._at + ending)
         finally:
             with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
                 self._open.close()
             for ending in ENDINGS:
                 self._making(ending).unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class PartReader:
