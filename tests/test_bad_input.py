@@ -298,11 +298,13 @@ def test_a_stop_while_training(place: Path, number: signal.Signals, code: int) -
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stop_while_a_corpus_is_made(fresh: Path, number: signal.Signals, code: int) -> None:
-    """With worker processes: none outlives the run, and the next run finds nothing of what was half made."""
-    Path("large.txt").write_bytes(TEXT.replace("東京".encode(), b"A") * 2000)
+    """With worker processes: none outlives the run. The same run goes on with finished parts, another finds nothing of them."""
+    Path("large.txt").write_bytes(TEXT.replace("東京".encode(), b"A") * 300)
     sources = '[{ path = "general.txt" }, { path = "large.txt" }, { path = "domain.txt" }]'
-    process = start(fresh, "run", "r.toml", *settings(f"corpus.source={sources}", "corpus.engine.workers=2"), "--until", "corpus")
-    until(lambda: list((fresh / "run").glob(".corpus.*.part/.work/*.zst")), process)
+    same = ["run", "r.toml", *settings(f"corpus.source={sources}", "corpus.engine.workers=2"), "--until", "corpus"]
+    process = start(fresh, *same)
+    parts = ".corpus.*.work/parts"
+    until(lambda: all(list((fresh / "run").glob(f"{parts}/{name}")) for name in ("engine/completions/00000", "0000[12].*.making")), process)
     members = group(process.pid)
     assert len(members) > 1
     os.kill(process.pid, number)
@@ -317,6 +319,11 @@ def test_a_stop_while_a_corpus_is_made(fresh: Path, number: signal.Signals, code
         assert "stopped; run the same command to continue" in errors
         assert "Traceback" not in errors
         nothing_made(fresh / "run", "corpus")
+    else:
+        again = command(*same, cwd=fresh)
+        assert again.returncode == 0, again.stderr
+        assert re.search(r"going on: [12] of 4 parts are done already", again.stderr), again.stderr
+        assert list((fresh / "run").glob(".corpus*")) == []
     done = kitae("run", "r.toml", "--until", "corpus")
     assert done.returncode == 0, done.stderr
     assert verify(fresh / "run" / "corpus").facts["counts"]["documents_in"] == 40  # type: ignore[index]

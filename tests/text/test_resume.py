@@ -76,15 +76,16 @@ def test_a_killed_worker_and_a_second_run(tmp_path: Path, source: Source, monkey
     for name in ("trace", "one", "two", "cut"):
         (tmp_path / name).mkdir()
     built = {name: make(source, tmp_path / name, workers=workers) for name, workers in (("one", 1), ("two", 2))}
-    killer = Trace(tmp_path / "trace", kill=600)  # in the second part (blocks of 64, 4 parts)
-    with pytest.raises(KitaeError, match=r"died while these parts were in work: .*a \(2 of 4\)") as caught:
+    killer = Trace(tmp_path / "trace", kill=450)  # in the last of 4 parts (blocks of 64), which begins when another is done
+    with pytest.raises(KitaeError, match=r"died while these parts were in work: .*a \(4 of 4\)") as caught:
         make(source, tmp_path / "cut", killer, workers=2)
     assert "finished parts are kept" in caught.value.cure
     assert [item.name for item in (tmp_path / "cut").iterdir()] == ["work"], "no half corpus is left"
     first = parts_worked_on(tmp_path / "trace")
     done = {item.name.lstrip("0") or "0" for item in (tmp_path / "cut" / "work" / "parts" / "engine" / "completions").iterdir()}
-    assert "1" in first
-    assert "1" not in done
+    assert "3" in first
+    assert done
+    assert "3" not in done
     built["cut"] = make(source, tmp_path / "cut", killer, workers=2)
     assert parts_worked_on(tmp_path / "trace") == sorted({"0", "1", "2", "3"} - done)
     assert built["one"] == built["two"] == built["cut"]

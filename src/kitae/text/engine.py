@@ -27,6 +27,7 @@ class LocalExecutor(PipelineExecutor):
     """
 
     def __init__(self, pipeline: Sequence[PipelineStep], *, labels: Sequence[str], workers: int, folder: Path) -> None:
+        folder = folder.absolute()  # fsspec keeps a file system by its path's text, and would not notice another working directory
         super().__init__(list(pipeline), logging_dir=str(folder), skip_completed=True)
         self.labels, self.workers, self.folder = tuple(labels), workers, folder
 
