@@ -330,6 +330,17 @@ def test_a_stop_while_a_corpus_is_made(fresh: Path, number: signal.Signals, code
     assert list((fresh / "run").glob(".corpus*")) == []
 
 
+@pytest.mark.parametrize("text", ["首都は東京です。人が多い。\n", "首都は東京です。人が多い。\n\n" * 300])
+def test_a_corpus_smaller_than_a_batch(fresh: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """One document, or one many times: the run works and says what is odd; with nothing left it says why."""
+    Path("general.txt").write_text(text, encoding="utf-8")
+    done = kitae("run", "r.toml", "--until", "pretrain")
+    assert done.returncode == 0, done.stderr
+    assert "a batch has 4 rows, but the dataset only 1: every step repeats some" in caplog.text
+    assert verify(fresh / "run" / "corpus").facts["counts"]["documents_kept"] == 1  # type: ignore[index]
+    refused(kitae("run", "r.toml", *settings("corpus.min_characters=100", 'output="b"')), "every document was dropped (short)")
+
+
 def group(leader: int) -> list[int]:
     """The processes of a process group that still run (Linux)."""
     found = []

@@ -44,9 +44,11 @@ from kitae.text.steps import EXAMPLES, CopyShards, Part, ReadParts, Run, Source,
 
 log = logging.getLogger(__name__)
 PARALLEL_BYTES = 1 << 20  # a smaller source is one part: starting a process costs more than it saves
-PARALLEL_SHARDS = 16  # fewer shards are copied here: that takes less time than starting processes
+PARALLEL_SHARDS = 8  # fewer shards (64 MB) are copied here: that takes less time than starting processes
 PARTS, DECIDED = "parts", "decided"
 SPLITS = {TRAIN: "train", HELDOUT: "heldout"}
+DOUBLE = {DUPLICATE: "duplicate"}
+"""Fates that only all records together decide, and the reasons that they are counted under."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,9 +192,9 @@ def _counted(tables: Sequence[_Table], readers: Sequence[PartReader], facts: Seq
                 shown = [one for rank in table.ranks for one in facts[rank]["examples"].get(reason, ())]
                 tally.examples = [(number, name, text) for number, name, text in sorted(shown)[:EXAMPLES]]
                 built.dropped[table.source][reason] = tally
-            elif fate == DUPLICATE:
-                tally.examples = [_example(table, row, readers) for row in first_rows(table.fates, DUPLICATE, EXAMPLES)]
-                built.dropped[table.source]["duplicate"] = tally
+            elif fate in DOUBLE:
+                tally.examples = [_example(table, row, readers) for row in first_rows(table.fates, fate, EXAMPLES)]
+                built.dropped[table.source][DOUBLE[fate]] = tally
             else:
                 (built.heldout if fate == HELDOUT else built.train)[table.source] = tally
     return built
