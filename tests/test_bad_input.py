@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kitae.core.artifact import checkpoints, verify
-from tiny_recipe import Done, kitae, write_recipe
+from tiny_recipe import Done, command, kitae, write_recipe
 from warm import Running, Warm
 
 
@@ -328,11 +328,13 @@ def test_a_stop_while_training(place: Path, warm: Warm, number: signal.Signals, 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stop_while_a_corpus_is_made(fresh: Path, warm: Warm, number: signal.Signals, code: int) -> None:
-    """With worker processes: none outlives the run, and the next run finds nothing of what was half made."""
-    Path("large.txt").write_bytes(TEXT.replace("東京".encode(), b"A") * 2000)
+    """With worker processes: none outlives the run. The same run goes on with finished parts, another finds nothing of them."""
+    Path("large.txt").write_bytes(TEXT.replace("東京".encode(), b"A") * 300)
     sources = '[{ path = "general.txt" }, { path = "large.txt" }, { path = "domain.txt" }]'
-    process = warm.start(fresh, "run", "r.toml", *settings(f"corpus.source={sources}", "corpus.workers=2"), "--until", "corpus")
-    until(lambda: list((fresh / "run").glob(".corpus.*.part/.work/*.zst")), process)
+    same = ["run", "r.toml", *settings(f"corpus.source={sources}", "corpus.engine.workers=2"), "--until", "corpus"]
+    process = warm.start(fresh, *same)
+    parts = ".corpus.*.work/parts"
+    until(lambda: all(list((fresh / "run").glob(f"{parts}/{name}")) for name in ("engine/completions/00000", "0000[12].*.making")), process)
     members = group(process.pid)
     assert len(members) > 1
     os.kill(process.pid, number)
@@ -346,10 +348,26 @@ def test_a_stop_while_a_corpus_is_made(fresh: Path, warm: Warm, number: signal.S
         assert "stopped; run the same command to continue" in errors
         assert "Traceback" not in errors
         nothing_made(fresh / "run", "corpus")
+    else:
+        again = command(*same, cwd=fresh)
+        assert again.returncode == 0, again.stderr
+        assert re.search(r"going on: [12] of 4 parts are done already", again.stderr), again.stderr
+        assert list((fresh / "run").glob(".corpus*")) == []
     done = kitae("run", "r.toml", "--until", "corpus")
     assert done.returncode == 0, done.stderr
     assert verify(fresh / "run" / "corpus").facts["counts"]["documents_in"] == 40  # type: ignore[index]
     assert list((fresh / "run").glob(".corpus*")) == []
+
+
+@pytest.mark.parametrize("text", ["首都は東京です。人が多い。\n", "首都は東京です。人が多い。\n\n" * 300])
+def test_a_corpus_smaller_than_a_batch(fresh: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """One document, or one many times: the run works and says what is odd; with nothing left it says why."""
+    Path("general.txt").write_text(text, encoding="utf-8")
+    done = kitae("run", "r.toml", "--until", "pretrain")
+    assert done.returncode == 0, done.stderr
+    assert "a batch has 4 rows, but the dataset only 1: every step repeats some" in caplog.text
+    assert verify(fresh / "run" / "corpus").facts["counts"]["documents_kept"] == 1  # type: ignore[index]
+    refused(kitae("run", "r.toml", *settings("corpus.min_characters=100", 'output="b"')), "every document was dropped (short)")
 
 
 def group(leader: int) -> list[int]:

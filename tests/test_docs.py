@@ -158,7 +158,7 @@ def test_the_page_of_settings_is_up_to_date() -> None:
 def test_the_tour_tells_the_truth(tmp_path: Path) -> None:
     """The sentence, its tokens, its row, its masks and the first loss, as docs/tour.md shows them."""
     tour = " ".join(text("docs/tour.md").split())
-    one = tuple(f"{stage}.workers=1" for stage in ("corpus", "tokenizer", "dataset"))
+    one = ("corpus.engine.workers=1", "tokenizer.workers=1", "dataset.workers=1")
     recipe, path = recipes.load("recipe:quickstart", (f'output="{tmp_path}/run"', *one))
     execute(recipe, path, select(nodes(recipe, str(path)), "dataset"))
     dataset, seed = tmp_path / "run" / "dataset", key(recipe.seed, "pretrain")

@@ -90,7 +90,7 @@ def test_the_domain_text_has_its_own_decontamination_and_takes_the_rest_from_cor
 
 
 def test_an_operational_key_makes_nothing_stale(place: Path) -> None:
-    assert not_done("corpus.workers=1", "pretrain.train.keep_last=5", "dataset.workers=1") == {}
+    assert not_done("corpus.engine.workers=1", "pretrain.train.keep_last=5", "dataset.workers=1") == {}
 
 
 def test_one_changed_character_in_a_source_is_named_by_its_file(place: Path) -> None:

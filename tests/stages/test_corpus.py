@@ -86,10 +86,65 @@ def test_limit_takes_the_first_documents(tmp_path: Path) -> None:
     assert out.counts["documents_in"] == 70
 
 
+def test_a_source_in_parts_that_are_wanted(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"これは{i}番目の文書です。", "date": f"2019-{1 + i % 12:02d}-01", "lang": "ja" if i % 2 else "zh"} for i in range(240)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    wanted = {"keep": {"date": ("2019-03-01", "2019-06-30"), "language": ("ja",)}, "metadata": {"language": "lang"}}
+    dates = SourceConfig(path=str(path), format="jsonl", name="dates", repeat=10, **wanted)
+    first = SourceConfig(path=str(path), format="jsonl", name="first", max_characters=200, **wanted)
+    out, corpus = make(CorpusConfig(source=(first, dates)), tmp_path / "out")
+    found = [document.text for document in corpus.documents("train")]
+    assert found == [row["text"] for row in rows if row["lang"] == "ja" and row["date"][5:7] in ("04", "06")]
+    counts = out.counts["by_source"]
+    read = counts["first"]["read"]
+    assert sum(map(len, found[: counts["first"]["kept"]])) >= 200 > sum(map(len, found[: counts["first"]["kept"] - 1]))
+    assert found[counts["first"]["kept"] - 1] == rows[read - 1]["text"], "reading ended with the document that reached the limit"
+    assert counts["dates"] == {
+        "read": 240, "kept": 40 - counts["first"]["kept"], "held out": 0, "dropped: date": 160,
+        "dropped: duplicate": counts["first"]["kept"], "dropped: language": 40,
+        "characters": sum(map(len, found[counts["first"]["kept"] :])),
+    }  # fmt: skip
+    assert out.counts["documents_in"] == read + 240
+    facts = json.loads((tmp_path / "out" / "corpus.json").read_text(encoding="utf-8"))
+    assert (facts["repeat"], facts["weight"]) == ({"dates": 10}, {})
+
+
+def test_weights(tmp_path: Path) -> None:
+    a, b = (put(tmp_path / f"{name}.txt", [f"文書{name}です。"]) for name in "ab")
+    make(CorpusConfig(source=(SourceConfig(path=a, weight=0.7), SourceConfig(path=b, weight=2))), tmp_path / "out")
+    facts = json.loads((tmp_path / "out" / "corpus.json").read_text(encoding="utf-8"))
+    assert (facts["repeat"], facts["weight"]) == ({}, {"a": 0.7, "b": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "documents", "message"),
+    [
+        ("同じ文書です。\n\n" * 50, 0, None),
+        ("一つだけの文書です。", 0, None),
+        ("同じ文書です。\n\n" * 50, 1, "only 1 of source a are left"),
+    ],
+)
+def test_a_corpus_of_next_to_nothing(tmp_path: Path, text: str, documents: int, message: str | None) -> None:
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    config = CorpusConfig(source=(SourceConfig(path=str(tmp_path / "a.txt")),), holdout=f"{documents} documents" if documents else 0.5)
+    if message:
+        with pytest.raises(KitaeError, match=message):
+            make(config, tmp_path / "out")
+    else:
+        out, corpus = make(config, tmp_path / "out")
+        assert (out.counts["documents_kept"], out.counts["heldout"]) == (1, 0), "the only document is for training"
+        assert len(list(corpus.documents("train"))) == 1
+
+
 def test_settings(tmp_path: Path) -> None:
-    config = CorpusConfig(source=({"path": "sample:general"}, {"path": "a/b.txt.xz"}, {"path": "t.tar.gz", "format": "files"}), workers=3)
+    config = CorpusConfig(
+        source=({"path": "sample:general"}, {"path": "a/b.txt.xz"}, {"path": "t.tar.gz", "format": "files"}), engine={"workers": 3}
+    )
     assert [source.label for source in config.source] == ["general", "b", "t"]
-    assert "workers" not in config.semantic()
+    assert "engine" not in config.semantic()
     assert "path" not in config.semantic()["source"][0]
     assert sources(config) == ("sample:general", "a/b.txt.xz", "t.tar.gz")
     assert CorpusConfig(source=({"path": "x"},), holdout="5000 documents").held_out().documents == 5000
@@ -99,6 +154,12 @@ def test_settings(tmp_path: Path) -> None:
         ({"source": ({"path": "a"},), "holdout": "many"}, "neither a share"),
         ({"source": ({"path": "a"},), "holdout": 1.0}, "below 1"),
         ({"source": ()}, "at least 1"),
+        ({"source": ({"path": "a", "repeat": 0},)}, "greater than or equal to 1"),
+        ({"source": ({"path": "a", "repeat": 2, "weight": 0.5},)}, "remove one"),
+        ({"source": ({"path": "a", "weight": 0.5}, {"path": "b"})}, '"b" has none'),
+        ({"source": ({"path": "a", "metadata": {"dates": "x"}},)}, 'did you mean "date"'),
+        ({"source": ({"path": "a", "keep": {"date": ("2020", "2019")}},)}, "is later than"),
+        ({"source": ({"path": "a"},), "engine": {"executor": "dask"}}, "'local', 'slurm' or 'ray'"),
     ):
         with pytest.raises(ValidationError, match=re.escape(message)):
             CorpusConfig(**wrong)

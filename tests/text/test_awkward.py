@@ -41,7 +41,7 @@ def texts(path: Path, format: str = "text", **how: str) -> list[str]:
 def corpus(folder: Path, **source: object) -> tuple[Out, str]:
     """The corpus of one source: its counts, and a hash of its shards."""
     out = Out(path=folder / hashlib.sha1(repr(source).encode()).hexdigest())
-    run(CorpusConfig(source=(SourceConfig(name="a", **source),), workers=1), Inputs(parents={}, seed=1), out)  # type: ignore[arg-type]
+    run(CorpusConfig(source=(SourceConfig(name="a", **source),), engine={"workers": 1}), Inputs(parents={}, seed=1), out)  # type: ignore[arg-type]
     shards = sorted(out.path.glob("train/*"))
     return out, hashlib.sha256(b"".join(shard.read_bytes() for shard in shards)).hexdigest()
 

@@ -138,15 +138,17 @@ def _make(node: Node, status: Status, output: Path, recipe: Recipe, *, main: boo
         reason = f" ({status.reasons[0]})" if status.reasons else ""
         log.info("%s: %s%s", node.name, "continuing" if status.state is State.STARTED else "making", reason)
     if not made_by.resumable:
-        sweep(folder.parent, folder.name)
+        work = folder.parent / f".{folder.name}.{str(status.facts['fingerprint'])[:16]}.work"
+        sweep(folder.parent, folder.name, keep=work)
         with write_folder(folder) as beside:
-            out = Out(path=beside)
+            out = Out(path=beside, work=work)
             try:
                 made_by.run(node.config, inputs, out)
             except SafetensorError as error:  # its input and output errors carry no errno
                 cure = "free some space, or mend the disk, and run again"
                 raise KitaeError(f"{node.name}: weights could not be read or written: {error}", cure=cure, where=str(folder)) from error
             seal(beside, kind=node.stage, facts=_facts(status, out, begun))
+        shutil.rmtree(work, ignore_errors=True)
     else:
         _in_place(folder, status, made_by, inputs, main=main, begun=begun)
     if main:

@@ -65,6 +65,17 @@ class Out:
     path: Path
     counts: dict[str, object] = field(default_factory=dict)
     licences: list[dict[str, str]] = field(default_factory=list)
+    work: Path | None = None
+    """A folder for unfinished work that outlives a failure, so that the next attempt goes on there."""
+
+    @contextlib.contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """The folder for what lies in between: `work`, or a passing one. Whoever gave `work` removes it after the success."""
+        place = self.work or self.path / ".work"
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        if self.work is None:
+            shutil.rmtree(place)
 
     def inherit_licences(self, parent: Path) -> None:
         """Take over the licences of an artifact that this one was made from; a folder from outside has none."""
@@ -114,12 +125,12 @@ def write_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        _sync(beside)
+        sync_folder(beside)
         old = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.old"
         if path.exists():
             path.rename(old)
         beside.rename(path)
-        _sync_entry(path.parent)
+        sync_entry(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
@@ -133,11 +144,15 @@ def write_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what an interrupted `write_folder` left directly below a folder (for `name` only: others may be at work), nothing else."""
+def sweep(folder: Path, name: str | None = None, *, keep: Path | None = None) -> None:
+    """Remove what an interrupted `write_folder` left directly below a folder (for `name` only: others may be at work), nothing else.
+
+    Unfinished work (`.NAME.*.work`) goes too, but for `keep`.
+    """
     whose = "*" if name is None else glob.escape(name)
-    for leftover in [*folder.glob(f".{whose}.*.part"), *folder.glob(f".{whose}.*.old")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in [file for ending in ("part", "old", "work") for file in folder.glob(f".{whose}.*.{ending}")]:
+        if leftover != keep:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def seal(folder: Path, *, kind: str, facts: Mapping[str, object]) -> Manifest:
@@ -213,13 +228,15 @@ def newest(folder: Path) -> Path:
     raise KitaeError(f"{folder} holds no model", cure="give the folder of a run, a checkpoint or a Hugging Face model")
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring everything below a folder to the disk itself, so that a name given afterwards stands for complete files."""
     for item in folder.rglob("*"):
-        _sync_entry(item)
-    _sync_entry(folder)
+        sync_entry(item)
+    sync_entry(folder)
 
 
-def _sync_entry(path: Path) -> None:
+def sync_entry(path: Path) -> None:
+    """Bring one file, or a folder's list of names, to the disk itself."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

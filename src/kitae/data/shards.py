@@ -115,7 +115,7 @@ class ShardWriter:
 
 
 def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKENS) -> None:
-    """Append the shards of several written folders, in the order given, into shards of one, and remove the parts."""
+    """Append the shards of several written folders, in the order given, into shards of one. The parts stay."""
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, int]] = []
     empty = 0
@@ -132,7 +132,6 @@ def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKEN
             bits = _append(part, number, folder, len(shards) - 1, open_shard=shards[-1], bits=bits, tokens=shard["tokens"])
             for name in shard:
                 shards[-1][name] += shard[name]
-        shutil.rmtree(part)
     text = json.dumps({"format": 1, "dtype": dtype, "shards": shards, "empty_documents": empty}, indent=1)
     (folder / INDEX).write_text(text, encoding="utf-8")
 

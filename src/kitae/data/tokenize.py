@@ -1,5 +1,10 @@
-"""Corpus shards -> token shards, one process per corpus shard. The bytes written do not depend on the number of workers."""
+"""Corpus shards -> token shards, one task a corpus shard. The bytes written do not depend on the number of workers.
 
+A task leaves its folder whole or not at all, so that an attempt which was cut off is taken up where it ended.
+"""
+
+import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -8,11 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from kitae.core.artifact import sync_folder
 from kitae.core.errors import KitaeError
+from kitae.core.resume import resume
 from kitae.core.runtime import worker_pool
 from kitae.data.shards import ShardWriter, join
 from kitae.text.corpus import read_shard
 from kitae.tokenization.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,38 +34,49 @@ class Job:
     sources: tuple[str, ...]
     split_sources: bool
 
+    @property
+    def making(self) -> Path:
+        """Where the work is done; it becomes `folder` when it is complete."""
+        return self.folder.with_suffix(".making")
+
 
 def tokenize(
-    shards: Mapping[str, Sequence[Path]], *, tokenizer: Path, sources: tuple[str, ...], folder: Path, workers: int
+    shards: Mapping[str, Sequence[Path]], *, tokenizer: Path, sources: tuple[str, ...], folder: Path, work: Path, workers: int
 ) -> tuple[Path, dict[int, Path]]:
     """Tokenize the corpus shards of "train" into folder/train and of "heldout" into folder/heldout/<source number>.
 
+    `work` is for the parts, one a corpus shard; those that an earlier, equal attempt finished there are taken over.
     Returns the training folder and the held-out folders by source number (sources without held-out text have none).
     Raises KitaeError naming the shards in work when a worker process dies.
     """
+    parts = work / "parts"
+    files = [[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in shards[split]] for split in ("train", "heldout")]
+    resume(parts, [files, Tokenizer.load(tokenizer).fingerprint, sources])
     jobs = [
         Job(
             shard=path,
             tokenizer=tokenizer,
-            folder=folder / split / f"part-{number:05d}",
+            folder=parts / split / f"{number:05d}",
             sources=sources,
             split_sources=split == "heldout",
         )
         for split in ("train", "heldout")
         for number, path in enumerate(shards[split])
     ]
-    _run(jobs, workers)
+    for stale in parts.glob("*/*.making"):
+        shutil.rmtree(stale)
+    todo = [job for job in jobs if not job.folder.is_dir()]
+    if len(todo) < len(jobs):
+        log.info("going on: %d of %d shards are tokenized already", len(jobs) - len(todo), len(jobs))
+    _run(todo, workers)
     train = folder / "train"
     join([job.folder for job in jobs if not job.split_sources], train)
     heldout: dict[int, Path] = {}
-    parts = [job.folder for job in jobs if job.split_sources]
     for number in range(len(sources)):
-        mine = [part / str(number) for part in parts if (part / str(number)).is_dir()]
+        mine = [job.folder / str(number) for job in jobs if (job.folder / str(number)).is_dir()]
         if mine:
             heldout[number] = folder / "heldout" / str(number)
             join(mine, heldout[number])
-    for part in parts:
-        part.rmdir()
     return train, heldout
 
 
@@ -71,11 +91,10 @@ def _run(jobs: Sequence[Job], workers: int) -> None:
             for future in futures:
                 future.result()
         except BrokenProcessPool as error:
-            pairs = zip(jobs, futures, strict=True)
-            begun = [job.shard for job, future in pairs if job.folder.exists() and not (future.done() and future.exception() is None)]
+            begun = [job.shard for job in jobs if job.making.exists()]
             names = ", ".join(f"{shard.parent.name}/{shard.name}" for shard in begun) or "none had begun"
             what = f"a tokenizing process was killed while these shards were in work: {names}"
-            raise KitaeError(what, cure="if it was for want of memory, run again with fewer workers") from error
+            raise KitaeError(what, cure="if it was for want of memory, run again with fewer workers; finished shards are kept") from error
 
 
 @lru_cache(maxsize=1)
@@ -85,16 +104,19 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 def run_job(job: Job) -> None:
     """Tokenize one corpus shard (in whichever process)."""
-    job.folder.mkdir(parents=True, exist_ok=True)  # from now on the job counts as begun
+    shutil.rmtree(job.making, ignore_errors=True)
+    job.making.mkdir(parents=True)  # from now on the job counts as begun
     tokenizer = _tokenizer(job.tokenizer)
     numbers = {name: number for number, name in enumerate(job.sources)}
     with ExitStack() as stack:
         writers: dict[int, ShardWriter] = {}
         if not job.split_sources:
-            writers[0] = stack.enter_context(ShardWriter(job.folder, vocab_size=tokenizer.vocab_size))
+            writers[0] = stack.enter_context(ShardWriter(job.making, vocab_size=tokenizer.vocab_size))
         for document in read_shard(job.shard):
             number = numbers[document.metadata["source"]]
             which = number if job.split_sources else 0
             if which not in writers:
-                writers[which] = stack.enter_context(ShardWriter(job.folder / str(number), vocab_size=tokenizer.vocab_size))
+                writers[which] = stack.enter_context(ShardWriter(job.making / str(number), vocab_size=tokenizer.vocab_size))
             writers[which].add([tokenizer.words(sentence) for sentence in document.text.split("\n")], source=number)
+    sync_folder(job.making)
+    job.making.rename(job.folder)

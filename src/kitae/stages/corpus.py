@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,15 +17,18 @@ from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import find, load
 from kitae.text.build import Built, Holdout, Tally, build
 from kitae.text.clean import Normalization
-from kitae.text.decontaminate import build_index, missing, save_index
+from kitae.text.decontaminate import Index, build_index, missing, save_index
+from kitae.text.executors import Engine
 from kitae.text.format import Columns
 from kitae.text.readers import READERS, known
+from kitae.text.selection import Drop, Keep, Selection
 from kitae.text.steps import Clean, Decontaminate, Source
 from kitae.text.streams import Errors
 
 log = logging.getLogger(__name__)
 VERSION = 1
 ENDINGS = (".zst", ".xz", ".bz2", ".gz", ".tar", ".txt", ".jsonl", ".csv", ".tsv", ".zip", ".tgz", ".parquet", ".xbrl", ".xml")
+METADATA = ("date", "language", "language_probability", "annotations")
 TASK_PATH = re.compile(r"task:(?P<name>.+)/train")
 
 
@@ -52,6 +54,18 @@ class SourceConfig(Config):
     """Column (key) of the documents' ids in csv, tsv, jsonl, parquet and hf; by default their numbers."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many documents, the first ones; for a quick look."""
+    max_characters: int | None = Field(default=None, ge=1)
+    """Read documents until their raw text has this many characters; what `keep` and `drop` drop does not count."""
+    keep: Keep = Keep()
+    """Filters by what the format knows of a document (in jsonl, csv and tsv: by the other columns)."""
+    drop: Drop = Drop()
+    """The same, for what is not wanted."""
+    metadata: dict[str, str] = {}
+    """Where the filters find date, language, language_probability and annotations when the format or table calls them otherwise."""
+    repeat: int = Field(default=1, ge=1)
+    """Every document is visited exactly this many times in a pass over the dataset."""
+    weight: float | None = Field(default=None, gt=0)
+    """Or: this source's share of the rows drawn, in relation to the other sources' weights, whatever its size."""
     licence: str = ""
     """Licence of the text, for the manifest and the model card."""
 
@@ -66,6 +80,20 @@ class SourceConfig(Config):
     @classmethod
     def _fit(cls, value: str) -> str:
         return fit(value) if value else value
+
+    @field_validator("metadata")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name not in METADATA:
+                raise ValueError(f'no filter goes by "{name}": {did_you_mean(name, METADATA)}')
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "SourceConfig":
+        if self.weight is not None and self.repeat != 1:
+            raise ValueError("repeat and weight are two ways to say how often a source is read: remove one")
+        return self
 
     @property
     def task(self) -> str | None:
@@ -103,8 +131,8 @@ class CorpusConfig(Config):
     """Share of a task text's (or of the document's) n-grams from which on a document counts as containing it."""
     tasks: tuple[TaskConfig, ...] = ()
     """Definitions of the tasks named above and in `task:NAME/train`; the recipe fills them in."""
-    workers: Annotated[int, OPERATIONAL, Field(ge=0)] = 0
-    """Processes to work with, 0 for all processors; the result does not depend on it."""
+    engine: Annotated[Engine, OPERATIONAL] = Engine()
+    """Where and in how many processes the corpus is made, for example { executor = "local", tasks = 8, workers = 2 }."""
 
     @field_validator("holdout")
     @classmethod
@@ -121,6 +149,9 @@ class CorpusConfig(Config):
         double = sorted({label for label in labels if labels.count(label) > 1})
         if double:
             raise ValueError(f'two sources are called "{double[0]}": give them different names (`name = "..."`)')
+        bare = [source.label for source in self.source if source.weight is None]
+        if bare and len(bare) < len(self.source):
+            raise ValueError(f'some sources have a weight, but "{bare[0]}" has none: give every source one, or none')
         return self
 
     def held_out(self) -> Holdout:
@@ -144,24 +175,8 @@ def sources(config: CorpusConfig) -> tuple[str, ...]:
 
 def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
     """Fill `out` with the corpus. Every document read is accounted for in the counts."""
-    work = out.path / ".work"
-    prepared = work / "sources"
-    prepared.mkdir(parents=True)
-    texts = tuple(_source(config, source, prepared) for source in config.source)
-    steps: list[PipelineStep] = [Clean(normalization=config.normalization, language=config.language, min_characters=config.min_characters)]
-    index = build_index(item for name in config.decontaminate for item in _evaluation_texts(config, name))
-    if config.decontaminate:
-        save_index(index, prepared / "index.npz")
-        steps.append(Decontaminate(prepared / "index.npz", overlap=config.overlap))
-    built = build(
-        texts,
-        steps,
-        holdout=config.held_out(),
-        seed=inputs.seed,
-        workers=config.workers or len(os.sched_getaffinity(0)),
-        work=work,
-        out=out.path,
-    )
+    with out.workplace() as work:
+        built, index = _build(config, inputs, out.path, work)
     report = missing(index, built.items_found)
     for name, row in report.items():
         _log_task(name, row, built)
@@ -169,18 +184,32 @@ def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
     out.licences.extend({"name": source.label, "licence": source.licence, "source": source.path} for source in config.source)
 
 
-def _source(config: CorpusConfig, source: SourceConfig, prepared: Path) -> Source:
+def _build(config: CorpusConfig, inputs: Inputs, out: Path, work: Path) -> tuple[Built, Index]:
+    prepared = work / "sources"
+    prepared.mkdir(exist_ok=True)
+    texts = tuple(_source(config, source, prepared, number) for number, source in enumerate(config.source))
+    steps: list[PipelineStep] = [Clean(normalization=config.normalization, language=config.language, min_characters=config.min_characters)]
+    index = build_index(item for name in config.decontaminate for item in _evaluation_texts(config, name))
+    if config.decontaminate:
+        save_index(index, prepared / "index.npz")
+        steps.append(Decontaminate(prepared / "index.npz", overlap=config.overlap))
+    built = build(texts, steps, holdout=config.held_out(), seed=inputs.seed, engine=config.engine, work=work, out=out)
+    return built, index
+
+
+def _source(config: CorpusConfig, source: SourceConfig, prepared: Path, number: int) -> Source:
     columns = Columns(source.column, source.id_column)
-    if not source.task:
-        return Source(
-            name=source.label, path=locate(source.path), format=source.format, columns=columns, encoding=source.encoding,
-            errors=source.errors, limit=source.limit,
-        )  # fmt: skip
-    path = prepared / f"{source.label}.jsonl"
-    with path.open("w", encoding="utf-8") as file:
-        for example in load(config.task_named(source.task)).train:
-            file.write(json.dumps({"id": example.id, "text": example.text}, ensure_ascii=False) + "\n")
-    return Source(name=source.label, path=path, format="jsonl", columns=Columns("text", "id"), limit=source.limit)
+    path, format = (prepared / f"{number}.jsonl", "jsonl") if source.task else (locate(source.path), source.format)
+    if source.task:
+        columns = Columns("text", "id")
+        with path.open("w", encoding="utf-8") as file:
+            for example in load(config.task_named(source.task)).train:
+                file.write(json.dumps({"id": example.id, "text": example.text}, ensure_ascii=False) + "\n")
+    return Source(
+        name=source.label, path=path, format=format, columns=columns, encoding=None if source.task else source.encoding,
+        errors="fail" if source.task else source.errors, limit=source.limit, max_characters=source.max_characters,
+        selection=Selection(keep=source.keep, drop=source.drop, names=source.metadata),
+    )  # fmt: skip
 
 
 def _evaluation_texts(config: CorpusConfig, name: str) -> list[tuple[str, str, str]]:
@@ -207,19 +236,39 @@ def _write_facts(config: CorpusConfig, built: Built, report: dict[str, dict[str,
         for reason, tally in tallies.items():
             dropped[reason] = dropped.get(reason, 0) + tally.documents
     total = sum(built.documents_in.values())
+    by_source = {name: _count(built, name) for name in built.documents_in}
+    for name, row in by_source.items():
+        log.info("%s: %s", name, ", ".join(f"{number:,} {what}" for what, number in row.items()))
     assert total == documents["train"] + documents["heldout"] + sum(dropped.values()), "documents in and out differ"
     out.counts.update(
         documents_in=total, documents_kept=documents["train"], heldout=documents["heldout"], dropped=dropped,
         characters={split: {name: tally.characters for name, tally in tallies.items()} for split, tallies in _splits(built)},
-        decontaminated=report,
+        decontaminated=report, by_source=by_source,
     )  # fmt: skip
     if built.replaced:
         out.counts["replaced"] = built.replaced
-    facts = {"sources": list(built.documents_in), "language": config.language, "documents": documents, "characters": characters}
+    facts = {
+        "sources": list(built.documents_in), "language": config.language, "documents": documents, "characters": characters,
+        "repeat": {source.label: source.repeat for source in config.source if source.repeat != 1},
+        "weight": {source.label: source.weight for source in config.source if source.weight is not None},
+    }  # fmt: skip
     drops = {name: {reason: _drop(tally) for reason, tally in sorted(tallies.items())} for name, tallies in built.dropped.items()}
     _write_json(out.path / "corpus.json", facts)
     _write_json(out.path / "drops.json", drops)
     (out.path / "drops.md").write_text(_table(built), encoding="utf-8")
+
+
+def _count(built: Built, name: str) -> dict[str, int]:
+    """One source's documents: read, kept, held out, and dropped by reason; and the characters kept."""
+    dropped = {f"dropped: {reason}": tally.documents for reason, tally in sorted(built.dropped[name].items())}
+    train, heldout = built.train[name], built.heldout[name]
+    return {
+        "read": built.documents_in[name],
+        "kept": train.documents,
+        "held out": heldout.documents,
+        **dropped,
+        "characters": train.characters,
+    }
 
 
 def _splits(built: Built) -> tuple[tuple[str, dict[str, Tally]], tuple[str, dict[str, Tally]]]:

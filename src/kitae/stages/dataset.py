@@ -53,7 +53,8 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     names = corpus.sources
     workers = config.workers or len(os.sched_getaffinity(0))
     shards = {split: corpus.shards(split) for split in ("train", "heldout")}
-    train, heldout = tokenize(shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, workers=workers)
+    with out.workplace() as work:
+        train, heldout = tokenize(shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, work=work, workers=workers)
     packed = {"train": _pack(train, config.max_length)}
     if not packed["train"]["tokens"]:
         raise KitaeError("the corpus has no text to train on", cure="give it more text, or hold less of it out", where=str(corpus.folder))

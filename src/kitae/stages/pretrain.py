@@ -117,6 +117,8 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         objective = _objective(config, dataset, facts, tokenizer, start, seed=seed)
         meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
         if world.main:
+            if rows > batches.rows_per_epoch:
+                log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
             claim(out.path, "data", {"dataset": content_hash(dataset / DATASET), "tokens": batches.tokens_per_epoch})
         attach = {"tokenizer": dataset / "tokenizer"}
         fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter)

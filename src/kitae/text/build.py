@@ -1,29 +1,54 @@
 """Raw sources -> corpus folder, in two passes.
 
-Pass 1, in parallel: parts of the sources are read, cleaned and checked; every document leaves a record of 30 bytes.
-Then all records together decide what is a duplicate and what is held out. Pass 2 copies the kept lines into the shards in
-source order. So the result depends neither on the number of workers nor on the number of parts.
+Pass 1, in parallel: parts of the sources are read, cleaned and checked; every document leaves a record of a few bytes.
+Then all records together, on disk, decide what is a duplicate and what is held out. Pass 2, in parallel, copies the kept
+lines into the shards in source order. So the result depends neither on workers nor on parts, and finished parts outlive
+an interruption: a task leaves its files whole or not at all.
 """
 
 import json
 import logging
+import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from datatrove.pipeline.base import PipelineStep
-from numpy.typing import NDArray
 
+from kitae.core.artifact import content_hash
 from kitae.core.errors import KitaeError
-from kitae.text.corpus import ShardWriter, read_lines
-from kitae.text.dedup import first_occurrences
+from kitae.core.resume import resume
+from kitae.text import corpus
 from kitae.text.engine import LocalExecutor
-from kitae.text.steps import EXAMPLES, Part, ReadParts, Source, WriteParts, example
+from kitae.text.executors import Engine
+from kitae.text.executors import run as run_pipeline
+from kitae.text.parts import Facts, PartReader, Rows
+from kitae.text.records import (
+    DROPPED,
+    DUPLICATE,
+    HELDOUT,
+    TRAIN,
+    Fates,
+    all_rows,
+    count,
+    first_rows,
+    mark_duplicates,
+    mark_held_out,
+    merge,
+    new_fates,
+    shard_ends,
+)
+from kitae.text.steps import EXAMPLES, CopyShards, Part, ReadParts, Run, Source, WriteParts, example
 
 log = logging.getLogger(__name__)
 PARALLEL_BYTES = 1 << 20  # a smaller source is one part: starting a process costs more than it saves
+PARALLEL_SHARDS = 8  # fewer shards (64 MB) are copied here: that takes less time than starting processes
+PARTS, DECIDED = "parts", "decided"
+SPLITS = {TRAIN: "train", HELDOUT: "heldout"}
+DOUBLE = {DUPLICATE: "duplicate"}
+"""Fates that only all records together decide, and the reasons that they are counted under."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,158 +82,157 @@ class Built:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Records:
-    """The records of one source in document order, with the part that each document is in."""
+class _Table:
+    """One source's merged records and their fates."""
 
-    data: NDArray[np.void]
-    part: NDArray[np.int64]
+    source: str
+    ranks: tuple[int, ...]
+    rows: Rows
+    fates: Fates
     reasons: tuple[str, ...]
 
 
 def build(
-    sources: Sequence[Source], steps: Sequence[PipelineStep], *, holdout: Holdout, seed: int, workers: int, work: Path, out: Path
+    sources: Sequence[Source], steps: Sequence[PipelineStep], *, holdout: Holdout, seed: int, engine: Engine, work: Path, out: Path
 ) -> Built:
-    """Make `out/train` and `out/heldout`. `work` is an empty folder for what lies between the passes; it is removed.
+    """Make `out/train` and `out/heldout`. `work` is for what lies between; what an earlier, equal attempt finished there is taken over.
 
     Raises KitaeError when nothing is kept, or when a source has fewer documents than are to be held out.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    workers = workers if any(_is_large(source) for source in sources) else 1
     parts = tuple(
-        Part(source=number, part=part, parts=count)
-        for number, count in enumerate(workers if _is_large(source) else 1 for source in sources)
-        for part in range(count)
+        Part(source=number, part=part, parts=tasks)
+        for number, tasks in enumerate(engine.parts if _is_large(source) else 1 for source in sources)
+        for part in range(tasks)
     )
+    made, decided = work / PARTS, work / DECIDED
+    resume(made, _described(sources, parts, steps, work))
     labels = [f"{sources[part.source].name} ({part.part + 1} of {part.parts})" for part in parts]
-    pipeline = [ReadParts(tuple(sources), parts), *steps, WriteParts(work)]
-    LocalExecutor(pipeline, labels=labels, workers=workers, folder=work / "engine").run()
+    pipeline = [ReadParts(tuple(sources), parts), *steps, WriteParts(made)]
+    small = engine.executor == "local" and not any(_is_large(source) for source in sources)
+    run_pipeline(pipeline, labels=labels, engine=Engine(workers=1) if small else engine, folder=made / "engine")
 
-    facts = [json.loads((work / f"{rank:05d}.json").read_text(encoding="utf-8")) for rank in range(len(parts))]
-    records = [_gather(work, [rank for rank, part in enumerate(parts) if part.source == number], facts) for number in range(len(sources))]
-    duplicates = _duplicates(records)
-    built = Built(
-        documents_in={source.name: len(each.data) for source, each in zip(sources, records)},
-        train={source.name: Tally() for source in sources},
-        heldout={source.name: Tally() for source in sources},
-        dropped={source.name: {} for source in sources},
-        items_found=frozenset(item for fact in facts for item in fact["items"]),
-        replaced=_replaced(sources, parts, facts),
-    )
-    _count_dropped(built, sources, records, parts, facts)
-    with ShardWriter(out / "train") as train, ShardWriter(out / "heldout") as heldout:
-        for source, each, double in zip(sources, records, duplicates):
-            held = _held_out(source.name, each.data, (each.data["reason"] == 0) & ~double, holdout, seed)
-            _write(source.name, work, each, double, held, (train, heldout), built)
-    shutil.rmtree(work)
+    shutil.rmtree(decided, ignore_errors=True)  # quickly done again
+    decided.mkdir()
+    readers = [PartReader(made, rank) for rank in range(len(parts))]
+    facts = [reader.facts for reader in readers]
+    tables = _decide(sources, parts, readers, facts, decided)
+    for table in tables:
+        mark_held_out(table.rows, table.fates, _number_held_out(table, holdout), seed)
+    built = _counted(tables, readers, facts)
     _check(built)
+    _copy(work, out, engine.processes)
     return built
-
-
-def _replaced(sources: Sequence[Source], parts: tuple[Part, ...], facts: list[dict]) -> dict[str, int]:
-    counts = dict.fromkeys((source.name for source in sources), 0)
-    for part, fact in zip(parts, facts):
-        counts[sources[part.source].name] += fact["replaced"]
-    return {name: count for name, count in counts.items() if count}
 
 
 def _is_large(source: Source) -> bool:
     return source.path.is_dir() or (source.path.is_file() and source.path.stat().st_size >= PARALLEL_BYTES)
 
 
-def _gather(work: Path, ranks: list[int], facts: list[dict]) -> _Records:
-    reasons = tuple(dict.fromkeys(reason for rank in ranks for reason in facts[rank]["reasons"]))
-    arrays = []
-    for rank in ranks:
-        array = np.load(work / f"{rank:05d}.npy", allow_pickle=False)
-        codes = np.array([reasons.index(reason) for reason in facts[rank]["reasons"]], np.uint16)
-        array["reason"] = codes[array["reason"]]
-        arrays.append(array)
-    data = np.concatenate(arrays)
-    order = np.argsort(data["number"], kind="stable")
-    assert (data["number"][order] == np.arange(len(data))).all(), "the parts do not make up the source"
-    return _Records(data=data[order], part=np.repeat(ranks, [len(array) for array in arrays])[order], reasons=reasons)
+def _described(sources: Sequence[Source], parts: Sequence[Part], steps: Sequence[PipelineStep], work: Path) -> object:
+    """All that decides what the parts hold, as JSON: sources and steps with their settings, and the files that these name."""
+    of_steps = [
+        [type(step).__module__, type(step).__qualname__, {name: _value(value) for name, value in vars(step).items() if name != "stats"}]
+        for step in steps
+    ]
+    return [repr(tuple(sources)), [_files(source.path, work) for source in sources], [repr(part) for part in parts], of_steps]
 
 
-def _duplicates(records: list[_Records]) -> list[NDArray[np.bool_]]:
-    """Per source, which otherwise kept documents have a text that came before, in this source or an earlier one."""
-    kept = [np.flatnonzero(each.data["reason"] == 0) for each in records]
-    high = np.concatenate([each.data["high"][places] for each, places in zip(records, kept)])
-    low = np.concatenate([each.data["low"][places] for each, places in zip(records, kept)])
-    later = ~first_occurrences(high, low)
-    result, start = [], 0
-    for each, places in zip(records, kept):
-        double = np.zeros(len(each.data), bool)
-        double[places] = later[start : start + len(places)]
-        result.append(double)
-        start += len(places)
-    return result
+def _files(path: Path, work: Path) -> list[list[object]]:
+    """A source's files by size and time, which is quick for any size; those that were just made for this attempt by content."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path] if path.is_file() else []
+    made = path.is_relative_to(work)
+    return [[str(file), content_hash(file) if made else [file.stat().st_size, file.stat().st_mtime_ns]] for file in files]
 
 
-def _held_out(name: str, data: NDArray[np.void], kept: NDArray[np.bool_], holdout: Holdout, seed: int) -> NDArray[np.bool_]:
-    """The documents whose hash of (seed, text) is smallest: a choice that does not hang on order, parts or workers."""
-    held = np.zeros(len(data), bool)
-    places = np.flatnonzero(kept)
-    if holdout.documents >= max(1, len(places)) and holdout.documents:
-        what = f"holdout = {holdout.documents:,} documents, but only {len(places):,} of source {name} are left after cleaning"
+def _value(value: object) -> str:
+    return content_hash(value) if isinstance(value, Path) and value.is_file() else repr(value)
+
+
+def _decide(
+    sources: Sequence[Source], parts: Sequence[Part], readers: Sequence[PartReader], facts: Sequence[Facts], decided: Path
+) -> list[_Table]:
+    """Merge all records, and mark what is dropped or a duplicate of what came before, in its source or an earlier one."""
+    ends, named = [0], []
+    for number in range(len(sources)):
+        ranks = tuple(rank for rank, part in enumerate(parts) if part.source == number)
+        reasons = tuple(dict.fromkeys(reason for rank in ranks for reason in facts[rank]["reasons"]))
+        codes = {rank: np.array([reasons.index(reason) for reason in facts[rank]["reasons"]], np.uint16) for rank in ranks}
+        ends.append(ends[-1] + merge([(rank, readers[rank], codes[rank]) for rank in ranks], decided))
+        named.append((ranks, reasons))
+    rows = all_rows(decided)
+    fates = new_fates(decided, rows)
+    mark_duplicates(rows, fates, decided)
+    return [
+        _Table(source=source.name, ranks=ranks, reasons=reasons, rows=rows.some(begin, end - begin), fates=fates[begin:end])
+        for source, (ranks, reasons), begin, end in zip(sources, named, ends, ends[1:])
+    ]
+
+
+def _number_held_out(table: _Table, holdout: Holdout) -> int:
+    left = count(table.rows, table.fates).get((TRAIN, 0), (0, 0))[0]
+    if holdout.documents and holdout.documents >= max(1, left):
+        what = f"holdout = {holdout.documents:,} documents, but only {left:,} of source {table.source} are left after cleaning"
         raise KitaeError(what, cure="hold out fewer documents, or a share")
-    number = holdout.documents
-    if holdout.share and len(places) > 1:
-        number = min(max(1, round(holdout.share * len(places))), len(places) - 1)
-    if number:
-        with np.errstate(over="ignore"):
-            mixed = (data["high"][places] ^ np.uint64(seed % (1 << 64))) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(32)) ^ data["low"][places]) * np.uint64(0xD6E8FEB86659FD93)
-            mixed ^= mixed >> np.uint64(32)
-        held[places[np.argsort(mixed, kind="stable")[:number]]] = True
-    return held
+    if holdout.share and left > 1:
+        return min(max(1, round(holdout.share * left)), left - 1)
+    return holdout.documents
 
 
-def _count_dropped(built: Built, sources: Sequence[Source], records: list[_Records], parts: tuple[Part, ...], facts: list[dict]) -> None:
-    for number, (source, each) in enumerate(zip(sources, records)):
-        for code, reason in enumerate(each.reasons):
-            which = each.data["reason"] == code
-            if reason and which.any():
-                shown = [
-                    tuple(one) for part, fact in zip(parts, facts) if part.source == number for one in fact["examples"].get(reason, ())
-                ]
-                characters = int(each.data["characters"][which].sum(dtype=np.int64))
-                built.dropped[source.name][reason] = Tally(int(which.sum()), characters, sorted(shown)[:EXAMPLES])
+def _counted(tables: Sequence[_Table], readers: Sequence[PartReader], facts: Sequence[Facts]) -> Built:
+    built = Built(
+        documents_in={table.source: len(table.rows) for table in tables},
+        train={table.source: Tally() for table in tables},
+        heldout={table.source: Tally() for table in tables},
+        dropped={table.source: {} for table in tables},
+        items_found=frozenset(item for fact in facts for item in fact["items"]),
+        replaced={table.source: number for table in tables if (number := sum(facts[rank]["replaced"] for rank in table.ranks))},
+    )
+    for table in tables:
+        for (fate, code), (documents, characters) in count(table.rows, table.fates).items():
+            tally = Tally(documents, characters)
+            if fate == DROPPED:
+                reason = table.reasons[code]
+                shown = [one for rank in table.ranks for one in facts[rank]["examples"].get(reason, ())]
+                tally.examples = [(number, name, text) for number, name, text in sorted(shown)[:EXAMPLES]]
+                built.dropped[table.source][reason] = tally
+            elif fate in DOUBLE:
+                tally.examples = [_example(table, row, readers) for row in first_rows(table.fates, fate, EXAMPLES)]
+                built.dropped[table.source][DOUBLE[fate]] = tally
+            else:
+                (built.heldout if fate == HELDOUT else built.train)[table.source] = tally
+    return built
 
 
-def _write(
-    name: str,
-    work: Path,
-    records: _Records,
-    double: NDArray[np.bool_],
-    held: NDArray[np.bool_],
-    writers: tuple[ShardWriter, ShardWriter],
-    built: Built,
-) -> None:
-    """Copy one source's kept lines in document order; count them and the duplicates passed over."""
-    lines: dict[int, Iterator[bytes]] = {part: read_lines(work / f"{part:05d}.jsonl.zst") for part in set(records.part.tolist())}
-    places = np.flatnonzero(records.data["reason"] == 0)
-    characters = records.data["characters"][places].tolist()
-    for place, part, length, again, out in zip(
-        places.tolist(), records.part[places].tolist(), characters, double[places].tolist(), held[places].tolist()
-    ):
-        line = next(lines[part])
-        if again:
-            tally = built.dropped[name].setdefault("duplicate", Tally())
-            if len(tally.examples) < EXAMPLES:
-                row = json.loads(line)
-                tally.examples.append((place, row["id"], example(row["text"])))
-        else:
-            writers[out].write(line)
-            tally = (built.heldout if out else built.train)[name]
-        tally.documents += 1
-        tally.characters += length
+def _example(table: _Table, row: int, readers: Sequence[PartReader]) -> tuple[int, str, str]:
+    (record,) = table.rows.read(row, 1)
+    line = json.loads(readers[record["part"]].line(int(record["line"])))
+    return int(record["number"]), line["id"], example(line["text"])
 
 
 def _check(built: Built) -> None:
-    for name, count in built.documents_in.items():
+    for name, number in built.documents_in.items():
         dropped = sum(tally.documents for tally in built.dropped[name].values())
         kept, held = built.train[name].documents, built.heldout[name].documents
-        assert count == kept + held + dropped, f"{name}: {count} documents in, {kept} + {held} + {dropped} out"
+        assert number == kept + held + dropped, f"{name}: {number} documents in, {kept} + {held} + {dropped} out"
     if not any(tally.documents for tally in built.train.values()):
         reasons = sorted({reason for each in built.dropped.values() for reason in each})
         raise KitaeError(f"every document was dropped ({', '.join(reasons)})", cure="check the sources and the filters' settings")
+
+
+def _copy(work: Path, out: Path, workers: int) -> None:
+    """Write the shards of both splits; when there are many, every worker writes runs of whole shards."""
+    runs: list[Run] = []
+    shards = 0
+    for fate, split in SPLITS.items():
+        (out / split).mkdir(parents=True, exist_ok=True)
+        ends = shard_ends(work / DECIDED, fate, corpus.SHARD_BYTES)
+        shards += len(ends)
+        each = max(1, math.ceil(len(ends) / (4 * workers)))
+        for first in range(0, len(ends), each):
+            begin, end = ends[first - 1] if first else 0, ends[min(first + each, len(ends)) - 1]
+            runs.append(Run(split=split, fate=fate, shard=first, begin=begin, end=end))
+    step = CopyShards(tuple(runs), parts=work / PARTS, decided=work / DECIDED, out=out, shard_bytes=corpus.SHARD_BYTES)
+    labels = [f"{run.split} shards from {run.shard:05d} on" for run in runs]
+    if shards < PARALLEL_SHARDS:
+        workers = 1
+    LocalExecutor([step], labels=labels, workers=workers, folder=work / DECIDED / "engine").run()

@@ -75,10 +75,13 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 class ShardWriter:
-    """Writes lines into numbered compressed files of about SHARD_BYTES unpacked bytes; the bytes depend on the lines only."""
+    """Writes lines into numbered compressed files of about SHARD_BYTES unpacked bytes; the bytes depend on the lines only.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._count, self._size = folder, 0, 0
+    `first` is the number of the first file, `most` another size.
+    """
+
+    def __init__(self, folder: Path, *, first: int = 0, most: int | None = None) -> None:
+        self.folder, self._count, self._size, self._most = folder, first, 0, most or SHARD_BYTES
         self._open: contextlib.ExitStack | None = None
         self._shard: zstandard.ZstdCompressionWriter | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +96,7 @@ class ShardWriter:
             self._count, self._size = self._count + 1, 0
         self._shard.write(line + b"\n")
         self._size += len(line) + 1
-        if self._size >= SHARD_BYTES:
+        if self._size >= self._most:
             self.close()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import copy
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from loguru import logger as datatrove_log
 from kitae.core.errors import KitaeError
 from kitae.core.runtime import worker_pool
 
+log = logging.getLogger(__name__)
+
 
 class LocalExecutor(PipelineExecutor):
     """Runs `tasks` copies of a pipeline, `workers` at a time. One worker means: here, without any other process.
@@ -24,6 +27,7 @@ class LocalExecutor(PipelineExecutor):
     """
 
     def __init__(self, pipeline: Sequence[PipelineStep], *, labels: Sequence[str], workers: int, folder: Path) -> None:
+        folder = folder.absolute()  # fsspec keeps a file system by its path's text, and would not notice another working directory
         super().__init__(list(pipeline), logging_dir=str(folder), skip_completed=True)
         self.labels, self.workers, self.folder = tuple(labels), workers, folder
 
@@ -43,15 +47,19 @@ class LocalExecutor(PipelineExecutor):
         )
 
     def run(self) -> None:
-        """Run every task. Raises the first task's error, or KitaeError naming the tasks in progress when a worker died."""
-        self._running.mkdir(parents=True, exist_ok=True)
+        """Run every task that is not done yet. Raises the first task's error, or KitaeError naming those in work when a worker died."""
+        shutil.rmtree(self._running, ignore_errors=True)
+        self._running.mkdir(parents=True)
+        todo = self.get_incomplete_ranks()
+        if len(todo) < self.world_size:
+            log.info("going on: %d of %d parts are done already", self.world_size - len(todo), self.world_size)
         environment = dict(os.environ)
         try:
-            if self.workers <= 1 or self.world_size == 1:
-                for rank in range(self.world_size):
+            if self.workers <= 1 or len(todo) <= 1:
+                for rank in todo:
                     run_task(self, rank)
             else:
-                self._run_in_processes()
+                self._run_in_processes(todo)
         finally:  # datatrove sets variables of its own in this process
             for name in [name for name in os.environ if name.startswith("DATATROVE_") and name not in environment]:
                 del os.environ[name]
@@ -61,9 +69,9 @@ class LocalExecutor(PipelineExecutor):
     def _running(self) -> Path:
         return self.folder / "running"
 
-    def _run_in_processes(self) -> None:
-        with worker_pool(min(self.workers, self.world_size)) as pool:
-            futures = [pool.submit(run_task, self, rank) for rank in range(self.world_size)]
+    def _run_in_processes(self, ranks: Sequence[int]) -> None:
+        with worker_pool(min(self.workers, len(ranks))) as pool:
+            futures = [pool.submit(run_task, self, rank) for rank in ranks]
             try:
                 done, _ = concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
                 for future in futures:
@@ -72,7 +80,9 @@ class LocalExecutor(PipelineExecutor):
             except BrokenProcessPool as error:
                 names = ", ".join(self.labels[int(mark.name)] for mark in sorted(self._running.iterdir()))
                 what = f"a worker process died while these parts were in work: {names or 'none had begun'}"
-                raise KitaeError(what, cure="it was killed, most likely for lack of memory: lower `workers` and run again") from error
+                raise KitaeError(
+                    what, cure="it was killed, most likely for lack of memory: lower `workers` and run again; finished parts are kept"
+                ) from error
 
 
 def run_task(executor: LocalExecutor, rank: int) -> None:

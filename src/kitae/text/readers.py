@@ -76,12 +76,13 @@ def read_file(stream: TextStream, columns: Columns) -> Iterator[Found]:
 
 
 def read_table(kind: str) -> Callable[[TextStream, Columns], Iterator[Found]]:
-    """A reader of one column of CSV, TSV or JSON Lines."""
+    """A reader of one column of CSV, TSV or JSON Lines. The other columns are the document's metadata: the row itself, no copy."""
 
     def read(stream: TextStream, columns: Columns) -> Iterator[Found]:
         for number, row in rows_of(stream, kind):
             where = f"{stream.where}, line {number}"
-            yield Found(need_column(row, columns.text, where), need_column(row, columns.id, where) if columns.id else None)
+            key = need_column(row, columns.id, where) if columns.id else None
+            yield Found(need_column(row, columns.text, where), key, metadata=row)
 
     return read
 

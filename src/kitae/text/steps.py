@@ -12,23 +12,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from kitae.text.clean import Normalization, normalize
+from kitae.text.corpus import ShardWriter
 from kitae.text.decontaminate import Index, find, load_index
 from kitae.text.dedup import digest
-from kitae.text.format import Columns
+from kitae.text.format import Columns, Found
+from kitae.text.parts import Facts, PartReader, PartWriter
 from kitae.text.readers import read
+from kitae.text.records import decided_rows
+from kitae.text.selection import Selection
 from kitae.text.sentences import SPLITTERS
 from kitae.text.streams import Errors
 
 BLOCK = 64  # documents dealt to a part at a time
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 80
-RECORD = np.dtype([("number", "<u8"), ("high", "<u8"), ("low", "<u8"), ("characters", "<u4"), ("reason", "<u2")])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Source:
     encoding: str | None = None
     errors: Errors = "fail"
     limit: int | None = None
+    max_characters: int | None = None
+    selection: Selection = Selection()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,17 @@ class Part:
     source: int
     part: int
     parts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A task's share of the output: shards of one split from number `shard` on, made of the rows of one fate from begin to end."""
+
+    split: str
+    fate: int
+    shard: int
+    begin: int
+    end: int
 
 
 class ReadParts(PipelineStep):
@@ -68,17 +82,34 @@ class ReadParts(PipelineStep):
         part = self.parts[rank]
         source = self.sources[part.source]
         told = part.part == 0  # every part reads all of the source
-        found = read(source.path, source.format, columns=source.columns, encoding=source.encoding, errors=source.errors, report=told)
-        for number, one in enumerate(itertools.islice(found, source.limit)):
+        for number, (found, drop) in enumerate(_wanted(source, report=told)):
             if number // BLOCK % part.parts != part.part:
                 continue
             metadata: dict[str, object] = {"source": source.name, "number": number}
-            if one.drop:
-                metadata["dropped"] = one.drop
-            if "replaced" in one.metadata:
-                metadata["replaced"] = one.metadata["replaced"]
-            own = number if one.key is None else normalize(one.key, "none").replace("\n", " ")  # no lone surrogates, no controls
-            yield Document(text=one.content, id=f"{source.name}/{own}", metadata=metadata)
+            if drop:
+                metadata["dropped"] = drop
+            if "replaced" in found.metadata:
+                metadata["replaced"] = found.metadata["replaced"]
+            text = found.content if not drop or isinstance(found.text, str) else ""  # no costly conversion for what is dropped
+            own = number if found.key is None else normalize(found.key, "none").replace("\n", " ")  # no lone surrogates, no controls
+            yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
+
+
+def _wanted(source: Source, *, report: bool) -> Iterator[tuple[Found, str | None]]:
+    """The documents of a source as far as its limits reach, each with why it is dropped, if it is.
+
+    `max_characters` counts the raw text of the others; the document that reaches it is the last.
+    """
+    characters = 0
+    found = read(source.path, source.format, columns=source.columns, encoding=source.encoding, errors=source.errors, report=report)
+    for one in itertools.islice(found, source.limit):
+        drop = one.drop or source.selection.reason(one.metadata)
+        if source.max_characters is not None and not drop:
+            one = one._replace(text=one.content)
+            characters += len(one.content)
+        yield one, drop
+        if source.max_characters is not None and characters >= source.max_characters:
+            return
 
 
 class DocumentStep(PipelineStep):
@@ -149,36 +180,49 @@ class WriteParts(PipelineStep):
         self.folder = folder
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        """Files `RRRRR.jsonl.zst`, `RRRRR.npy` and `RRRRR.json`; passes the documents on."""
-        reasons, items = [""], set()
+        """Writes the files of `parts.PartWriter`; passes the documents on."""
+        reasons, items = {"": 0}, set()
         examples: dict[str, list[tuple[int, str, str]]] = {}
-        records = bytearray()
         replaced = 0
-        with (
-            (self.folder / f"{rank:05d}.jsonl.zst").open("wb") as file,
-            zstandard.ZstdCompressor(level=1).stream_writer(file) as lines,
-        ):
+        with PartWriter(self.folder, rank) as writer:
             for document in data:
-                reason = document.metadata.get("dropped", "")
-                number = document.metadata["number"]
-                high, low = 0, 0
+                reason, number = document.metadata.get("dropped", ""), document.metadata["number"]
                 if reason:
-                    if reason not in reasons:
-                        reasons.append(reason)
                     items.update(document.metadata.get("items", ()))
                     if len(kept := examples.setdefault(reason, [])) < EXAMPLES:
                         kept.append((number, document.id, example(document.text)))
+                    writer.add(number, len(document.text), reason=reasons.setdefault(reason, len(reasons)))
                 else:
-                    both = digest(document.text)
-                    high, low = int.from_bytes(both[:8], "little"), int.from_bytes(both[8:], "little")
                     line = {"id": document.id, "source": document.metadata["source"], "text": document.text}
-                    lines.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+                    packed = json.dumps(line, ensure_ascii=False).encode()
+                    writer.add(number, len(document.text), line=packed, digest=digest(document.text))
                     replaced += "replaced" in document.metadata
-                records += np.array((number, high, low, len(document.text), reasons.index(reason)), RECORD).tobytes()
                 yield document
-        np.save(self.folder / f"{rank:05d}.npy", np.frombuffer(bytes(records), RECORD))
-        facts = {"reasons": reasons, "examples": examples, "items": sorted(items), "replaced": replaced}
-        (self.folder / f"{rank:05d}.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+            writer.facts = Facts(reasons=list(reasons), examples=examples, items=sorted(items), replaced=replaced)
+
+
+class CopyShards(PipelineStep):
+    """Copies kept lines into shards: a task makes some whole shards of one split, from the lines of all parts."""
+
+    type = "writer"
+    name = "copy shards"
+
+    def __init__(self, runs: tuple[Run, ...], *, parts: Path, decided: Path, out: Path, shard_bytes: int) -> None:
+        super().__init__()
+        self.runs, self.parts, self.decided, self.out, self.shard_bytes = runs, parts, decided, out, shard_bytes
+
+    def run(self, data: Iterator[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yields nothing."""
+        mine = self.runs[rank]
+        readers: dict[int, PartReader] = {}
+        with ShardWriter(self.out / mine.split, first=mine.shard, most=self.shard_bytes) as writer:
+            for rows, fates in decided_rows(self.decided, mine.begin, mine.end):
+                chosen = rows[fates == mine.fate]
+                for part, line in zip(chosen["part"].tolist(), chosen["line"].tolist()):
+                    if part not in readers:
+                        readers[part] = PartReader(self.parts, part)
+                    writer.write(readers[part].line(line))
+        yield from ()
 
 
 def example(text: str) -> str:

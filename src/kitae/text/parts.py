@@ -1,0 +1,140 @@
+"""What one task leaves of its documents, on disk, whole or not at all: kept lines, a record of every document, and examples.
+
+RRRRR.lines are zstd frames of some lines each, RRRRR.frames.npy says where they begin, so that any line is found without
+reading those before it. RRRRR.records are records of RECORD, one a document, in order. RRRRR.json holds what is small.
+"""
+
+import contextlib
+import json
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import TypedDict
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from kitae.core.artifact import sync_entry
+
+RECORD = np.dtype([("number", "<u8"), ("high", "<u8"), ("low", "<u8"), ("characters", "<u4"), ("size", "<u4"), ("reason", "<u2")])
+"""Number in the source, digest in two halves, characters, bytes of the kept line, and the reason's number (0: kept)."""
+PACK = struct.Struct("<QQQIIH")
+FRAME_BYTES = 1 << 17
+MOST = (1 << 32) - 1
+ENDINGS = (".lines", ".records", ".frames.npy", ".json")
+
+
+class Facts(TypedDict):
+    """What is small: reasons by number, examples (number, id, text) of each, evaluation items found, kept documents with U+FFFD."""
+
+    reasons: list[str]
+    examples: dict[str, list[tuple[int, str, str]]]
+    items: list[int]
+    replaced: int
+
+
+class PartWriter:
+    """Writes one part. Its files get their names when the block ends without an error; until then there are none."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._at, self._open = f"{folder}/{rank:05d}", contextlib.ExitStack()
+        self._lines, self._records = (self._open.enter_context(self._making(ending).open("wb")) for ending in ENDINGS[:2])
+        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._frame = bytearray()
+        self._count, self._offset = 0, 0
+        self._frames: list[tuple[int, int]] = []
+        self.facts = Facts(reasons=[""], examples={}, items=[], replaced=0)
+
+    def add(self, number: int, characters: int, *, reason: int = 0, line: bytes = b"", digest: bytes = bytes(16)) -> None:
+        """One document: its line when it is kept (`reason` 0)."""
+        high, low = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+        self._records.write(PACK.pack(number, high, low, min(characters, MOST), len(line), reason))
+        if not reason:
+            if not self._frame:
+                self._frames.append((self._offset, self._count))
+            self._frame += line + b"\n"
+            self._count += 1
+            if len(self._frame) >= FRAME_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._frame:
+            self._offset += self._lines.write(self._compressor.compress(bytes(self._frame)))
+            self._frame.clear()
+
+    def _making(self, ending: str) -> Path:
+        return Path(f"{self._at}{ending}.making")
+
+    def __enter__(self) -> "PartWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._flush()
+                with self._making(".frames.npy").open("wb") as file:
+                    np.save(file, np.array([*self._frames, (self._offset, self._count)], np.int64))
+                with self._making(".json").open("w", encoding="utf-8") as text:
+                    json.dump(self.facts, text, ensure_ascii=False)
+                self._open.close()
+                for ending in ENDINGS:
+                    sync_entry(self._making(ending))
+                    self._making(ending).replace(self._at + ending)
+        finally:
+            with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
+                self._open.close()
+            for ending in ENDINGS:
+                self._making(ending).unlink(missing_ok=True)
+
+
+class PartReader:
+    """Reads one part: `facts`, `records`, and its kept lines with one frame in memory."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._at = f"{folder}/{rank:05d}"
+        self._frames = np.load(f"{self._at}.frames.npy", allow_pickle=False)
+        self._first = self._end = 0
+        self._lines: list[bytes] = []
+
+    @property
+    def facts(self) -> Facts:
+        """What `PartWriter.facts` was."""
+        facts: Facts = json.loads(Path(f"{self._at}.json").read_text(encoding="utf-8"))
+        return facts
+
+    @property
+    def records(self) -> "Rows":
+        """RECORD of every document, in order."""
+        return Rows(Path(f"{self._at}.records"), RECORD)
+
+    def line(self, number: int) -> bytes:
+        """A kept line, without its end; cheap when asked for in order."""
+        if not self._first <= number < self._end:
+            place = int(np.searchsorted(self._frames[:, 1], number, side="right")) - 1
+            (begin, self._first), (end, self._end) = self._frames[place].tolist(), self._frames[place + 1].tolist()
+            with open(f"{self._at}.lines", "rb") as file:
+                file.seek(begin)
+                packed = file.read(end - begin)
+            self._lines = zstandard.ZstdDecompressor().decompress(packed).split(b"\n")
+        return self._lines[number - self._first]
+
+
+class Rows:
+    """Records in a file, read some at a time: the pages of a memory map would count as memory in use."""
+
+    def __init__(self, path: Path, dtype: np.dtype, first: int = 0, count: int | None = None) -> None:
+        self._path, self._dtype, self._first = path, dtype, first
+        self._count = path.stat().st_size // dtype.itemsize if count is None else count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, first: int, count: int) -> NDArray[np.void]:
+        """`count` records from `first` on, fewer at the end."""
+        count = max(0, min(count, self._count - first))
+        return np.fromfile(self._path, self._dtype, count, offset=(self._first + first) * self._dtype.itemsize)
+
+    def some(self, first: int, count: int) -> "Rows":
+        """A run of the records."""
+        return Rows(self._path, self._dtype, self._first + first, count)
