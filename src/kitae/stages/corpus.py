@@ -84,6 +84,8 @@ class CorpusConfig(Config):
     """Unicode normal form: "nfkc", or "none". Blanks and control characters are folded in both cases."""
     min_characters: int = Field(default=1, ge=1)
     """Documents with fewer characters are dropped as "short"."""
+    near_duplicates: float = 0.0
+    """Similarity (Jaccard, of character 5-grams) from which on the later of two documents is dropped, 0.5 to 1; 0 keeps all but equal ones."""
     holdout: float | str = 0.0
     """A share, or "5000 documents", of every source kept apart for evaluation, by whole document."""
     decontaminate: tuple[str, ...] = ()
@@ -94,6 +96,13 @@ class CorpusConfig(Config):
     """Definitions of the tasks named above and in `task:NAME/train`; the recipe fills them in."""
     workers: Annotated[int, OPERATIONAL, Field(ge=0)] = 0
     """Processes to work with, 0 for all processors; the result does not depend on it."""
+
+    @field_validator("near_duplicates")
+    @classmethod
+    def _similarity(cls, value: float) -> float:
+        if value and not 0.5 <= value <= 1:
+            raise ValueError(f"the similarity {value} must be 0 (off), or at least 0.5 and at most 1; 0.8 is usual")
+        return value
 
     @field_validator("holdout")
     @classmethod
@@ -150,6 +159,7 @@ def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
         workers=config.workers or len(os.sched_getaffinity(0)),
         work=work,
         out=out.path,
+        similarity=config.near_duplicates,
     )
     report = missing(index, built.items_found)
     for name, row in report.items():

@@ -1,7 +1,7 @@
 """Raw sources -> corpus folder, in two passes.
 
 Pass 1, in parallel: parts of the sources are read, cleaned and checked; every document leaves a record of 30 bytes.
-Then all records together decide what is a duplicate and what is held out. Pass 2 copies the kept lines into the shards in
+Then all records (and sketches) together decide what is a duplicate and what is held out. Pass 2 copies the kept lines into the shards in
 source order. So the result depends neither on the number of workers nor on the number of parts.
 """
 
@@ -20,10 +20,12 @@ from kitae.core.errors import KitaeError
 from kitae.text.corpus import ShardWriter, read_lines
 from kitae.text.dedup import first_occurrences
 from kitae.text.engine import LocalExecutor
+from kitae.text.nearduplicates import WriteSketches, near_duplicates
 from kitae.text.steps import EXAMPLES, Part, ReadParts, Source, WriteParts, example
 
 log = logging.getLogger(__name__)
 PARALLEL_BYTES = 1 << 20  # a smaller source is one part: starting a process costs more than it saves
+DOUBLE = ("", "duplicate", "near-duplicate")  # reasons that only all documents together show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +66,19 @@ class _Records:
 
 
 def build(
-    sources: Sequence[Source], steps: Sequence[PipelineStep], *, holdout: Holdout, seed: int, workers: int, work: Path, out: Path
+    sources: Sequence[Source],
+    steps: Sequence[PipelineStep],
+    *,
+    holdout: Holdout,
+    seed: int,
+    workers: int,
+    work: Path,
+    out: Path,
+    similarity: float = 0.0,
 ) -> Built:
     """Make `out/train` and `out/heldout`. `work` is an empty folder for what lies between the passes; it is removed.
 
-    Raises KitaeError when nothing is kept, or when a source has fewer documents than are to be held out.
+    From `similarity` on documents are near-duplicates; 0 leaves them in. Raises KitaeError when nothing is kept, or when a source has fewer documents than are to be held out.
     """
     work.mkdir(parents=True, exist_ok=True)
     workers = workers if any(_is_large(source) for source in sources) else 1
@@ -78,12 +88,12 @@ def build(
         for part in range(count)
     )
     labels = [f"{sources[part.source].name} ({part.part + 1} of {part.parts})" for part in parts]
-    pipeline = [ReadParts(tuple(sources), parts), *steps, WriteParts(work)]
+    pipeline = [ReadParts(tuple(sources), parts), *steps, *([WriteSketches(work)] if similarity else []), WriteParts(work)]
     LocalExecutor(pipeline, labels=labels, workers=workers, folder=work / "engine").run()
 
     facts = [json.loads((work / f"{rank:05d}.json").read_text(encoding="utf-8")) for rank in range(len(parts))]
     records = [_gather(work, [rank for rank, part in enumerate(parts) if part.source == number], facts) for number in range(len(sources))]
-    duplicates = _duplicates(records)
+    duplicates = _duplicates(records, work, similarity)
     built = Built(
         documents_in={source.name: len(each.data) for source, each in zip(sources, records)},
         train={source.name: Tally() for source in sources},
@@ -94,7 +104,7 @@ def build(
     _count_dropped(built, sources, records, parts, facts)
     with ShardWriter(out / "train") as train, ShardWriter(out / "heldout") as heldout:
         for source, each, double in zip(sources, records, duplicates):
-            held = _held_out(source.name, each.data, (each.data["reason"] == 0) & ~double, holdout, seed)
+            held = _held_out(source.name, each.data, (each.data["reason"] == 0) & (double == 0), holdout, seed)
             _write(source.name, work, each, double, held, (train, heldout), built)
     shutil.rmtree(work)
     _check(built)
@@ -119,16 +129,19 @@ def _gather(work: Path, ranks: list[int], facts: list[dict]) -> _Records:
     return _Records(data=data[order], part=np.repeat(ranks, [len(array) for array in arrays])[order], reasons=reasons)
 
 
-def _duplicates(records: list[_Records]) -> list[NDArray[np.bool_]]:
-    """Per source, which otherwise kept documents have a text that came before, in this source or an earlier one."""
+def _duplicates(records: list[_Records], work: Path, similarity: float) -> list[NDArray[np.uint8]]:
+    """Per source and document: 1 when its text came before, in this source or an earlier one, 2 when one much like it did."""
     kept = [np.flatnonzero(each.data["reason"] == 0) for each in records]
     high = np.concatenate([each.data["high"][places] for each, places in zip(records, kept)])
     low = np.concatenate([each.data["low"][places] for each, places in zip(records, kept)])
-    later = ~first_occurrences(high, low)
+    again = (~first_occurrences(high, low)).astype(np.uint8)
+    if similarity:
+        part = np.concatenate([each.part[places] for each, places in zip(records, kept)])
+        again[near_duplicates(work, part, again == 0, similarity)] = 2
     result, start = [], 0
     for each, places in zip(records, kept):
-        double = np.zeros(len(each.data), bool)
-        double[places] = later[start : start + len(places)]
+        double = np.zeros(len(each.data), np.uint8)
+        double[places] = again[start : start + len(places)]
         result.append(double)
         start += len(places)
     return result
@@ -169,7 +182,7 @@ def _write(
     name: str,
     work: Path,
     records: _Records,
-    double: NDArray[np.bool_],
+    double: NDArray[np.uint8],
     held: NDArray[np.bool_],
     writers: tuple[ShardWriter, ShardWriter],
     built: Built,
@@ -183,7 +196,7 @@ def _write(
     ):
         line = next(lines[part])
         if again:
-            tally = built.dropped[name].setdefault("duplicate", Tally())
+            tally = built.dropped[name].setdefault(DOUBLE[again], Tally())
             if len(tally.examples) < EXAMPLES:
                 row = json.loads(line)
                 tally.examples.append((place, row["id"], example(row["text"])))
