@@ -19,8 +19,11 @@ from kitae.tasks.records import find, load
 from kitae.text.build import Built, Holdout, Tally, build
 from kitae.text.clean import Normalization
 from kitae.text.decontaminate import build_index, missing, save_index
+from kitae.text.filters import Filter, Filters
 from kitae.text.format import Columns
+from kitae.text.private import MaskPrivate, Private
 from kitae.text.readers import READERS
+from kitae.text.social import CleanSocial, FullWidth, Social
 from kitae.text.steps import Clean, Decontaminate, Source
 
 log = logging.getLogger(__name__)
@@ -84,8 +87,16 @@ class CorpusConfig(Config):
     """Unicode normal form: "nfkc", or "none". Blanks and control characters are folded in both cases."""
     min_characters: int = Field(default=1, ge=1)
     """Documents with fewer characters are dropped as "short"."""
+    social: tuple[Social, ...] = ()
+    """Taken out of posts before all else: "urls", "marks" (RT, @name, #), "kaomoji" (faces in brackets), "laughter" (www)."""
+    private: tuple[Private, ...] = ()
+    """Replaced by marks: "email" by <EMAIL>, "phone" by <PHONE>, "card" by <CARD>; tokens of the vocabulary keep them whole."""
+    full_width: bool = False
+    """Write ASCII signs in full width, for a vocabulary made so; its tokenizer must not normalize them back."""
+    filters: Filters = Filters()
+    """Quality limits; `filters = "web"` takes all of the preset."""
     near_duplicates: float = 0.0
-    """Similarity (Jaccard, of character 5-grams) from which on the later of two documents is dropped, 0.5 to 1; 0 keeps all but equal ones."""
+    """Similarity (Jaccard, of character 5-grams), 0.5 to 1, from which on the later of two documents is dropped; 0: only equal ones."""
     holdout: float | str = 0.0
     """A share, or "5000 documents", of every source kept apart for evaluation, by whole document."""
     decontaminate: tuple[str, ...] = ()
@@ -96,6 +107,11 @@ class CorpusConfig(Config):
     """Definitions of the tasks named above and in `task:NAME/train`; the recipe fills them in."""
     workers: Annotated[int, OPERATIONAL, Field(ge=0)] = 0
     """Processes to work with, 0 for all processors; the result does not depend on it."""
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _preset(cls, value: object) -> object:
+        return {"preset": value} if isinstance(value, str) else value
 
     @field_validator("near_duplicates")
     @classmethod
@@ -146,7 +162,7 @@ def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
     prepared = work / "sources"
     prepared.mkdir(parents=True)
     texts = tuple(_source(config, source, prepared) for source in config.source)
-    steps: list[PipelineStep] = [Clean(normalization=config.normalization, language=config.language, min_characters=config.min_characters)]
+    steps = _cleaning(config)
     index = build_index(item for name in config.decontaminate for item in _evaluation_texts(config, name))
     if config.decontaminate:
         save_index(index, prepared / "index.npz")
@@ -166,6 +182,18 @@ def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
         _log_task(name, row, built)
     _write_facts(config, built, report, out)
     out.licences.extend({"name": source.label, "licence": source.licence, "source": source.path} for source in config.source)
+
+
+def _cleaning(config: CorpusConfig) -> list[PipelineStep]:
+    steps: list[PipelineStep] = [CleanSocial(config.social)] if config.social else []
+    steps.append(Clean(normalization=config.normalization, language=config.language, min_characters=config.min_characters))
+    if config.filters.limits(config.language):
+        steps.append(Filter(config.filters, language=config.language))
+    if config.private:
+        steps.append(MaskPrivate(config.private))
+    if config.full_width:
+        steps.append(FullWidth())
+    return steps
 
 
 def _source(config: CorpusConfig, source: SourceConfig, prepared: Path) -> Source:
@@ -209,7 +237,7 @@ def _write_facts(config: CorpusConfig, built: Built, report: dict[str, dict[str,
     out.counts.update(
         documents_in=total, documents_kept=documents["train"], heldout=documents["heldout"], dropped=dropped,
         characters={split: {name: tally.characters for name, tally in tallies.items()} for split, tallies in _splits(built)},
-        decontaminated=report,
+        changes={name: changes for name, changes in built.changes.items() if changes}, decontaminated=report,
     )  # fmt: skip
     facts = {"sources": list(built.documents_in), "language": config.language, "documents": documents, "characters": characters}
     drops = {name: {reason: _drop(tally) for reason, tally in sorted(tallies.items())} for name, tallies in built.dropped.items()}
@@ -240,6 +268,10 @@ def _table(built: Built) -> str:
         for fate, tally in rows:
             examples = "<br>".join(f"{_cell(one)}: {_cell(text[:40])}" for _, one, text in tally.examples)
             lines.append(f"| {_cell(name)} | {fate} | {tally.documents:,} | {tally.characters:,} | {examples} |")
+    changes = [(name, kind, count) for name, found in built.changes.items() for kind, count in found.items()]
+    if changes:
+        lines += ["", "| source | changed, in documents that no filter dropped | times |", "|---|---|---:|"]
+        lines += [f"| {_cell(name)} | {kind} | {count:,} |" for name, kind, count in changes]
     return "\n".join(lines) + "\n"
 
 

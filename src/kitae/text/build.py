@@ -5,6 +5,7 @@ Then all records (and sketches) together decide what is a duplicate and what is 
 source order. So the result depends neither on the number of workers nor on the number of parts.
 """
 
+import collections
 import json
 import logging
 import shutil
@@ -53,6 +54,8 @@ class Built:
     train: dict[str, Tally]
     heldout: dict[str, Tally]
     dropped: dict[str, dict[str, Tally]]
+    changes: dict[str, dict[str, int]]
+    """How often cleaners changed something in documents that no filter dropped, per source and kind of change."""
     items_found: frozenset[int]
 
 
@@ -78,7 +81,8 @@ def build(
 ) -> Built:
     """Make `out/train` and `out/heldout`. `work` is an empty folder for what lies between the passes; it is removed.
 
-    From `similarity` on documents are near-duplicates; 0 leaves them in. Raises KitaeError when nothing is kept, or when a source has fewer documents than are to be held out.
+    From `similarity` on, documents are near-duplicates; 0 leaves them in. Raises KitaeError when nothing is kept, or when a
+    source has fewer documents than are to be held out.
     """
     work.mkdir(parents=True, exist_ok=True)
     workers = workers if any(_is_large(source) for source in sources) else 1
@@ -99,6 +103,7 @@ def build(
         train={source.name: Tally() for source in sources},
         heldout={source.name: Tally() for source in sources},
         dropped={source.name: {} for source in sources},
+        changes={source.name: _changes(facts, parts, number) for number, source in enumerate(sources)},
         items_found=frozenset(item for fact in facts for item in fact["items"]),
     )
     _count_dropped(built, sources, records, parts, facts)
@@ -164,6 +169,14 @@ def _held_out(name: str, data: NDArray[np.void], kept: NDArray[np.bool_], holdou
             mixed ^= mixed >> np.uint64(32)
         held[places[np.argsort(mixed, kind="stable")[:number]]] = True
     return held
+
+
+def _changes(facts: list[dict], parts: tuple[Part, ...], source: int) -> dict[str, int]:
+    total: collections.Counter[str] = collections.Counter()
+    for part, fact in zip(parts, facts):
+        if part.source == source:
+            total.update(fact["changes"])
+    return dict(sorted(total.items()))
 
 
 def _count_dropped(built: Built, sources: Sequence[Source], records: list[_Records], parts: tuple[Part, ...], facts: list[dict]) -> None:

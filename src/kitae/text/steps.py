@@ -5,6 +5,7 @@ A dropped document stays in the stream, marked with its reason, so that the last
 another package) that sets the mark.
 """
 
+import collections
 import itertools
 import json
 from abc import abstractmethod
@@ -146,6 +147,7 @@ class WriteParts(PipelineStep):
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Files `RRRRR.jsonl.zst`, `RRRRR.npy` and `RRRRR.json`; passes the documents on."""
         reasons, items = [""], set()
+        changes: collections.Counter[str] = collections.Counter()
         examples: dict[str, list[tuple[int, str, str]]] = {}
         records = bytearray()
         with (
@@ -165,13 +167,21 @@ class WriteParts(PipelineStep):
                 else:
                     both = digest(document.text)
                     high, low = int.from_bytes(both[:8], "little"), int.from_bytes(both[8:], "little")
+                    changes.update(document.metadata.get("changes", {}))
                     line = {"id": document.id, "source": document.metadata["source"], "text": document.text}
                     lines.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                 records += np.array((number, high, low, len(document.text), reasons.index(reason)), RECORD).tobytes()
                 yield document
         np.save(self.folder / f"{rank:05d}.npy", np.frombuffer(bytes(records), RECORD))
-        facts = {"reasons": reasons, "examples": examples, "items": sorted(items)}
+        facts = {"reasons": reasons, "examples": examples, "items": sorted(items), "changes": changes}
         (self.folder / f"{rank:05d}.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+
+
+def count_change(document: Document, name: str, count: int) -> None:
+    """Note that a cleaner changed something `count` times; the sums over the kept documents are reported."""
+    if count:
+        changes = document.metadata.setdefault("changes", {})
+        changes[name] = changes.get(name, 0) + count
 
 
 def example(text: str) -> str:
