@@ -90,8 +90,10 @@ def test_limit_takes_the_first_documents(tmp_path: Path) -> None:
 def test_every_reason_is_reported_and_all_documents_are_accounted_for(tmp_path: Path, task: TaskConfig) -> None:
     article = "".join(f"これは{i}行目の文で、内容は行ごとに少しずつ違う。" for i in range(12))
     documents = [
-        article, article.replace("5行目", "五行目"), article, f"{TOPICS[0]}で終わる文書。", "短い。", "", 
-        "中华人民共和国中央人民政府。" * 2, "お得※★☆■◆□◇!!", "連絡先は03-1234-5678とa@example.jpで、電話は平日の朝だけ。", "RT @taro: 今日は楽しかったwww また行きたいと思う。",
+        article, article.replace("5行目", "五行目"), article, f"{TOPICS[0]}で終わる文書。", "短い。", "",
+        "中华人民共和国中央人民政府。" * 2, "お得※★☆■◆□◇!!",
+        "連絡先は03-1234-5678とa@example.jpで、電話は平日の朝だけ。",
+        "RT @taro: 今日は楽しかったwww また行きたいと思う。",
     ]  # fmt: skip
     source = SourceConfig(path=put(tmp_path / "posts.jsonl", []), format="jsonl")
     Path(source.path).write_text("\n".join(json.dumps({"text": text}) for text in documents), encoding="utf-8")
