@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from kitae.core.artifact import Inputs, Out
 from kitae.core.errors import KitaeError
+from kitae.core.recipe import validate
 from kitae.stages.corpus import CorpusConfig, SourceConfig, run, sources
 from kitae.tasks.config import Split, TaskConfig
 from kitae.text.corpus import Corpus
@@ -139,6 +140,46 @@ def test_a_corpus_of_next_to_nothing(tmp_path: Path, text: str, documents: int, 
         assert len(list(corpus.documents("train"))) == 1
 
 
+def test_every_reason_is_reported_and_all_documents_are_accounted_for(tmp_path: Path, task: TaskConfig) -> None:
+    article = "".join(f"これは{i}行目の文で、内容は行ごとに少しずつ違う。" for i in range(12))
+    documents = [
+        article, article.replace("5行目", "五行目"), article, f"{TOPICS[0]}で終わる文書。", "短い。", "",
+        "中华人民共和国中央人民政府。" * 2, "お得※★☆■◆□◇!!",
+        "連絡先は03-1234-5678とa@example.jpで、電話は平日の朝だけ。",
+        "RT @taro: 今日は楽しかったwww また行きたいと思う。",
+    ]  # fmt: skip
+    source = SourceConfig(path=put(tmp_path / "posts.jsonl", []), format="jsonl")
+    Path(source.path).write_text("\n".join(json.dumps({"text": text}) for text in documents), encoding="utf-8")
+    config = CorpusConfig(
+        source=(source,), decontaminate=("topics",), tasks=(task,), min_characters=5, near_duplicates=0.8, private=("email", "phone"),
+        social=("marks", "laughter"), filters={"min_hiragana": 0.2, "max_symbols": 0.5, "preset": "none"},
+    )  # fmt: skip
+    out, corpus = make(config, tmp_path / "out")
+    wanted = {"near-duplicate": 1, "duplicate": 1, "contaminated": 1, "short": 1, "empty": 1, "min_hiragana": 1, "max_symbols": 1}
+    assert out.counts["dropped"] == wanted
+    assert out.counts["documents_in"] == 10 == out.counts["documents_kept"] + sum(wanted.values())
+    assert out.counts["changes"] == {"posts": {"email": 1, "laughter": 1, "marks": 1, "phone": 1}}
+    kept = [document.text for document in corpus.documents("train")]
+    assert kept[1:] == ["連絡先は<PHONE>と<EMAIL>で、電話は平日の朝だけ。", "今日は楽しかった\nまた行きたいと思う。"]
+    drops = json.loads((tmp_path / "out" / "drops.json").read_text(encoding="utf-8"))["posts"]
+    assert {reason: drop["documents"] for reason, drop in drops.items()} == wanted
+    assert drops["near-duplicate"]["examples"][0]["id"] == "posts/1"
+    page = (tmp_path / "out" / "drops.md").read_text(encoding="utf-8")
+    assert all(f"| posts | dropped: {reason} | 1 |" in page for reason in wanted)
+    assert "| posts | phone | 1 |" in page
+
+
+def test_the_preset_by_its_name(tmp_path: Path) -> None:
+    source = ({"path": put(tmp_path / "a.txt", ["文書。"])},)
+    config = CorpusConfig.model_validate({"source": source, "filters": "web"})
+    assert config == CorpusConfig.model_validate({"source": source, "filters": {"preset": "web"}})
+    assert CorpusConfig.model_validate(dict(config)) == config, "as the adapt table hands it on"
+    with pytest.raises(KitaeError, match=r"every document was dropped \(min_characters\)"):
+        make(config, tmp_path / "out")
+    with pytest.raises(KitaeError, match='did you mean "web"'):
+        validate(CorpusConfig, {"source": source, "filters": "webb"}, "recipe.toml")
+
+
 def test_settings(tmp_path: Path) -> None:
     config = CorpusConfig(
         source=({"path": "sample:general"}, {"path": "a/b.txt.xz"}, {"path": "t.tar.gz", "format": "files"}), engine={"workers": 3}
@@ -160,6 +201,7 @@ def test_settings(tmp_path: Path) -> None:
         ({"source": ({"path": "a", "metadata": {"dates": "x"}},)}, 'did you mean "date"'),
         ({"source": ({"path": "a", "keep": {"date": ("2020", "2019")}},)}, "is later than"),
         ({"source": ({"path": "a"},), "engine": {"executor": "dask"}}, "'local', 'slurm' or 'ray'"),
+        ({"source": ({"path": "a"},), "near_duplicates": 0.3}, "at least 0.5"),
     ):
         with pytest.raises(ValidationError, match=re.escape(message)):
             CorpusConfig(**wrong)

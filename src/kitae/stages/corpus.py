@@ -19,9 +19,12 @@ from kitae.text.build import Built, Holdout, Tally, build
 from kitae.text.clean import Normalization
 from kitae.text.decontaminate import Index, build_index, missing, save_index
 from kitae.text.executors import Engine
+from kitae.text.filters import Filter, Filters
 from kitae.text.format import Columns
+from kitae.text.private import MaskPrivate, Private
 from kitae.text.readers import READERS, known
 from kitae.text.selection import Drop, Keep, Selection
+from kitae.text.social import CleanSocial, FullWidth, Social
 from kitae.text.steps import Clean, Decontaminate, Source
 from kitae.text.streams import Errors
 
@@ -123,6 +126,16 @@ class CorpusConfig(Config):
     """Unicode normal form: "nfkc", or "none". Blanks and control characters are folded in both cases."""
     min_characters: int = Field(default=1, ge=1)
     """Documents with fewer characters are dropped as "short"."""
+    social: tuple[Social, ...] = ()
+    """Taken out of posts before all else: "urls", "marks" (RT, @name, #), "kaomoji" (faces in brackets), "laughter" (www)."""
+    private: tuple[Private, ...] = ()
+    """Replaced by marks: "email" by <EMAIL>, "phone" by <PHONE>, "card" by <CARD>; tokens of the vocabulary keep them whole."""
+    full_width: bool = False
+    """Write ASCII signs in full width, for a vocabulary made so; its tokenizer must not normalize them back."""
+    filters: Filters = Filters()
+    """Quality limits; `filters = "web"` takes all of the preset."""
+    near_duplicates: float = 0.0
+    """Similarity (Jaccard, of character 5-grams), 0.5 to 1, from which on the later of two documents is dropped; 0: only equal ones."""
     holdout: float | str = 0.0
     """A share, or "5000 documents", of every source kept apart for evaluation, by whole document."""
     decontaminate: tuple[str, ...] = ()
@@ -133,6 +146,18 @@ class CorpusConfig(Config):
     """Definitions of the tasks named above and in `task:NAME/train`; the recipe fills them in."""
     engine: Annotated[Engine, OPERATIONAL] = Engine()
     """Where and in how many processes the corpus is made, for example { executor = "local", tasks = 8, workers = 2 }."""
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _preset(cls, value: object) -> object:
+        return {"preset": value} if isinstance(value, str) else value
+
+    @field_validator("near_duplicates")
+    @classmethod
+    def _similarity(cls, value: float) -> float:
+        if value and not 0.5 <= value <= 1:
+            raise ValueError(f"the similarity {value} must be 0 (off), or at least 0.5 and at most 1; 0.8 is usual")
+        return value
 
     @field_validator("holdout")
     @classmethod
@@ -188,13 +213,28 @@ def _build(config: CorpusConfig, inputs: Inputs, out: Path, work: Path) -> tuple
     prepared = work / "sources"
     prepared.mkdir(exist_ok=True)
     texts = tuple(_source(config, source, prepared, number) for number, source in enumerate(config.source))
-    steps: list[PipelineStep] = [Clean(normalization=config.normalization, language=config.language, min_characters=config.min_characters)]
+    steps = _cleaning(config)
     index = build_index(item for name in config.decontaminate for item in _evaluation_texts(config, name))
     if config.decontaminate:
         save_index(index, prepared / "index.npz")
         steps.append(Decontaminate(prepared / "index.npz", overlap=config.overlap))
-    built = build(texts, steps, holdout=config.held_out(), seed=inputs.seed, engine=config.engine, work=work, out=out)
+    built = build(
+        texts, steps, holdout=config.held_out(), seed=inputs.seed, engine=config.engine, work=work, out=out,
+        similarity=config.near_duplicates,
+    )  # fmt: skip
     return built, index
+
+
+def _cleaning(config: CorpusConfig) -> list[PipelineStep]:
+    steps: list[PipelineStep] = [CleanSocial(config.social)] if config.social else []
+    steps.append(Clean(normalization=config.normalization, language=config.language, min_characters=config.min_characters))
+    if config.filters.limits(config.language):
+        steps.append(Filter(config.filters, language=config.language))
+    if config.private:
+        steps.append(MaskPrivate(config.private))
+    if config.full_width:
+        steps.append(FullWidth())
+    return steps
 
 
 def _source(config: CorpusConfig, source: SourceConfig, prepared: Path, number: int) -> Source:
@@ -244,6 +284,7 @@ def _write_facts(config: CorpusConfig, built: Built, report: dict[str, dict[str,
         documents_in=total, documents_kept=documents["train"], heldout=documents["heldout"], dropped=dropped,
         characters={split: {name: tally.characters for name, tally in tallies.items()} for split, tallies in _splits(built)},
         decontaminated=report, by_source=by_source,
+        changes={name: changes for name, changes in built.changes.items() if changes},
     )  # fmt: skip
     if built.replaced:
         out.counts["replaced"] = built.replaced
@@ -293,6 +334,10 @@ def _table(built: Built) -> str:
         for fate, tally in rows:
             examples = "<br>".join(f"{_cell(one)}: {_cell(text[:40])}" for _, one, text in tally.examples)
             lines.append(f"| {_cell(name)} | {fate} | {tally.documents:,} | {tally.characters:,} | {examples} |")
+    changes = [(name, kind, count) for name, found in built.changes.items() for kind, count in found.items()]
+    if changes:
+        lines += ["", "| source | changed, in documents that no filter dropped | times |", "|---|---|---:|"]
+        lines += [f"| {_cell(name)} | {kind} | {count:,} |" for name, kind, count in changes]
     return "\n".join(lines) + "\n"
 
 

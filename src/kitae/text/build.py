@@ -1,16 +1,17 @@
 """Raw sources -> corpus folder, in two passes.
 
 Pass 1, in parallel: parts of the sources are read, cleaned and checked; every document leaves a record of a few bytes.
-Then all records together, on disk, decide what is a duplicate and what is held out. Pass 2, in parallel, copies the kept
+Then all records (and sketches) together, on disk, decide what is a duplicate and what is held out. Pass 2, in parallel, copies the kept
 lines into the shards in source order. So the result depends neither on workers nor on parts, and finished parts outlive
 an interruption: a task leaves its files whole or not at all.
 """
 
+import collections
 import json
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from kitae.text import corpus
 from kitae.text.engine import LocalExecutor
 from kitae.text.executors import Engine
 from kitae.text.executors import run as run_pipeline
+from kitae.text.nearduplicates import WriteSketches
 from kitae.text.parts import Facts, PartReader, Rows
 from kitae.text.records import (
     DROPPED,
     DUPLICATE,
     HELDOUT,
+    NEAR,
     TRAIN,
     Fates,
     all_rows,
@@ -36,6 +39,7 @@ from kitae.text.records import (
     first_rows,
     mark_duplicates,
     mark_held_out,
+    mark_near_duplicates,
     merge,
     new_fates,
     shard_ends,
@@ -47,7 +51,7 @@ PARALLEL_BYTES = 1 << 20  # a smaller source is one part: starting a process cos
 PARALLEL_SHARDS = 8  # fewer shards (64 MB) are copied here: that takes less time than starting processes
 PARTS, DECIDED = "parts", "decided"
 SPLITS = {TRAIN: "train", HELDOUT: "heldout"}
-DOUBLE = {DUPLICATE: "duplicate"}
+DOUBLE = {DUPLICATE: "duplicate", NEAR: "near-duplicate"}
 """Fates that only all records together decide, and the reasons that they are counted under."""
 
 
@@ -76,6 +80,8 @@ class Built:
     train: dict[str, Tally]
     heldout: dict[str, Tally]
     dropped: dict[str, dict[str, Tally]]
+    changes: dict[str, dict[str, int]]
+    """How often cleaners changed something in documents that no filter dropped, per source and kind of change."""
     items_found: frozenset[int]
     replaced: dict[str, int]
     """Documents that were not dropped in pass 1, with U+FFFD for bytes that are no text; only sources that have any."""
@@ -93,11 +99,20 @@ class _Table:
 
 
 def build(
-    sources: Sequence[Source], steps: Sequence[PipelineStep], *, holdout: Holdout, seed: int, engine: Engine, work: Path, out: Path
+    sources: Sequence[Source],
+    steps: Sequence[PipelineStep],
+    *,
+    holdout: Holdout,
+    seed: int,
+    engine: Engine,
+    work: Path,
+    out: Path,
+    similarity: float = 0.0,
 ) -> Built:
     """Make `out/train` and `out/heldout`. `work` is for what lies between; what an earlier, equal attempt finished there is taken over.
 
-    Raises KitaeError when nothing is kept, or when a source has fewer documents than are to be held out.
+    From `similarity` on, documents are near-duplicates; 0 leaves them in. Raises KitaeError when nothing is kept, or when a
+    source has fewer documents than are to be held out.
     """
     parts = tuple(
         Part(source=number, part=part, parts=tasks)
@@ -105,9 +120,9 @@ def build(
         for part in range(tasks)
     )
     made, decided = work / PARTS, work / DECIDED
-    resume(made, _described(sources, parts, steps, work))
+    resume(made, [_described(sources, parts, steps, work), *(["sketches"] if similarity else [])])
     labels = [f"{sources[part.source].name} ({part.part + 1} of {part.parts})" for part in parts]
-    pipeline = [ReadParts(tuple(sources), parts), *steps, WriteParts(made)]
+    pipeline = [ReadParts(tuple(sources), parts), *steps, *([WriteSketches(made)] if similarity else []), WriteParts(made)]
     small = engine.executor == "local" and not any(_is_large(source) for source in sources)
     run_pipeline(pipeline, labels=labels, engine=Engine(workers=1) if small else engine, folder=made / "engine")
 
@@ -115,7 +130,7 @@ def build(
     decided.mkdir()
     readers = [PartReader(made, rank) for rank in range(len(parts))]
     facts = [reader.facts for reader in readers]
-    tables = _decide(sources, parts, readers, facts, decided)
+    tables = _decide(sources, parts, readers, facts, work, similarity)
     for table in tables:
         mark_held_out(table.rows, table.fates, _number_held_out(table, holdout), seed)
     built = _counted(tables, readers, facts)
@@ -149,10 +164,10 @@ def _value(value: object) -> str:
 
 
 def _decide(
-    sources: Sequence[Source], parts: Sequence[Part], readers: Sequence[PartReader], facts: Sequence[Facts], decided: Path
+    sources: Sequence[Source], parts: Sequence[Part], readers: Sequence[PartReader], facts: Sequence[Facts], work: Path, similarity: float
 ) -> list[_Table]:
     """Merge all records, and mark what is dropped or a duplicate of what came before, in its source or an earlier one."""
-    ends, named = [0], []
+    ends, named, decided = [0], [], work / DECIDED
     for number in range(len(sources)):
         ranks = tuple(rank for rank, part in enumerate(parts) if part.source == number)
         reasons = tuple(dict.fromkeys(reason for rank in ranks for reason in facts[rank]["reasons"]))
@@ -162,6 +177,8 @@ def _decide(
     rows = all_rows(decided)
     fates = new_fates(decided, rows)
     mark_duplicates(rows, fates, decided)
+    if similarity:
+        mark_near_duplicates(rows, fates, work / PARTS, similarity)
     return [
         _Table(source=source.name, ranks=ranks, reasons=reasons, rows=rows.some(begin, end - begin), fates=fates[begin:end])
         for source, (ranks, reasons), begin, end in zip(sources, named, ends, ends[1:])
@@ -184,6 +201,7 @@ def _counted(tables: Sequence[_Table], readers: Sequence[PartReader], facts: Seq
         train={table.source: Tally() for table in tables},
         heldout={table.source: Tally() for table in tables},
         dropped={table.source: {} for table in tables},
+        changes={table.source: _changes(facts[rank] for rank in table.ranks) for table in tables},
         items_found=frozenset(item for fact in facts for item in fact["items"]),
         replaced={table.source: number for table in tables if (number := sum(facts[rank]["replaced"] for rank in table.ranks))},
     )
@@ -201,6 +219,13 @@ def _counted(tables: Sequence[_Table], readers: Sequence[PartReader], facts: Seq
             else:
                 (built.heldout if fate == HELDOUT else built.train)[table.source] = tally
     return built
+
+
+def _changes(facts: Iterable[Facts]) -> dict[str, int]:
+    total: collections.Counter[str] = collections.Counter()
+    for fact in facts:
+        total.update(fact["changes"])
+    return dict(sorted(total.items()))
 
 
 def _example(table: _Table, row: int, readers: Sequence[PartReader]) -> tuple[int, str, str]:

@@ -26,12 +26,14 @@ ENDINGS = (".lines", ".records", ".frames.npy", ".json")
 
 
 class Facts(TypedDict):
-    """What is small: reasons by number, examples (number, id, text) of each, evaluation items found, kept documents with U+FFFD."""
+    """What is small: reasons by number, examples (number, id, text) of each, evaluation items found, kept documents with U+FFFD,
+    and how often cleaners changed something in kept documents."""
 
     reasons: list[str]
     examples: dict[str, list[tuple[int, str, str]]]
     items: list[int]
     replaced: int
+    changes: dict[str, int]
 
 
 class PartWriter:
@@ -44,7 +46,7 @@ class PartWriter:
         self._frame = bytearray()
         self._count, self._offset = 0, 0
         self._frames: list[tuple[int, int]] = []
-        self.facts = Facts(reasons=[""], examples={}, items=[], replaced=0)
+        self.facts = Facts(reasons=[""], examples={}, items=[], replaced=0, changes={})
 
     def add(self, number: int, characters: int, *, reason: int = 0, line: bytes = b"", digest: bytes = bytes(16)) -> None:
         """One document: its line when it is kept (`reason` 0)."""

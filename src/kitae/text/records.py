@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kitae.text.dedup import first_occurrences
+from kitae.text.nearduplicates import near_duplicates
 from kitae.text.parts import RECORD, PartReader, Rows
 
 PLACED = np.dtype([*RECORD.descr, ("part", "<u4"), ("line", "<u8")])
 """A record with its part, and the number of its line there (of the next kept line, when it has none)."""
 ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
 ROWS, FATES = "rows", "fates"
-TRAIN, HELDOUT, DUPLICATE, DROPPED = range(4)
+TRAIN, HELDOUT, DUPLICATE, DROPPED, NEAR = range(5)
 CHUNK = 1 << 17
 """Records looked at together: 6 MB."""
 BUCKET = 1 << 20
@@ -124,6 +125,21 @@ def mark_duplicates(records: Rows, fates: Fates, scratch: Path) -> None:
         path.unlink()
         again = ~first_occurrences(entries["high"], entries["low"])
         fates[entries["row"][again]] = DUPLICATE
+
+
+def mark_near_duplicates(records: Rows, fates: Fates, sketches: Path, similarity: float) -> None:
+    """NEAR for rows much like one that came before, among those that are kept so far.
+
+    `sketches` holds the parts' sketches, of all rows that no step dropped. Memory: 17 bytes a row of these.
+    """
+    parts, places = [], []
+    for first, rows in chunks(records):
+        chosen = np.flatnonzero(rows["reason"] == 0)
+        parts.append(rows["part"][chosen])
+        places.append(first + chosen)
+    if places:
+        where = np.concatenate(places)
+        fates[where[near_duplicates(sketches, np.concatenate(parts), fates[where] == TRAIN, similarity)]] = NEAR
 
 
 def mark_held_out(records: Rows, fates: Fates, number: int, seed: int) -> None:

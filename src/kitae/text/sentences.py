@@ -3,7 +3,7 @@
 Japanese: a sentence ends after a run of terminators outside of brackets and quotes. An unclosed bracket counts as none.
 A quote that ends with a terminator goes on (the particle "to" often follows), unless the next quote opens.
 English: a terminator, closing quotes and a blank before a capital or a digit, outside of parentheses, and not after an
-abbreviation, an initial or a number.
+abbreviation, an initial or a number; before a small letter only behind a common word, as in letters and posts.
 """
 
 import re
@@ -77,15 +77,24 @@ def _goes_on(line: str, token: str, end: int) -> bool:
     return bool(CONTINUED_MARK.match(line, end) or NAME_MARK.match(line, end))
 
 
-CANDIDATE = re.compile(r"""([.!?]+)(["'\u201d\u2019)\]]*)\s+(?=["'\u201c\u2018(\[]*[A-Z0-9])""")
+CANDIDATE = re.compile(r"""([.!?]+)(["'\u201d\u2019)\]]*)\s+(?=\S)""")
+BEGINS = re.compile(r"""["'\u201c\u2018(\[]*[A-Z0-9]""")
+BEGINS_SMALL = re.compile(r"[a-z]")
 LAST_WORD = re.compile(r"(\S+)$")
 NEVER = re.compile(
-    r"mr|mrs|ms|dr|prof|st|sen|rep|gen|gov|lt|col|capt|sgt|rev|hon|mt|ft|vs|no|nos|fig|figs|eq|vol|ed|eds|pp|p|cf|al|approx|messrs|e\.g|i\.e"
-    r"|viz|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue|wed|thu|fri"
+    r"mr|mrs|ms|dr|drs|prof|st|sen|rep|gen|gov|lt|col|capt|sgt|rev|hon|mt|ft|vs|no|nos|fig|figs|eq|vol|ed|eds|pp|p|cf|al|approx|messrs"
+    r"|e\.g|i\.e|viz|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue|wed|thu|fri|pvt|p\.?s"
 )
 PERHAPS = re.compile(r"inc|ltd|co|corp|jr|sr|etc|(\w\.)+\w|ph\.d|bros|dept")
 STARTERS = re.compile(
     r"""["'\u201c\u2018(\[]*(The|A|An|It|He|She|They|We|I|You|This|That|These|Those|In|On|At|But|And|If|As|For|His|Her|When|There|However)\b"""
+)
+# Before a small letter only a common word ends a sentence: no unit, no Latin, no part of a name, nothing capital.
+COMMON_WORD = re.compile(r"[a-z'\u2019-]*[aeiouy][a-z'\u2019]+")
+EXCLAMATION = re.compile(r"alas|lo|oh?|ah|ha|eh|aye|hey|yes|no|say", re.IGNORECASE)
+SHORTENED = re.compile(
+    r"etc|incl|excl|esp|dept|est|ca|op|cit|var|cv|spp?|subsp|ssp|max|min|temp|tel|ext|avg|resp|misc|orig|abbr|lit|alt|ref|refs|ver|sec"
+    r"|mins?|secs?|hrs?|yrs?|mos?|lbs?|oz|in|cm|mm|km|kg|ml|av|rd|blvd|univ|assn|intl|natl|feat|trans|illus|repr|rev|aka|esq|ind|mil|adj|adv"
 )
 
 
@@ -107,15 +116,27 @@ def _ends_english(line: str, start: int, match: re.Match[str]) -> bool:
     before = line[start : match.start()]
     if before.count("(") > before.count(")") + match[2].count(")"):
         return False
+    last = LAST_WORD.search(before)
+    if not BEGINS.match(line, match.end()):
+        return (
+            bool(BEGINS_SMALL.match(line, match.end())) and not match[2] and _ends_before_small(before, last[1] if last else "", match[1])
+        )
     if match[1] != ".":
         return True
-    last = LAST_WORD.search(before)
     word = last[1].lstrip("\"'\u201c\u2018([").lower() if last else ""
     if NEVER.fullmatch(word) or (len(word) == 1 and word.isalpha() and word != "i"):
         return False
     if PERHAPS.fullmatch(word):
         return bool(STARTERS.match(line, match.end()))
     return not (word.isdigit() and not before[: -len(word)].strip())  # "1. First item": the number belongs to it
+
+
+def _ends_before_small(before: str, word: str, mark: str) -> bool:
+    """People who do not write capitals: ends such as "is it? i think so" and "a nice place. we liked it"."""
+    if mark[0] == ".":
+        return mark == "." and bool(COMMON_WORD.fullmatch(word)) and not (SHORTENED.fullmatch(word) or NEVER.fullmatch(word))
+    alone = before.strip() == word  # "Oh! what a day"
+    return not alone and not (mark == "!" and (word[:1].isupper() or EXCLAMATION.fullmatch(word)))  # "Yahoo! is", "but, alas! it"
 
 
 SPLITTERS: dict[str, Callable[[str], list[str]]] = {"ja": split_japanese, "en": split_english}

@@ -5,6 +5,7 @@ A dropped document stays in the stream, marked with its reason, so that the last
 another package) that sets the mark.
 """
 
+import collections
 import itertools
 import json
 from abc import abstractmethod
@@ -182,6 +183,7 @@ class WriteParts(PipelineStep):
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Writes the files of `parts.PartWriter`; passes the documents on."""
         reasons, items = {"": 0}, set()
+        changes: collections.Counter[str] = collections.Counter()
         examples: dict[str, list[tuple[int, str, str]]] = {}
         replaced = 0
         with PartWriter(self.folder, rank) as writer:
@@ -193,12 +195,13 @@ class WriteParts(PipelineStep):
                         kept.append((number, document.id, example(document.text)))
                     writer.add(number, len(document.text), reason=reasons.setdefault(reason, len(reasons)))
                 else:
+                    changes.update(document.metadata.get("changes", {}))
                     line = {"id": document.id, "source": document.metadata["source"], "text": document.text}
                     packed = json.dumps(line, ensure_ascii=False).encode()
                     writer.add(number, len(document.text), line=packed, digest=digest(document.text))
                     replaced += "replaced" in document.metadata
                 yield document
-            writer.facts = Facts(reasons=list(reasons), examples=examples, items=sorted(items), replaced=replaced)
+            writer.facts = Facts(reasons=list(reasons), examples=examples, items=sorted(items), replaced=replaced, changes=changes)
 
 
 class CopyShards(PipelineStep):
@@ -223,6 +226,13 @@ class CopyShards(PipelineStep):
                         readers[part] = PartReader(self.parts, part)
                     writer.write(readers[part].line(line))
         yield from ()
+
+
+def count_change(document: Document, name: str, count: int) -> None:
+    """Note that a cleaner changed something `count` times; the sums over the kept documents are reported."""
+    if count:
+        changes = document.metadata.setdefault("changes", {})
+        changes[name] = changes.get(name, 0) + count
 
 
 def example(text: str) -> str:
