@@ -124,4 +124,4 @@ def test_real_tables(shared: Path) -> None:
 
 
 def test_every_format_is_in_the_table() -> None:
-    assert set(READERS) == {"text", "paragraphs", "files", "wikiextractor", "jsonl", "csv", "tsv"}
+    assert set(READERS) == {"text", "paragraphs", "files", "wikipedia", "wikiextractor", "jsonl", "csv", "tsv"}

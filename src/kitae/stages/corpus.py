@@ -35,7 +35,8 @@ class SourceConfig(Config):
     path: Annotated[str, OPERATIONAL]
     """A file, folder or archive; `sample:NAME` is a packaged text, `task:NAME/train` the training texts of a task."""
     format: str = "text"
-    """text (blank line between documents), paragraphs (a document a line), files (a document a file), wikiextractor, jsonl, csv, tsv."""
+    """text (blank line between documents), paragraphs (a document a line), files (a document a file), wikipedia (its XML dumps),
+    wikiextractor, jsonl, csv, tsv."""
     name: str = ""
     """Name in ids, counts and reports; by default the file's name without its endings."""
     encoding: str | None = None
@@ -44,6 +45,8 @@ class SourceConfig(Config):
     """Column (key) of the text in csv, tsv and jsonl."""
     id_column: str | None = None
     """Column (key) of the documents' ids in csv, tsv and jsonl; by default their numbers."""
+    headings: bool = False
+    """Keep the headings of sections as lines; only for format = "wikipedia"."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many documents, the first ones; for a quick look."""
     licence: str = ""
@@ -55,6 +58,12 @@ class SourceConfig(Config):
         if value not in READERS:
             raise ValueError(f'"{value}" is not one of {", ".join(READERS)}: {did_you_mean(value, READERS)}')
         return value
+
+    @model_validator(mode="after")
+    def _headings(self) -> "SourceConfig":
+        if self.headings and self.format != "wikipedia":
+            raise ValueError('headings = true goes with format = "wikipedia" only')
+        return self
 
     @property
     def task(self) -> str | None:
@@ -159,7 +168,7 @@ def run(config: CorpusConfig, inputs: Inputs, out: Out) -> None:
 
 
 def _source(config: CorpusConfig, source: SourceConfig, prepared: Path) -> Source:
-    columns = Columns(source.column, source.id_column)
+    columns = Columns(source.column, source.id_column, source.headings)
     if not source.task:
         return Source(
             name=source.label, path=locate(source.path), format=source.format, columns=columns, encoding=source.encoding, limit=source.limit

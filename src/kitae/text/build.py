@@ -115,7 +115,7 @@ def _gather(work: Path, ranks: list[int], facts: list[dict]) -> _Records:
         arrays.append(array)
     data = np.concatenate(arrays)
     order = np.argsort(data["number"], kind="stable")
-    assert (data["number"][order] == np.arange(len(data))).all(), "the parts do not make up the source"
+    assert (np.diff(data["number"][order]) > 0).all(), "a document is in two parts"
     return _Records(data=data[order], part=np.repeat(ranks, [len(array) for array in arrays])[order], reasons=reasons)
 
 
@@ -158,11 +158,10 @@ def _count_dropped(built: Built, sources: Sequence[Source], records: list[_Recor
         for code, reason in enumerate(each.reasons):
             which = each.data["reason"] == code
             if reason and which.any():
-                shown = [
-                    tuple(one) for part, fact in zip(parts, facts) if part.source == number for one in fact["examples"].get(reason, ())
-                ]
+                shown = [one for part, fact in zip(parts, facts) if part.source == number for one in fact["examples"].get(reason, ())]
+                places = [(int(np.searchsorted(each.data["number"], place)), name, text) for place, name, text in sorted(shown)]
                 characters = int(each.data["characters"][which].sum(dtype=np.int64))
-                built.dropped[source.name][reason] = Tally(int(which.sum()), characters, sorted(shown)[:EXAMPLES])
+                built.dropped[source.name][reason] = Tally(int(which.sum()), characters, places[:EXAMPLES])
 
 
 def _write(

@@ -1,5 +1,6 @@
 """The formats that documents are read from. Adding one is a function (see `format.py`) and one row in READERS."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from kitae.text.archives import members
 from kitae.text.format import Columns, Format, Found
 from kitae.text.streams import TextStream
 from kitae.text.tables import json_object, need_column, rows_of
+from kitae.text.wikidump import read_dump, read_share
+
+BLOCK = 64  # documents dealt to a part at a time
 
 
 def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
@@ -88,6 +92,7 @@ READERS: dict[str, Format] = {
     "paragraphs": Format(text=read_paragraphs),
     "files": Format(text=read_file),
     "wikiextractor": Format(text=read_wikiextractor),
+    "wikipedia": Format(binary=read_dump, share=read_share),
     "jsonl": Format(text=read_table("jsonl")),
     "csv": Format(text=read_table("csv")),
     "tsv": Format(text=read_table("tsv")),
@@ -104,6 +109,22 @@ def read(path: Path, format: str, *, columns: Columns = Columns(), encoding: str
         yield found
     if empty:
         raise KitaeError(f'no document found as format = "{format}"', cure="check the format and the file", where=str(path))
+
+
+def read_part(
+    path: Path, format: str, part: int, parts: int, *, columns: Columns, encoding: str | None, limit: int | None
+) -> Iterator[tuple[int, Found]]:
+    """(number, document) of one part of a path; numbers grow in the path's order, and the parts together are the whole.
+
+    A format that can divide the path reads its share alone. Otherwise the whole path is read, its cheap side, and a part is
+    every `parts`-th block of documents, beginning with block `part`.
+    """
+    share = READERS[format].share if format in READERS and parts > 1 and limit is None else None
+    found = share(path, columns, part, parts) if share else None
+    if found is None:
+        whole = enumerate(itertools.islice(read(path, format, columns=columns, encoding=encoding), limit))
+        found = ((number, one) for number, one in whole if number // BLOCK % parts == part)
+    yield from found
 
 
 def _documents(path: Path, format: Format, columns: Columns, encoding: str | None) -> Iterator[Found]:

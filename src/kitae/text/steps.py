@@ -5,7 +5,6 @@ A dropped document stays in the stream, marked with its reason, so that the last
 another package) that sets the mark.
 """
 
-import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -21,10 +20,9 @@ from kitae.text.clean import Normalization, normalize
 from kitae.text.decontaminate import Index, find, load_index
 from kitae.text.dedup import digest
 from kitae.text.format import Columns
-from kitae.text.readers import read
+from kitae.text.readers import read_part
 from kitae.text.sentences import SPLITTERS
 
-BLOCK = 64  # documents dealt to a part at a time
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 80
 RECORD = np.dtype([("number", "<u8"), ("high", "<u8"), ("low", "<u8"), ("characters", "<u4"), ("reason", "<u2")])
@@ -44,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One task's share: every `parts`-th block of a source's documents, beginning with block `part`."""
+    """One task's share of a source's documents."""
 
     source: int
     part: int
@@ -52,7 +50,7 @@ class Part:
 
 
 class ReadParts(PipelineStep):
-    """Yields the documents of a part. The whole source is read, its cheap side, and the other parts' blocks passed over."""
+    """Yields the documents of a part; see `readers.read_part` for who reads what."""
 
     type = "reader"
     name = "read parts"
@@ -65,15 +63,15 @@ class ReadParts(PipelineStep):
         """Documents with `source`, `number` (in the source) and perhaps `dropped` in their metadata."""
         part = self.parts[rank]
         source = self.sources[part.source]
-        found = read(source.path, source.format, columns=source.columns, encoding=source.encoding)
-        for number, one in enumerate(itertools.islice(found, source.limit)):
-            if number // BLOCK % part.parts != part.part:
-                continue
+        for number, one in read_part(
+            source.path, source.format, part.part, part.parts, columns=source.columns, encoding=source.encoding, limit=source.limit
+        ):
             metadata: dict[str, object] = {"source": source.name, "number": number}
-            if one.drop:
-                metadata["dropped"] = one.drop
+            text = one.content
+            if reason := one.drop or ("stub" if not text and not isinstance(one.text, str) else ""):
+                metadata["dropped"] = reason
             own = number if one.key is None else normalize(one.key, "none").replace("\n", " ")  # no lone surrogates, no controls
-            yield Document(text=one.content, id=f"{source.name}/{own}", metadata=metadata)
+            yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
 
 
 class DocumentStep(PipelineStep):
