@@ -207,3 +207,9 @@ def test_settings(tmp_path: Path) -> None:
             CorpusConfig(**wrong)
     with pytest.raises(KitaeError, match="topicz"):
         make(CorpusConfig(source=({"path": put(tmp_path / "a.txt", ["文書。"])},), decontaminate=("topicz",)), tmp_path / "out")
+
+
+def test_headings_go_with_wikipedia_dumps_only() -> None:
+    assert SourceConfig(path="a.xml.bz2", format="wikipedia", headings=True).headings
+    with pytest.raises(ValidationError, match="wikipedia"):
+        SourceConfig(path="a.txt", headings=True)

@@ -148,4 +148,4 @@ def test_odd_characters_of_json_do_no_harm(tmp_path: Path) -> None:
     built = make([Source(name="a", path=path, format="jsonl", columns=Columns("text", "id"))], tmp_path / "1")
     (line,) = read_lines(tmp_path / "1" / "out" / "train" / "00000.jsonl.zst")
     assert json.loads(line) == {"id": "a/x y", "source": "a", "text": "文の中に[31m不正な文字。"}
-    assert built.dropped["a"]["empty"].examples == [(1, "a/z", "")]
+    assert built.dropped["a"]["empty"].examples == [("a/z", "")]

@@ -81,7 +81,7 @@ def test_planted_across_sources_are_found_and_the_rest_stays(tmp_path: Path, sha
     assert 0.95 * 150 <= found.documents <= 150 + 0.01 * 300
     assert built.train["a"].documents == 300
     assert built.train["b"].documents == 300 - found.documents
-    assert [number for number, _, _ in found.examples] == [0, 1, 2]
+    assert [name for name, _ in found.examples] == ["b/0", "b/1", "b/2"]
 
 
 def test_workers_and_parts_never_show(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_real_tables(shared: Path) -> None:
 def test_every_format_is_in_the_table() -> None:
     tables = {"jsonl", "csv", "tsv", "parquet", "hf"}
     assert set(READERS) == tables | {
-        "text", "paragraphs", "files", "wikiextractor", "cirrussearch", "oscar", "aozora", "kyoto", "edinet", "xbrl", "ixbrl",
+        "text", "paragraphs", "files", "wikipedia", "wikiextractor", "cirrussearch", "oscar", "aozora", "kyoto", "edinet", "xbrl", "ixbrl",
     }  # fmt: skip
 
 

@@ -43,8 +43,8 @@ class SourceConfig(Config):
     A URL (https, s3, ...) is downloaded once; with `#sha256=...` at its end the download is checked."""
     format: str = "text"
     """text (blank line between documents, as CC-100), paragraphs (a document a line), files (a document a file), jsonl, csv, tsv,
-    parquet, hf (a dataset saved on disk), wikiextractor, cirrussearch, oscar, aozora, kyoto, edinet, xbrl, ixbrl; or an
-    installed package's."""
+    parquet, hf (a dataset saved on disk), wikipedia (its XML dumps), wikiextractor, cirrussearch, oscar, aozora, kyoto, edinet, xbrl,
+    ixbrl; or an installed package's."""
     name: str = ""
     """Name in ids, counts and reports; by default the file's name without its endings."""
     encoding: str | None = None
@@ -55,6 +55,8 @@ class SourceConfig(Config):
     """Column (key) of the text in csv, tsv, jsonl, parquet and hf; "a.b" is key b of the object a in jsonl. In kyoto: "ja" or "en"."""
     id_column: str | None = None
     """Column (key) of the documents' ids in csv, tsv, jsonl, parquet and hf; by default their numbers."""
+    headings: bool = False
+    """Keep the headings of sections as lines; only for format = "wikipedia"."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many documents, the first ones; for a quick look."""
     max_characters: int | None = Field(default=None, ge=1)
@@ -96,6 +98,12 @@ class SourceConfig(Config):
     def _one_of_two(self) -> "SourceConfig":
         if self.weight is not None and self.repeat != 1:
             raise ValueError("repeat and weight are two ways to say how often a source is read: remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _headings(self) -> "SourceConfig":
+        if self.headings and self.format != "wikipedia":
+            raise ValueError('headings = true goes with format = "wikipedia" only')
         return self
 
     @property
@@ -238,7 +246,7 @@ def _cleaning(config: CorpusConfig) -> list[PipelineStep]:
 
 
 def _source(config: CorpusConfig, source: SourceConfig, prepared: Path, number: int) -> Source:
-    columns = Columns(source.column, source.id_column)
+    columns = Columns(source.column, source.id_column, source.headings)
     path, format = (prepared / f"{number}.jsonl", "jsonl") if source.task else (locate(source.path), source.format)
     if source.task:
         columns = Columns("text", "id")
@@ -317,7 +325,7 @@ def _splits(built: Built) -> tuple[tuple[str, dict[str, Tally]], tuple[str, dict
 
 
 def _drop(tally: Tally) -> dict[str, object]:
-    examples = [{"id": name, "text": text} for _, name, text in tally.examples]
+    examples = [{"id": name, "text": text} for name, text in tally.examples]
     return {"documents": tally.documents, "characters": tally.characters, "examples": examples}
 
 
@@ -332,7 +340,7 @@ def _table(built: Built) -> str:
         rows += [(f"dropped: {reason}", tally) for reason, tally in sorted(built.dropped[name].items())]
         lines.append(f"| {_cell(name)} | read | {count:,} | | |")
         for fate, tally in rows:
-            examples = "<br>".join(f"{_cell(one)}: {_cell(text[:40])}" for _, one, text in tally.examples)
+            examples = "<br>".join(f"{_cell(one)}: {_cell(text[:40])}" for one, text in tally.examples)
             lines.append(f"| {_cell(name)} | {fate} | {tally.documents:,} | {tally.characters:,} | {examples} |")
     changes = [(name, kind, count) for name, found in built.changes.items() for kind, count in found.items()]
     if changes:

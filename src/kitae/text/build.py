@@ -65,11 +65,11 @@ class Holdout:
 
 @dataclass
 class Tally:
-    """Documents and characters, with a few examples (document number, id, beginning of the text)."""
+    """Documents and characters, with a few examples, the first ones (id, beginning of the text)."""
 
     documents: int = 0
     characters: int = 0
-    examples: list[tuple[int, str, str]] = field(default_factory=list)
+    examples: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ def _counted(tables: Sequence[_Table], readers: Sequence[PartReader], facts: Seq
             if fate == DROPPED:
                 reason = table.reasons[code]
                 shown = [one for rank in table.ranks for one in facts[rank]["examples"].get(reason, ())]
-                tally.examples = [(number, name, text) for number, name, text in sorted(shown)[:EXAMPLES]]
+                tally.examples = [(name, text) for _, name, text in sorted(shown)[:EXAMPLES]]
                 built.dropped[table.source][reason] = tally
             elif fate in DOUBLE:
                 tally.examples = [_example(table, row, readers) for row in first_rows(table.fates, fate, EXAMPLES)]
@@ -228,10 +228,10 @@ def _changes(facts: Iterable[Facts]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _example(table: _Table, row: int, readers: Sequence[PartReader]) -> tuple[int, str, str]:
+def _example(table: _Table, row: int, readers: Sequence[PartReader]) -> tuple[str, str]:
     (record,) = table.rows.read(row, 1)
     line = json.loads(readers[record["part"]].line(int(record["line"])))
-    return int(record["number"]), line["id"], example(line["text"])
+    return line["id"], example(line["text"])
 
 
 def _check(built: Built) -> None:

@@ -13,17 +13,22 @@ from kitae.text.streams import CheckedStream, TextStream
 
 
 class Columns(NamedTuple):
-    """Which columns of a table hold the text and (optionally) the documents' ids."""
+    """Which columns of a table hold the text and (optionally) the documents' ids; what else a source tells its reader."""
 
     text: str = "text"
     id: str | None = None
+    headings: bool = False
+    """Keep headings as lines (Wikipedia dumps)."""
 
 
 class Found(NamedTuple):
     """A document as its format gives it."""
 
     text: str | Callable[[], str]
-    """The raw text, or what makes it: a costly conversion happens only in the process that keeps the document."""
+    """The raw text, or what makes it: a costly conversion happens only in the process that keeps the document.
+
+    A text made late that comes out empty is a "stub".
+    """
     key: str | None = None
     """Its own id, if it has one."""
     drop: str | None = None
@@ -51,6 +56,11 @@ class Format:
     """What its files are encoded in when the source does not say it."""
     endings: tuple[str, ...] = ()
     """How its files are called: others in a folder or an archive are passed over. () reads every file."""
+    share: Callable[[Path, Columns, int, int], Iterator[tuple[int, Found]] | None] | None = None
+    """For formats that can be divided: (number, document) of share i of n of a path, without reading the other shares.
+
+    Numbers grow in the order of the path's documents and do not depend on n. None where this path cannot be divided.
+    """
 
     def __post_init__(self) -> None:
         if sum(reader is not None for reader in (self.text, self.binary, self.path)) != 1:

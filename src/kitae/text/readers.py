@@ -22,6 +22,7 @@ from kitae.text.kyoto import read_kyoto
 from kitae.text.mending import MARK, REPLACEMENT
 from kitae.text.streams import LONGEST_LINE, Errors, TextStream
 from kitae.text.tables import json_object, need_column, rows_of
+from kitae.text.wikidump import read_dump, read_share
 
 GROUP = "kitae.readers"
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ READERS: dict[str, Format] = {
     "paragraphs": Format(text=read_paragraphs),
     "files": Format(text=read_file),
     "wikiextractor": Format(text=read_wikiextractor),
+    "wikipedia": Format(binary=read_dump, share=read_share),
     "cirrussearch": Format(text=read_cirrussearch),
     "oscar": Format(text=read_oscar),
     "aozora": Format(text=read_aozora, encoding="cp932", endings=(".txt",)),
@@ -192,6 +194,12 @@ def read(
         yield found
     if empty:
         raise KitaeError(f'no document found as format = "{format}"', cure="check the format and the file", where=str(path))
+
+
+def share(path: Path, format: str, part: int, parts: int, *, columns: Columns) -> Iterator[tuple[int, Found]] | None:
+    """(number, document) of one part of a path that is read without the others; None where format or path cannot be divided."""
+    divide = find_format(format).share
+    return divide(path, columns, part, parts) if divide and parts > 1 else None
 
 
 def _documents(path: Path, format: Format, columns: Columns, encoding: str | None, errors: Errors, report: bool) -> Iterator[Found]:

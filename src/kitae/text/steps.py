@@ -22,7 +22,7 @@ from kitae.text.decontaminate import Index, find, load_index
 from kitae.text.dedup import digest
 from kitae.text.format import Columns, Found
 from kitae.text.parts import Facts, PartReader, PartWriter
-from kitae.text.readers import read
+from kitae.text.readers import read, share
 from kitae.text.records import decided_rows
 from kitae.text.selection import Selection
 from kitae.text.sentences import SPLITTERS
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One task's share: every `parts`-th block of a source's documents, beginning with block `part`."""
+    """One task's share of a source's documents."""
 
     source: int
     part: int
@@ -69,7 +69,7 @@ class Run:
 
 
 class ReadParts(PipelineStep):
-    """Yields the documents of a part. The whole source is read, its cheap side, and the other parts' blocks passed over."""
+    """Yields the documents of a part; see `documents_of` for who reads what."""
 
     type = "reader"
     name = "read parts"
@@ -82,33 +82,40 @@ class ReadParts(PipelineStep):
         """Documents with `source`, `number` (in the source) and perhaps `dropped` in their metadata."""
         part = self.parts[rank]
         source = self.sources[part.source]
-        told = part.part == 0  # every part reads all of the source
-        for number, (found, drop) in enumerate(_wanted(source, report=told)):
-            if number // BLOCK % part.parts != part.part:
-                continue
+        for number, found, drop in documents_of(source, part):
             metadata: dict[str, object] = {"source": source.name, "number": number}
-            if drop:
+            late = not isinstance(found.text, str)
+            text = "" if drop and late else found.content  # no costly conversion for what is dropped
+            if drop := drop or ("stub" if late and not text else None):
                 metadata["dropped"] = drop
             if "replaced" in found.metadata:
                 metadata["replaced"] = found.metadata["replaced"]
-            text = found.content if not drop or isinstance(found.text, str) else ""  # no costly conversion for what is dropped
             own = number if found.key is None else normalize(found.key, "none").replace("\n", " ")  # no lone surrogates, no controls
             yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
 
 
-def _wanted(source: Source, *, report: bool) -> Iterator[tuple[Found, str | None]]:
-    """The documents of a source as far as its limits reach, each with why it is dropped, if it is.
+def documents_of(source: Source, part: Part) -> Iterator[tuple[int, Found, str | None]]:
+    """The documents of a part as far as the source's limits reach: number, document, and why it is dropped, if it is.
 
-    `max_characters` counts the raw text of the others; the document that reaches it is the last.
+    A format that can divide the path reads its share alone. Otherwise the whole path is read, its cheap side, and a part is
+    every `parts`-th block of documents. `max_characters` counts the raw text of all documents that are not dropped; the one
+    that reaches it is the last.
     """
+    whole = source.limit is not None or source.max_characters is not None
+    mine = None if whole else share(source.path, source.format, part.part, part.parts, columns=source.columns)
+    if mine is not None:
+        yield from ((number, one, one.drop or source.selection.reason(one.metadata)) for number, one in mine)
+        return
     characters = 0
-    found = read(source.path, source.format, columns=source.columns, encoding=source.encoding, errors=source.errors, report=report)
-    for one in itertools.islice(found, source.limit):
+    told = part.part == 0  # every part reads all of the source
+    found = read(source.path, source.format, columns=source.columns, encoding=source.encoding, errors=source.errors, report=told)
+    for number, one in enumerate(itertools.islice(found, source.limit)):
         drop = one.drop or source.selection.reason(one.metadata)
         if source.max_characters is not None and not drop:
             one = one._replace(text=one.content)
             characters += len(one.content)
-        yield one, drop
+        if number // BLOCK % part.parts == part.part:
+            yield number, one, drop
         if source.max_characters is not None and characters >= source.max_characters:
             return
 
