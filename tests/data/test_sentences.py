@@ -48,11 +48,11 @@ def packed(folder: Path, lengths: list[list[int]], *, max_length: int, packing: 
 
 
 def allowed_cuts(lengths: list[list[int]], capacity: int) -> set[int]:
-    """Ends of sentences, and of each full row of a longer sentence."""
+    """Ends of sentences, and any place in those that are longer than a row."""
     found, at = set(), 0
     for document in lengths:
         for length in document:
-            found |= {at + cut for cut in range(capacity, length, capacity)} | {at + length}
+            found |= {at + length} if length <= capacity else set(range(at + 1, at + length + 1))
             at += length
     return found
 
@@ -97,9 +97,19 @@ def test_where_sentences_do_not_allow_it_rows_stay_empty_and_sentences_whole(tmp
     assert set(built.lengths.tolist()) == {70}
 
 
-def test_a_sentence_longer_than_a_row_is_cut_and_its_rest_joins_the_next(tmp_path: Path) -> None:
-    built = packed(tmp_path, [[30 + 30 + 10, 15, 40]], max_length=32, packing="sentences")
-    assert sorted(zip(built.starts.tolist(), built.lengths.tolist(), strict=True)) == [(0, 30), (30, 30), (60, 25), (85, 30), (115, 10)]
+def test_a_sentence_longer_than_a_row_is_cut_where_the_row_ends_and_its_rest_joins_the_next(tmp_path: Path) -> None:
+    built = packed(tmp_path, [[12, 70, 15, 29, 5]], max_length=32, packing="sentences")
+    assert list(zip(built.starts.tolist(), built.lengths.tolist(), strict=True)) == [
+        (0, 30),
+        (30, 30),
+        (60, 22),
+        (82, 15),
+        (97, 29),
+        (126, 5),
+    ]
+    pairs = packed(tmp_path / "pairs", [[12, 70]], max_length=32, packing="pairs", short=0)
+    assert pairs.splits is not None
+    assert list(zip(pairs.lengths.tolist(), pairs.splits.tolist(), strict=True)) == [(29, 12), (30, 0), (23, 0)]
 
 
 def test_documents_stay_nearly_whole(tmp_path: Path) -> None:

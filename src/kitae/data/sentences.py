@@ -1,4 +1,5 @@
-"""Packings "sentences" and "pairs": a piece is a run of whole sentences of one document. Only a sentence longer than a row is cut.
+"""Packings "sentences" and "pairs": a piece is a run of whole sentences of one document. Only a sentence longer than a row is cut,
+where the row ends.
 
 A window of documents is open at a time. A row begins with the longest run that fits of the document that has been open longest.
 What is left of it takes a run from the head of another open document that fits to within SLACK; to find one, the run before may
@@ -15,9 +16,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kitae.data.packing import SPECIALS
+from kitae.data.packing import MIN_PIECE, SPECIALS
 from kitae.data.rows import RowWriter
-from kitae.data.shards import Ints, Shards
+from kitae.data.shards import Shards
 from kitae.tensor.random import key
 
 SHORT = 0.1
@@ -33,8 +34,7 @@ _TOKENS = 1 << 20  # of documents whose sentences are looked up at a time
 
 def pack_sentences(shards: Shards, source: int, *, max_length: int, rows: RowWriter, pairs: bool, short: float, seed: int) -> None:
     """Pack the documents of one source into rows. Deterministic."""
-    texts = _texts(shards, source, max_length - SPECIALS)
-    made = _Rows(texts, max_length=max_length, pairs=pairs, short=short if pairs else 0.0, seed=seed)
+    made = _Rows(_texts(shards, source), max_length=max_length, pairs=pairs, short=short if pairs else 0.0, seed=seed)
     starts: list[int] = []
     lengths: list[int] = []
     splits: list[int] = []
@@ -57,26 +57,18 @@ def pack_sentences(shards: Shards, source: int, *, max_length: int, rows: RowWri
     flush()
 
 
-def _texts(shards: Shards, source: int, capacity: int) -> Iterator[list[int]]:
-    """Documents, or portions of long ones, as boundaries of their sentences; a sentence over `capacity` tokens is several."""
+def _texts(shards: Shards, source: int) -> Iterator[list[int]]:
+    """Documents, or portions of long ones, as boundaries of their sentences."""
     for all_starts, all_ends in shards.documents_of(source):
         cuts = np.flatnonzero(np.diff(all_ends // _TOKENS)) + 1
         for starts, ends in zip(np.split(all_starts, cuts), np.split(all_ends, cuts), strict=True):
-            bounds = _boundaries(shards.sentence_ends(int(starts[0]), int(ends[-1])), int(starts[0]), capacity)
+            bounds = shards.sentence_ends(int(starts[0]), int(ends[-1]))
             first = np.searchsorted(bounds, starts, side="right").tolist()
             last = np.searchsorted(bounds, ends, side="right").tolist()
             for start, begin, end in zip(starts.tolist(), first, last, strict=True):
                 for portion in range(begin, end, PORTION):
                     piece = bounds[portion : min(portion + PORTION, end)].tolist()
                     yield [start if portion == begin else int(bounds[portion - 1]), *piece]
-
-
-def _boundaries(ends: Ints, start: int, capacity: int) -> Ints:
-    """Ends of sentences, and of the parts of sentences over `capacity` tokens."""
-    starts = np.concatenate([[start], ends[:-1]])
-    parts = -(-(ends - starts) // capacity)
-    number = np.arange(parts.sum()) - np.repeat(parts.cumsum() - parts, parts)
-    return np.minimum(np.repeat(starts, parts) + (number + 1) * capacity, np.repeat(ends, parts))
 
 
 _Heads = list[dict[int, None]]
@@ -178,6 +170,8 @@ class _Rows:
     def _shortened(self, text: _Text, limit: int, space: int) -> int:
         """The most sentences within the limit behind which the row can be filled; the most at all if it can behind none."""
         most = self._fitting(text, limit)
+        if self._cut_next(text, most, limit):
+            return most + 1
         least = max(min(2 if self._pairs else 1, most), most - _GIVEN_UP)
         for heads in (self._heads, self._singles) if self._pairs else (self._heads,):
             for sentences in range(most, least - 1, -1):
@@ -185,6 +179,19 @@ class _Rows:
                 if left <= self._slack or self._exact(left, heads):
                     return sentences
         return most
+
+    def _cut_next(self, text: _Text, sentences: int, limit: int) -> bool:
+        """If behind these sentences stands one that fits into no row, cut it where the limit is reached."""
+        room = limit - (self._size(text, sentences) + (self._pairs and sentences == 1) if sentences else SPECIALS)
+        least = min(MIN_PIECE, self._max_length - SPECIALS)
+        room = max(room, 0 if sentences else least)
+        if sentences == text.left or room < least:
+            return False
+        start, end = text.bounds[text.at + sentences : text.at + sentences + 2]
+        if end - start <= self._max_length - SPECIALS:
+            return False
+        text.bounds.insert(text.at + sentences + 1, start + room)
+        return True
 
     def _exact(self, space: int, heads: _Heads) -> int:
         """The greatest size of a listed run that fills this space to within the slack; 0 if there is none."""
