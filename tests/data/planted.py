@@ -11,12 +11,22 @@ SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 Document = list[list[tuple[int, ...]]]
 
 
-def write(folder: Path, documents: Sequence[Document], *, max_length: int, vocab_size: int = 1000, shard_tokens: int = 1 << 27) -> None:
-    """Write shards and plan of one split."""
+def write(
+    folder: Path,
+    documents: Sequence[Document],
+    *,
+    max_length: int,
+    vocab_size: int = 1000,
+    shard_tokens: int = 1 << 27,
+    packing: plan.Packing = "documents",
+    sources: Sequence[int] = (),
+    short: float = 0.1,
+) -> None:
+    """Write shards and plan of one split; `sources` has the source number of each document."""
     with ShardWriter(folder, vocab_size=vocab_size, shard_tokens=shard_tokens) as writer:
-        for document in documents:
-            writer.add(document)
-    plan.build(Shards(folder), max_length=max_length, folder=folder / "plan")
+        for number, document in enumerate(documents):
+            writer.add(document, source=sources[number] if sources else 0)
+    plan.build(Shards(folder), max_length=max_length, folder=folder / "plan", packing=packing, short=short)
 
 
 def dataset(folder: Path, documents: Sequence[Document], *, max_length: int, heldout: Sequence[Document] = ()) -> Path:
@@ -24,11 +34,27 @@ def dataset(folder: Path, documents: Sequence[Document], *, max_length: int, hel
     write(folder / "train", documents, max_length=max_length)
     if heldout:
         write(folder / "heldout" / "0", heldout, max_length=max_length)
-    facts = sampler.DatasetFacts(
-        max_length=max_length, packing="documents", vocab_size=1000, dtype="<u2", special=SPECIAL, tokenizer="none", sources=("a",)
-    )
-    (folder / sampler.DATASET).write_text(json.dumps(facts.model_dump(mode="json")))
+    return describe(folder, max_length=max_length)
+
+
+def describe(folder: Path, *, max_length: int, sources: Sequence[str] = ("a",), vocab_size: int = 1000, **facts: object) -> Path:
+    """Write dataset.json."""
+    said = {"max_length": max_length, "packing": "documents", "vocab_size": vocab_size, "dtype": "<u2", "special": SPECIAL}
+    made = sampler.DatasetFacts.model_validate({**said, "tokenizer": "none", "sources": sources, **facts})
+    (folder / sampler.DATASET).write_text(json.dumps(made.model_dump(mode="json")))
     return folder
+
+
+def in_sentences(lengths: Sequence[Sequence[int]], *, first: int = 10) -> list[Document]:
+    """Documents of sentences of these many tokens, one word each; every token has an id of its own, counted on from `first`."""
+    documents: list[Document] = []
+    for sentences in lengths:
+        document: Document = []
+        for length in sentences:
+            document.append([tuple(range(first, first + length))])
+            first += length
+        documents.append(document)
+    return documents
 
 
 def of_lengths(lengths: Sequence[int]) -> list[Document]:

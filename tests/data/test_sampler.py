@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kitae.core.errors import KitaeError
 from kitae.data import shards as module
+from kitae.data.order import Permutation
 from kitae.data.plan import Plan
-from kitae.data.sampler import Heldout, Permutation, Sampler, heldout_sources
+from kitae.data.sampler import Heldout, Sampler, heldout_sources
 from kitae.data.shards import Shards
 from kitae.models.bert import BertConfig, BertEncoder
 from kitae.tensor.batch import Batch

@@ -4,20 +4,25 @@ import numpy as np
 import torch
 
 from kitae.data.packing import SPECIALS
+from kitae.data.pairs import Partners, Segments
 from kitae.data.plan import Plan
 from kitae.data.shards import Ints, Shards
 from kitae.tensor.batch import Batch, Layout
 
 
 class Collator:
-    """Lays rows out: every piece [CLS] tokens [SEP], one behind the other, padding at the end."""
+    """Lays rows out: every piece [CLS] tokens [SEP], or [CLS] A [SEP] B [SEP], one behind the other, padding at the end.
 
-    def __init__(self, shards: Shards, plan: Plan, *, cls: int, sep: int, pad: int) -> None:
-        self._shards, self._plan = shards, plan
+    With partners the batch has segments, and two targets: "pairs" (int64 [N], where the [CLS] of every pair stands in the
+    flattened rows) and "pair_labels" (int64 [N]). A piece of a single segment has no label.
+    """
+
+    def __init__(self, shards: Shards, plan: Plan, *, cls: int, sep: int, pad: int, partners: Partners | None = None) -> None:
+        self._shards, self._plan, self._partners = shards, plan, partners
         self._cls, self._sep, self._pad = cls, sep, pad
 
-    def __call__(self, rows: Ints, *, step: int, micro: int) -> Batch:
-        """The batch of these row numbers (int64 [B]; a row may occur twice). Shapes: B rows, L = max_length."""
+    def __call__(self, rows: Ints, visits: Ints, *, step: int, micro: int) -> Batch:
+        """The batch of these row numbers (int64 [B]; a row may occur twice) at these visits. Shapes: B rows, L = max_length."""
         plan, length = self._plan, self._plan.max_length
         first = plan.rows[rows]
         each = plan.rows[rows + 1] - first
@@ -25,8 +30,9 @@ class Collator:
         row_of = np.repeat(np.arange(len(rows)), each)
         number = np.arange(row_ends[-1]) - np.repeat(row_ends - each, each)  # of the piece in its row, from 0
         piece = np.repeat(first, each) + number
-        starts, tokens = plan.starts[piece], plan.lengths[piece].astype(np.int64)
-        size = tokens + SPECIALS
+        segments = self._segments(piece, rows[row_of], visits[row_of])
+        paired = segments.second_lengths > 0
+        size = SPECIALS + segments.first_lengths + segments.second_lengths + paired
         behind = size.cumsum() - size
         offset = row_of * length + behind - np.repeat(behind[row_ends - each], each)  # of the piece's [CLS] in the flat rows
 
@@ -37,27 +43,49 @@ class Collator:
         positions[where] = within
         pieces[where] = np.repeat(number + 1, size)
 
-        token_ends = tokens.cumsum()
-        inside = np.arange(token_ends[-1]) - np.repeat(token_ends - tokens, tokens)
-        target = np.repeat(offset + 1, tokens) + inside
-        content, word_starts = self._shards.gather(np.repeat(starts, tokens) + inside)
-        word_starts[token_ends - tokens] = True  # a cut may fall into a word; a word never spans two pieces
-        word = word_starts.cumsum()
-        row_begin = (token_ends - tokens)[row_ends - each]  # each row's first token among all
-        row_tokens = np.add.reduceat(tokens, row_ends - each)
-        words = np.full(len(rows) * length, -1, dtype=np.int32)
-        words[target] = word - np.repeat(word[row_begin], row_tokens)
-
         ids = np.full(len(rows) * length, self._pad, dtype=np.int64)
-        ids[target] = content
         ids[offset] = self._cls
-        ids[offset + tokens + 1] = self._sep
+        ids[offset + segments.first_lengths + 1] = self._sep
+        ids[(offset + size - 1)[paired]] = self._sep
+        words = np.full(len(rows) * length, -1, dtype=np.int32)
+        self._write_tokens(ids, words, segments, offset, row_of)
         shape = (len(rows), length)
-        return Batch(
+        batch = Batch(
             ids_BL=torch.from_numpy(ids.reshape(shape)),
             layout=Layout(torch.from_numpy(pieces.reshape(shape)), torch.from_numpy(positions.reshape(shape))),
+            segments_BL=None if self._partners is None else torch.zeros(shape, dtype=torch.int64),
             words_BL=torch.from_numpy(words.reshape(shape)),
             rows=torch.from_numpy(rows.astype(np.int64)),
             step=step,
             micro=micro,
         )
+        if batch.segments_BL is None:
+            return batch
+        second = within > np.repeat(segments.first_lengths + 1, size)
+        batch.segments_BL.numpy().reshape(-1)[where[second]] = 1
+        return batch.replace(targets={"pairs": torch.from_numpy(offset[paired]), "pair_labels": torch.from_numpy(segments.labels[paired])})
+
+    def _segments(self, pieces: Ints, rows: Ints, visits: Ints) -> Segments:
+        if self._partners is not None:
+            return self._partners(pieces, rows, visits)
+        none = np.zeros(len(pieces), dtype=np.int64)
+        lengths = self._plan.lengths[pieces].astype(np.int64)
+        return Segments(first_starts=self._plan.starts[pieces], first_lengths=lengths, second_starts=none, second_lengths=none, labels=none)
+
+    def _write_tokens(self, ids: Ints, words: np.ndarray, segments: Segments, offset: Ints, row_of: Ints) -> None:
+        """Put every segment's tokens and word numbers in their places."""
+        starts = np.stack([segments.first_starts, segments.second_starts], axis=1).ravel()
+        tokens = np.stack([segments.first_lengths, segments.second_lengths], axis=1).ravel()
+        begins = np.stack([offset + 1, offset + 2 + segments.first_lengths], axis=1).ravel()
+        rows = np.repeat(row_of, 2)[tokens > 0]
+        starts, begins, tokens = starts[tokens > 0], begins[tokens > 0], tokens[tokens > 0]
+        ends = tokens.cumsum()
+        inside = np.arange(ends[-1]) - np.repeat(ends - tokens, tokens)
+        target = np.repeat(begins, tokens) + inside
+        content, word_starts = self._shards.gather(np.repeat(starts, tokens) + inside)
+        ids[target] = content
+        word_starts[ends - tokens] = True  # a cut may fall into a word; a word never spans two segments
+        word = word_starts.cumsum()
+        begin = np.nonzero(np.diff(rows, prepend=-1))[0]  # each row's first segment
+        row_tokens = np.add.reduceat(tokens, begin)
+        words[target] = word - np.repeat(word[(ends - tokens)[begin]], row_tokens)

@@ -1,21 +1,21 @@
-"""Batches as a pure function of (seed, step, micro-batch): a counter-based permutation of the rows in every epoch, no state."""
+"""Batches as a pure function of (seed, step, micro-batch), without state: see order.py for which row comes when."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.data.collate import Collator
+from kitae.data.order import Permutation, order
+from kitae.data.pairs import PairConfig, Partners
 from kitae.data.plan import Plan
-from kitae.data.shards import Ints, Shards
+from kitae.data.shards import Shards
 from kitae.tensor.batch import Batch
 from kitae.tensor.random import key
 
-_ROUNDS = 6
 DATASET = "dataset.json"
 
 
@@ -38,6 +38,12 @@ class DatasetFacts(Config):
     """Fingerprint of the tokenizer."""
     sources: tuple[str, ...]
     """Names of the sources; heldout/N is the N-th of them."""
+    repeat: dict[str, int] = {}
+    """Visits of a source's documents in every pass; 1 where nothing is said."""
+    weight: dict[str, float] = {}
+    """Shares in which the sources are drawn; empty = as they are."""
+    pairs: PairConfig | None = None
+    """What is to be told of pairs, in the packing "pairs"."""
 
     @classmethod
     def read(cls, folder: Path) -> "DatasetFacts":
@@ -48,88 +54,50 @@ class DatasetFacts(Config):
         return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
 
-class Permutation:
-    """A pseudo-random bijection of 0 .. size-1 that is computed, not stored: a Feistel network with cycle walking.
-
-    The network permutes the next even power of two; a number that lands outside is sent through again until it is inside.
-    """
-
-    def __init__(self, size: int, seed: int) -> None:
-        assert size > 0
-        self._size = size
-        half = max(1, ((size - 1).bit_length() + 1) // 2)
-        self._half, self._mask = np.uint64(half), np.uint64((1 << half) - 1)
-        self._keys = [np.uint64(key(seed, "feistel", number)) for number in range(_ROUNDS)]
-
-    def __call__(self, index: Ints) -> Ints:
-        """Where these indices (int64, each below size) go."""
-        values = index.astype(np.uint64)
-        todo = np.arange(len(values))
-        while len(todo):
-            moved = self._network(values[todo])
-            values[todo] = moved
-            todo = todo[moved >= self._size]
-        return values.astype(np.int64)
-
-    def _network(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        left, right = values >> self._half, values & self._mask
-        for salt in self._keys:
-            # the finalizer of splitmix64 as round function
-            mixed = (right ^ salt) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mixed ^= mixed >> np.uint64(27)
-            left, right = right, left ^ ((mixed >> np.uint64(17)) & self._mask)
-        return (left << self._half) | right
-
-
-def _collator(dataset: Path, split: str) -> tuple[Collator, Plan]:
+def _collator(dataset: Path, split: str, seed: int) -> tuple[Collator, Plan]:
     facts = DatasetFacts.read(dataset)
-    plan = Plan(dataset / split / "plan")
+    plan, shards = Plan(dataset / split / "plan"), Shards(dataset / split)
     special = facts.special
-    return Collator(Shards(dataset / split), plan, cls=special["cls"], sep=special["sep"], pad=special["pad"]), plan
+    partners = None if facts.pairs is None else Partners(shards, plan, facts.pairs, seed=seed)
+    return Collator(shards, plan, cls=special["cls"], sep=special["sep"], pad=special["pad"], partners=partners), plan
 
 
 class Sampler:
-    """Micro-batches of the training rows. Step s takes the rows s * rows_per_step ... of the endless, permuted epochs."""
+    """Micro-batches of the training rows. Step s takes the rows s * rows_per_step ... of the endless sequence of them."""
 
     def __init__(self, dataset: Path, *, rows_per_step: int, rows_per_micro_batch: int, seed: int, split: str = "train") -> None:
-        """Raises KitaeError when a step is not made of whole micro-batches, or the split has no rows."""
+        """Raises KitaeError when a step is not made of whole micro-batches, the split has no rows, or weights make no sense."""
         if rows_per_step % rows_per_micro_batch:
             raise KitaeError(
                 f"a step of {rows_per_step} rows is not made of whole micro-batches of {rows_per_micro_batch} rows",
                 cure=f"choose a micro-batch that divides {rows_per_step}",
             )
-        self._collate, plan = _collator(dataset, split)
+        self._collate, plan = _collator(dataset, split, seed)
         if not plan.num_rows:
             raise KitaeError(f'the dataset has no rows in "{split}"', cure="give the corpus more text", where=str(dataset))
-        self._seed = seed
+        facts = DatasetFacts.read(dataset)
+        self._order = order(plan, facts.sources, repeats=facts.repeat, weights=facts.weight, seed=seed)
         self._rows_per_micro_batch = rows_per_micro_batch
         self.rows_per_step = rows_per_step
         """Rows of a step over all processes."""
         self.micro_batches_per_step = rows_per_step // rows_per_micro_batch
         """Micro-batches of a step over all processes."""
-        self.rows_per_epoch = plan.num_rows
-        """Rows of one pass over the data."""
+        self.rows_per_epoch = self._order.rows_per_epoch
+        """Rows of one pass over the data, repeats included."""
         self.tokens_per_step = rows_per_step * plan.max_length
         """Positions of a step (nominal: padding included)."""
-        self.tokens_per_epoch = plan.real_positions
-        """Real positions of one pass: special tokens included, padding not."""
+        self.tokens_per_epoch = self._order.tokens_per_epoch
+        """Real positions of one pass: special tokens included, padding not; of pairs with true seconds."""
 
     def row(self, epoch: int, k: int) -> int:
         """The k-th row of an epoch."""
-        return int(self._permutation(epoch)(np.array([k]))[0])
+        return int(self._order(np.array([epoch * self.rows_per_epoch + k]))[0][0])
 
     def micro(self, step: int, micro: int) -> Batch:
         """Micro-batch `micro` of step `step`: a pure function of (seed, step, micro), immediate at any step."""
         first = step * self.rows_per_step + micro * self._rows_per_micro_batch
-        epochs, within = np.divmod(np.arange(first, first + self._rows_per_micro_batch, dtype=np.int64), self.rows_per_epoch)
-        rows = np.empty_like(within)
-        for epoch in np.unique(epochs):
-            rows[epochs == epoch] = self._permutation(int(epoch))(within[epochs == epoch])
-        return self._collate(rows, step=step, micro=micro)
-
-    def _permutation(self, epoch: int) -> Permutation:
-        return Permutation(self.rows_per_epoch, key(self._seed, "epoch", epoch))
+        rows, visits = self._order(np.arange(first, first + self._rows_per_micro_batch, dtype=np.int64))
+        return self._collate(rows, visits, step=step, micro=micro)
 
 
 def heldout_sources(dataset: Path) -> tuple[str, ...]:
@@ -149,7 +117,8 @@ class Heldout:
         known = heldout_sources(dataset)
         if source not in known:
             raise KitaeError(f'there is no held-out text of "{source}"', cure=did_you_mean(source, known), where=str(dataset))
-        self._collate, plan = _collator(dataset, f"heldout/{DatasetFacts.read(dataset).sources.index(source)}")
+        split = f"heldout/{DatasetFacts.read(dataset).sources.index(source)}"
+        self._collate, plan = _collator(dataset, split, key("heldout"))
         self._each, self.num_rows = rows_per_micro_batch, plan.num_rows
         self._order = Permutation(plan.num_rows, key("heldout"))
 
@@ -160,4 +129,4 @@ class Heldout:
         for number in range(len(self)):
             first = number * self._each
             rows = np.arange(first, min(first + self._each, self.num_rows))
-            yield self._collate(self._order(rows), step=0, micro=number)
+            yield self._collate(self._order(rows), np.zeros_like(rows), step=0, micro=number)

@@ -7,7 +7,7 @@ source number of each document) and words-NNNNN.bin (one bit per token, lowest b
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,9 @@ Word = tuple[int, ...]
 INDEX = "index.json"
 PARTS = ("tokens", "documents", "sentences", "sources", "words")
 SHARD_TOKENS = 1 << 27
+_ENDS = np.dtype("<u8")
 _FLUSH_WORDS = 1 << 18
+_CHUNK = 1 << 20
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -188,15 +190,94 @@ class Shards:
 
     def documents(self, shard: int) -> Ints:
         """Ends of the shard's documents, in tokens over all shards."""
-        return self._map("documents", shard, np.dtype("<u8")).astype(np.int64) + self.starts[shard]
+        return self._map("documents", shard, _ENDS).astype(np.int64) + self.starts[shard]
 
     def sentences(self, shard: int) -> Ints:
         """Ends of the shard's sentences, in tokens over all shards."""
-        return self._map("sentences", shard, np.dtype("<u8")).astype(np.int64) + self.starts[shard]
+        return self._map("sentences", shard, _ENDS).astype(np.int64) + self.starts[shard]
 
     def sources(self, shard: int) -> NDArray[np.uint16]:
         """Source number of each document of the shard."""
         return self._map("sources", shard, np.dtype("<u2"))
+
+    @cached_property
+    def source_numbers(self) -> list[int]:
+        """The sources that have documents here, ascending."""
+        return sorted({int(number) for present in self._sources_of_shards for number in present})
+
+    def documents_of(self, source: int) -> Iterator[tuple[Ints, Ints]]:
+        """First tokens and ends of a source's documents, a million of them at most (and of one shard) at a time."""
+        for shard, present in enumerate(self._sources_of_shards):
+            if source not in present:
+                continue
+            sources, stored = self.sources(shard), self._map("documents", shard, _ENDS)
+            for first in range(0, len(stored), _CHUNK):
+                ends = stored[first : first + _CHUNK].astype(np.int64)
+                before = np.int64(stored[first - 1]) if first else np.int64(0)
+                mine = sources[first : first + _CHUNK] == source
+                if mine.any():
+                    starts = np.concatenate([[before], ends[:-1]])
+                    yield starts[mine] + self.starts[shard], ends[mine] + self.starts[shard]
+
+    def count_sources(self, sources: int) -> tuple[list[int], list[int]]:
+        """Documents and tokens of each of the sources 0, 1, ..."""
+        documents, tokens = np.zeros(sources, dtype=np.int64), np.zeros(sources, dtype=np.int64)
+        for source in self.source_numbers:
+            for starts, ends in self.documents_of(source):
+                documents[source] += len(starts)
+                tokens[source] += int((ends - starts).sum())
+        return documents.tolist(), tokens.tolist()
+
+    def sentence_ends(self, start: int, end: int) -> Ints:
+        """Ends of the sentences behind token `start` up to `end`; both lie in one shard."""
+        shard = int(np.searchsorted(self.starts, start, side="right")) - 1
+        stored = self._map("sentences", shard, _ENDS)
+        first, last = np.searchsorted(stored, np.array([start, end], dtype=np.int64) - self.starts[shard], side="right")
+        return stored[first:last].astype(np.int64) + self.starts[shard]
+
+    def document_at(self, index: Ints) -> tuple[Ints, Ints]:
+        """First token and end of the document that each of these tokens belongs to."""
+
+        def look(shard: int, local: Ints) -> Ints:
+            stored = self._ends[shard][0]
+            place = np.searchsorted(stored, local.astype(_ENDS), side="right")
+            starts = np.where(place > 0, stored[np.maximum(place, 1) - 1], np.uint64(0))
+            return np.stack([starts, stored[place]]).astype(np.int64)
+
+        starts, ends = self._by_shard(index, look)
+        return starts, ends
+
+    def sentence_end_before(self, index: Ints) -> Ints:
+        """The last end of a sentence at or before each of these positions (of 1 and more), in the shard of the token before it."""
+
+        def look(shard: int, local: Ints) -> Ints:
+            stored = self._ends[shard][1]
+            place = np.searchsorted(stored, (local + 1).astype(_ENDS), side="right")
+            return np.where(place > 0, stored[np.maximum(place, 1) - 1], np.uint64(0)).astype(np.int64)[None]
+
+        return self._by_shard(index - 1, look)[0]
+
+    def _by_shard(self, index: Ints, look: Callable[[int, Ints], Ints]) -> Ints:
+        """look(shard, tokens within it) for the tokens of each shard, as [results, tokens] with token numbers over all shards."""
+        shard_of = np.searchsorted(self.starts, index, side="right") - 1
+        parts, places = [], []
+        for shard in np.unique(shard_of).tolist():
+            where = np.nonzero(shard_of == shard)[0]
+            parts.append(look(shard, index[where] - self.starts[shard]) + self.starts[shard])
+            places.append(where)
+        found = np.concatenate(parts, axis=1)
+        result = np.empty_like(found)
+        result[:, np.concatenate(places)] = found
+        return result
+
+    @cached_property
+    def _ends(self) -> list[tuple[NDArray, NDArray]]:
+        count = range(len(self._index))
+        return [(self._map("documents", shard, _ENDS), self._map("sentences", shard, _ENDS)) for shard in count]
+
+    @cached_property
+    def _sources_of_shards(self) -> list[frozenset[int]]:
+        return [frozenset(np.flatnonzero(np.bincount(self.sources(shard))).tolist()) for shard in range(len(self))]
 
     def tokens(self, start: int, end: int) -> Ints:
         """The ids from token `start` to `end`, both over all shards."""

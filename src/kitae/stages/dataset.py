@@ -1,26 +1,27 @@
-"""Corpus + tokenizer -> Dataset: token shards with boundaries, and the plan that packs documents into rows."""
+"""Corpus + tokenizer -> Dataset: token shards with boundaries, and the plan that packs text into rows."""
 
 import dataclasses
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
-from kitae.data import plan, sampler
+from kitae.data import order, plan, sampler
+from kitae.data.pairs import PairConfig
 from kitae.data.shards import Shards, token_dtype
 from kitae.data.tokenize import tokenize
+from kitae.tensor.random import key
 from kitae.text.corpus import Corpus
 from kitae.tokenization.tokenizer import Tokenizer
 
-VERSION = 1
-PACKINGS = ("documents",)
+VERSION = 2
+"""2: a row holds text of one source, and there are packings of whole sentences."""
 
 
 class DatasetConfig(Config):
@@ -28,17 +29,20 @@ class DatasetConfig(Config):
 
     max_length: int = Field(128, ge=8)
     """Positions of a row, special tokens included; a model needs at least as many position embeddings."""
-    packing: str = "documents"
-    """How text lies in rows. "documents": pieces of documents, each [CLS] ... [SEP], several in a row, none sees another."""
+    packing: plan.Packing = "documents"
+    """How text lies in rows, several pieces in each, of which none sees another. "documents": pieces of documents, each
+    [CLS] ... [SEP]. "sentences": runs of whole sentences of a document; only a sentence longer than a row is cut.
+    "pairs": such runs as [CLS] A [SEP] B [SEP], for next sentence or sentence order prediction."""
+    pairs: PairConfig = PairConfig()
+    """With packing = "pairs": what is to be told of them."""
     workers: Annotated[int, OPERATIONAL] = Field(0, ge=0)
     """Processes that tokenize; 0 = one per core."""
 
-    @field_validator("packing")
-    @classmethod
-    def _known(cls, packing: str) -> str:
-        if packing not in PACKINGS:
-            raise ValueError(f'packing = "{packing}" does not exist here: known is "documents"')
-        return packing
+    @model_validator(mode="after")
+    def _asked(self) -> Self:
+        if self.packing != "pairs" and self.pairs != PairConfig():
+            raise ValueError(f'pairs has no effect with packing = "{self.packing}": set packing = "pairs"')
+        return self
 
 
 def sources(config: DatasetConfig) -> tuple[str, ...]:
@@ -55,14 +59,17 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     shards = {split: corpus.shards(split) for split in ("train", "heldout")}
     with out.workplace() as work:
         train, heldout = tokenize(shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, work=work, workers=workers)
-    packed = {"train": _pack(train, config.max_length)}
-    if not packed["train"]["tokens"]:
+    packed = {"train": _pack(train, config, inputs.seed)}
+    if not packed["train"].num_tokens:
         raise KitaeError("the corpus has no text to train on", cure="give it more text, or hold less of it out", where=str(corpus.folder))
     for number, folder in heldout.items():
         if Shards(folder).num_tokens:
-            packed[f"heldout/{names[number]}"] = _pack(folder, config.max_length)
+            packed[f"heldout/{names[number]}"] = _pack(folder, config, inputs.seed)
         else:
             shutil.rmtree(folder)
+    if config.packing == "pairs":
+        _check_pairs(packed["train"], Shards(train), config, str(corpus.folder))
+    order.check(packed["train"], names, repeats=corpus.repeat, weights=corpus.weight)
     facts = sampler.DatasetFacts(
         max_length=config.max_length,
         packing=config.packing,
@@ -71,35 +78,65 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
         special=dataclasses.asdict(tokenizer.special),
         tokenizer=tokenizer.fingerprint,
         sources=names,
+        repeat=corpus.repeat,
+        weight=corpus.weight,
+        pairs=config.pairs if config.packing == "pairs" else None,
     )
-    (out.path / sampler.DATASET).write_text(json.dumps(facts.model_dump(mode="json"), indent=1, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(facts.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False)
+    (out.path / sampler.DATASET).write_text(text, encoding="utf-8")
     shutil.copytree(inputs.path("tokenizer"), out.path / "tokenizer", ignore=shutil.ignore_patterns("manifest.json"))
-    _count(out, packed, train, names)
+    out.counts.update(_split_counts(packed["train"], Shards(train), names))
+    out.counts["heldout"] = {
+        name: _split_counts(packed[f"heldout/{name}"], Shards(heldout[number]), names)
+        for number, name in enumerate(names)
+        if f"heldout/{name}" in packed
+    }
     for role in ("corpus", "tokenizer"):
         out.inherit_licences(inputs.path(role))
 
 
-def _pack(folder: Path, max_length: int) -> dict[str, float]:
-    """Pack one split; the tokens lost are counted, not assumed."""
-    shards = Shards(folder)
-    built = plan.build(shards, max_length=max_length, folder=folder / "plan")
-    return {
-        "documents": shards.num_documents,
-        "empty_documents": shards.empty_documents,
-        "tokens": shards.num_tokens,
-        "tokens_lost": shards.num_tokens - int(built.lengths.sum(dtype=np.int64)),
-        "pieces": built.num_pieces,
-        "rows": built.num_rows,
-        "fill": round(built.fill, 5),
+def _pack(folder: Path, config: DatasetConfig, seed: int) -> plan.Plan:
+    return plan.build(
+        Shards(folder),
+        max_length=config.max_length,
+        folder=folder / "plan",
+        packing=config.packing,
+        short=config.pairs.short,
+        seed=key(seed, "packing"),
+    )
+
+
+def _check_pairs(packed: plan.Plan, shards: Shards, config: DatasetConfig, where: str) -> None:
+    """Refuse pairs that could never be told apart."""
+    if not packed.num_pairs:
+        raise KitaeError(
+            'packing = "pairs" found no document of two sentences', cure='take packing = "sentences", or longer rows', where=where
+        )
+    if config.pairs.task == "nsp" and config.pairs.negative and shards.num_documents < 2:
+        raise KitaeError("a random next segment comes from another document, and there is but one", cure="give more text", where=where)
+
+
+def _split_counts(packed: plan.Plan, shards: Shards, names: tuple[str, ...]) -> dict[str, object]:
+    """Documents, tokens and rows of a split, in all and by source. The tokens lost are counted, not assumed."""
+    documents, tokens = shards.count_sources(len(names))
+    by_source = {
+        name: _counts(source, packed.max_length, documents[number], tokens[number])
+        for number, (name, source) in enumerate(zip(names, packed.sources))
+        if documents[number]
     }
+    whole = plan.SourceRows(rows=packed.num_rows, pieces=packed.num_pieces, tokens=packed.num_tokens, pairs=packed.num_pairs)
+    counts = _counts(whole, packed.max_length, shards.num_documents, shards.num_tokens)
+    return {**counts, "empty_documents": shards.empty_documents, "sources": by_source}
 
 
-def _count(out: Out, packed: dict[str, dict[str, float]], train: Path, names: tuple[str, ...]) -> None:
-    shards = Shards(train)
-    tokens = np.zeros(len(names), dtype=np.int64)
-    for shard in range(len(shards)):
-        lengths = np.diff(shards.documents(shard), prepend=shards.starts[shard])
-        np.add.at(tokens, shards.sources(shard), lengths)
-    out.counts.update(packed["train"])
-    out.counts["tokens_by_source"] = dict(zip(names, tokens.tolist(), strict=True))
-    out.counts["heldout"] = {name.removeprefix("heldout/"): counts for name, counts in packed.items() if name != "train"}
+def _counts(rows: plan.SourceRows, max_length: int, documents: int, tokens: int) -> dict[str, float]:
+    positions = max(rows.rows * max_length, 1)
+    return {
+        "documents": documents,
+        "tokens": tokens,
+        "tokens_lost": tokens - rows.tokens,
+        "pieces": rows.pieces,
+        "pairs": rows.pairs,
+        "rows": rows.rows,
+        "fill": round(rows.real_positions / positions, 5),
+    }

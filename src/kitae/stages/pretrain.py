@@ -15,7 +15,6 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.core.recipe import validate
-from kitae.data.packing import SPECIALS
 from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
 from kitae.data.shards import Shards
@@ -195,8 +194,7 @@ def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted:
     generator = models["generator"].config if "generator" in models else None
     architecture = Architecture(family=main.config.model_type, encoder=main.config, generator=generator)
     rate = float(table.row(config.objective).config.model_validate(config.objective_config).model_dump()["rate"])
-    lengths = Plan(dataset / "train" / "plan").lengths.astype(np.float64) + SPECIALS
-    per_token = flops_per_token(architecture, float((lengths**2).sum() / lengths.sum()), config.objective, rate)
+    per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, rate)
     return {
         "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
         "distinct_parameters": sum(p.numel() for p in objective.parameters()),

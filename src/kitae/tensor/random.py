@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 def key(*parts: int | str) -> int:
@@ -25,3 +26,17 @@ def torch_generator(*parts: int | str, device: torch.device | str = "cpu") -> to
 def seed_dropout(*parts: int | str) -> None:
     """Seed torch's global generators, so that what modules draw (dropout) is a function of these parts."""
     torch.manual_seed(key(*parts))
+
+
+def mixed(seed: int, *numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """64 pseudo-random bits for every element, a pure function of the seed and of the arrays' numbers there, in their order.
+
+    Each number goes through the finalizer of splitmix64; for as many draws as there are elements, where a generator each costs too much.
+    """
+    state = np.full(numbers[0].shape, seed, dtype=np.uint64)
+    for array in numbers:
+        state = (state ^ array.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    return state

@@ -41,6 +41,16 @@ class Corpus:
         """ "ja" or "en"."""
         return str(self._facts["language"])
 
+    @property
+    def repeat(self) -> dict[str, int]:
+        """How often a pass visits the documents of a source, where it is not once."""
+        return dict(self._facts.get("repeat", {}))
+
+    @property
+    def weight(self) -> dict[str, float]:
+        """The share in which each source is drawn, as a number among the others; empty = every source as it is."""
+        return dict(self._facts.get("weight", {}))
+
     def characters(self, split: Split) -> int:
         """Characters of a split's texts, line ends included."""
         return int(self._facts["characters"][split])
