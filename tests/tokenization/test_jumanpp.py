@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from kitae.core.errors import KitaeError
 from kitae.tokenization import jumanpp
 from kitae.tokenization.jumanpp import JumanppSegmenter, find, read_spans
+from kitae.tokenization.pipe import Pipe
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.vocabulary import count_words
@@ -33,6 +34,10 @@ def program(tmp_path: Path) -> Path:
 @pytest.fixture
 def segmenter(program: Path) -> JumanppSegmenter:
     return JumanppSegmenter(find(str(program)), patience=0.4)
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def expected(text: str) -> list[str]:
@@ -133,6 +138,28 @@ def test_babble_without_end_is_stopped(tmp_path: Path) -> None:
     program = find(str(fake_jumanpp.install(tmp_path, before=before)))
     with pytest.raises(KitaeError, match="bytes without an end of sentence"):
         JumanppSegmenter(program).segment("東京")
+
+
+def test_a_drip_without_end_is_a_hang(tmp_path: Path) -> None:
+    """Bytes are no answer: only a whole one gives more time."""
+    before = "import time\nif '--version' not in sys.argv:\n    while True: sys.stdout.write('x'); sys.stdout.flush(); time.sleep(0.01)"
+    pipe = Pipe([str(fake_jumanpp.install(tmp_path, before=before))])
+    assert pipe.exchange([b"a"], 0.4) == []
+    assert pipe.trouble == "gave no answer within 0.4 seconds"
+    pipe.close()
+
+
+@pytest.mark.slow
+def test_several_processes_make_the_same_tokenizer(program: Path, tmp_path: Path) -> None:
+    """The specification travels, every worker has a Juman++ of its own; one sentence fails in each way of working alike."""
+    paths = []
+    for number, text in enumerate(("東京に行く\n", "名前は DIE まだ無い\n東京\n", "株式会社\n")):
+        paths.append(tmp_path / f"{number}.txt")
+        paths[-1].write_text(text * 3, encoding="utf-8")
+    spec = SegmenterSpec(kind="jumanpp", program=str(program))
+    alone, together = (count_words(paths, lines_of, spec, workers=workers) for workers in (1, 2))
+    assert list(alone.items()) == list(together.items())
+    assert (alone["東京"], alone["DIE"]) == (6, 3)
 
 
 def test_no_process_stays_behind(segmenter: JumanppSegmenter) -> None:

@@ -77,7 +77,7 @@ def test_a_sudachi_folder_of_bert_japanese(shared: Path, tmp_path: Path) -> None
     ours = Tokenizer.load(tmp_path / "ours")
     assert ours.fingerprint == foreign.fingerprint
     references = [AutoTokenizer.from_pretrained(tmp_path / name) for name in ("theirs", "ours")]
-    for sentence in [*sentences(shared, "ipadic")[::15], *AWKWARD]:
+    for sentence in [*sentences(shared, "ipadic")[::25], *AWKWARD]:
         sentence = sentence.replace("\0", " ")
         ids = ids_of(ours, sentence)
         assert [reference(sentence, add_special_tokens=False)["input_ids"] for reference in references] == [ids, ids]
@@ -137,10 +137,18 @@ def test_a_dictionary_by_name(name: str, shared: Path, tmp_path: Path) -> None:
     foreign = Tokenizer.load(tmp_path)
     assert tokenizer.fingerprint == again.fingerprint == foreign.fingerprint
     assert foreign.definition.spec.dictionary == name
-    for sentence in [*sentences(shared, "ipadic")[::8], *AWKWARD]:
+    for sentence in [*sentences(shared, "ipadic")[::16], *AWKWARD]:
         ids = ids_of(again, sentence)
         assert ids == reference(sentence.replace("\0", " "), add_special_tokens=False)["input_ids"]
         assert "".join(build(tokenizer.definition.spec).segment(sentence[:50])) == "".join(sentence[:50].replace("\0", " ").split())
+
+
+def test_lines_may_not_share_a_call(shared: Path) -> None:
+    """A line feed is white space to MeCab and no sentence end: together, lines get other words where they meet."""
+    segment = build(SegmenterSpec(kind="mecab")).segment
+    chosen = sentences(shared, "ipadic")[:2000]
+    pairs = [(a.strip(), b.strip()) for a, b in itertools.pairwise(chosen)]
+    assert any(segment(a) + segment(b) != segment(f"{a}\n{b}") for a, b in pairs)
 
 
 def test_an_absent_dictionary_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def write(definition: Definition, folder: Path, *, max_length: int | None = None
     own = {
         "format": 1,
         "algorithm": "wordpiece",
-        "segmenter": found.spec.model_dump(mode="json"),
+        "segmenter": {"kind": spec.kind, "dictionary": found.spec.dictionary, **spec.identity},
         "dictionary_path": found.place,
         "dictionary_fingerprint": definition.dictionary_fingerprint,
         "special": dict(zip(ROLES, definition.names, strict=True)),

@@ -58,21 +58,22 @@ class Pipe:
             selector.register(self._out, selectors.EVENT_READ)
             selector.register(self._in, selectors.EVENT_WRITE)
             while len(answers) < len(lines):
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
-                if not ready or time.monotonic() > deadline:
-                    self.trouble = f"gave no answer within {patience:g} seconds"
-                    break
-                if any(key.fileobj is self._in for key, _ in ready):
+                ready = {key.fd for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
+                new: list[list[bytes]] = []
+                if self._in.fileno() in ready:
                     unsent = unsent[self._write(unsent) :]
                     if not unsent:
                         selector.unregister(self._in)
-                if any(key.fileobj is self._out for key, _ in ready):
+                if self._out.fileno() in ready:
                     new = self._read()
-                    if self.trouble:
-                        break
-                    if new:
-                        answers += new
-                        deadline = time.monotonic() + patience
+                answers += new
+                if self.trouble:
+                    break
+                if new:
+                    deadline = time.monotonic() + patience
+                elif time.monotonic() > deadline:
+                    self.trouble = f"gave no answer within {patience:g} seconds"
+                    break
         return answers[: len(lines)]
 
     def _write(self, unsent: memoryview) -> int:
