@@ -109,8 +109,15 @@ def show(name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage.")],
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="An artifact's folder.")], debug: Debug = False) -> None:
-    """Say what an artifact is, what made it and what came out."""
+def inspect(
+    path: Annotated[Path, typer.Argument(help="An artifact's folder; with FILES, a tokenizer's folder or its vocab.txt.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="A text, or two to compare: how does the tokenizer fit?")] = None,
+    debug: Debug = False,
+) -> None:
+    """Say what an artifact is, what made it and what came out; with text, how well a tokenizer fits it."""
+    if files:
+        _fit(path, files)
+        return
     manifest = read_manifest(path)
     facts = manifest.facts
     size = sum(record.size for record in manifest.files.values())
@@ -118,6 +125,14 @@ def inspect(path: Annotated[Path, typer.Argument(help="An artifact's folder.")],
     for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
         if facts.get(key):
             _console().print(f"{key}:", facts[key], markup=False)
+
+
+def _fit(tokenizer: Path, files: list[Path]) -> None:
+    for part in _chain("fit").report(tokenizer, files):
+        table = Table(*part.columns, title=part.title, title_justify="left", box=None)
+        for row in part.rows:
+            table.add_row(*map(escape, row))
+        _console().print(table)
 
 
 @app.command("verify")

@@ -70,12 +70,25 @@ def test_it_takes_one(tmp_path: Path) -> None:
     assert "measured_on" not in run(config, {}, tmp_path / "three").counts
 
 
+def test_it_trains_on_sudachis_words(tmp_path: Path) -> None:
+    config = TokenizerConfig.model_validate(
+        {"segmenter": "sudachi", "split_mode": "C", "vocab_size": 400, "min_frequency": 1, "workers": 2}
+    )
+    run(config, {"corpus": corpus(tmp_path / "corpus", [*TEXTS, "国会議事堂前駅に行く。国会議事堂前駅で降りる。"], [])}, tmp_path / "one")
+    tokenizer = Tokenizer.load(tmp_path / "one")
+    assert tokenizer.definition.spec.split_mode == "C"
+    assert [tokenizer.tokens[number] for number in tokenizer.encode("国会議事堂前駅").ids] == ["国会議事堂前駅"]
+
+
 def test_settings_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     for settings, says in (
         ({"from": "x", "vocab_size": 3000}, "remove vocab_size"),
         ({"segmenter": "mecab", "strip_accents": True}, "basic"),
         ({"algorithm": "unigram"}, "wordpiece"),
         ({"segmenter": "mecav"}, "mecab"),
+        ({"segmenter": "basic", "dictionary": "ipadic"}, "dictionary means nothing to segmenter = "),
+        ({"split_mode": "C"}, "only to sudachi: remove it"),
+        ({"segmenter": "sudachi", "program": "jumanpp"}, "only to jumanpp: remove it"),
         ({"vocab_sise": 3}, "vocab_sise"),
     ):
         with pytest.raises(ValidationError, match=says):
@@ -83,7 +96,9 @@ def test_settings_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     assert "workers" not in TokenizerConfig(workers=3).semantic()
     assert stage.sources(TokenizerConfig(dictionary="unidic-lite")) == ()
     assert stage.sources(TokenizerConfig(dictionary="/some/folder")) == ("/some/folder",)
-    assert stage.sources(TokenizerConfig(dictionary="/some/folder", segmenter="basic")) == ()
+    assert stage.sources(TokenizerConfig(dictionary="/some/file.dic", segmenter="sudachi")) == ("/some/file.dic",)
+    assert stage.sources(TokenizerConfig(dictionary="full", segmenter="sudachi")) == ()
+    assert stage.sources(TokenizerConfig(segmenter="basic")) == stage.sources(TokenizerConfig(segmenter="jumanpp")) == ()
     with pytest.raises(KitaeError, match="no words"):
         run(TokenizerConfig(), {"corpus": corpus(tmp_path / "empty", [], [])}, tmp_path / "none")
     with pytest.raises(KitaeError, match="too small"):

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_text import AWKWARD, golden_tokenizer
 
+from kitae.tokenization.cuts import parts
 from kitae.tokenization.dictionary import find
 from kitae.tokenization.normalize import nfkc_with_map
-from kitae.tokenization.segmenter import LONGEST, MecabSegmenter, SegmenterSpec, _parts
+from kitae.tokenization.segmenter import LONGEST, MecabSegmenter, SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.vocabulary import SPECIAL_TOKENS
 from kitae.tokenization.wordpiece import WordCache
@@ -121,8 +122,9 @@ def test_a_line_of_megabytes(unit: str, size: int) -> None:
 )
 def test_long_lines_are_cut_where_it_hurts_least(text: str, end: int) -> None:
     mecab = MecabSegmenter(find("ipadic"))
-    assert next(iter(_parts(text))) == text[:end]
-    assert "".join(_parts(text)) == text
+    cut = list(parts(text, characters=LONGEST, size=4 * LONGEST))
+    assert cut[0] == text[:end]
+    assert "".join(cut) == text
     assert "".join(mecab.segment(text)) == "".join(text.split())
 
 

@@ -101,10 +101,10 @@ def test_a_bare_vocab_txt_keeps_case_and_accents(tmp_path: Path) -> None:
         ({"tokenizer.json": '{"model": {"type": "BPE", "vocab": {}}}'}, "holds a BPE model"),
         (
             {
-                "tokenizer_config.json": '{"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "sudachi"}',
+                "tokenizer_config.json": '{"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "basic"}',
                 "vocab.txt": "a",
             },
-            "sudachi words and wordpiece pieces",
+            "BertJapaneseTokenizer with basic words",
         ),
     ],
 )

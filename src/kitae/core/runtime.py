@@ -24,7 +24,10 @@ from rich.progress import Progress as Bar
 from kitae.core.errors import KitaeError
 
 log = logging.getLogger(__name__)
-PACKAGES = ("kitae", "torch", "numpy", "datatrove", "tokenizers", "fugashi", "scikit-learn", "safetensors")
+PACKAGES = (
+    *("kitae", "torch", "numpy", "datatrove", "tokenizers", "scikit-learn", "safetensors"),
+    *("fugashi", "ipadic", "unidic-lite", "sudachipy", "sudachidict-core"),
+)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,11 @@ from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
 from kitae.text.corpus import Corpus, read_shard
-from kitae.tokenization.dictionary import NAMES, find
+from kitae.tokenization import resources, sudachi
+from kitae.tokenization.dictionary import NAMES
+from kitae.tokenization.fit import measure
 from kitae.tokenization.segmenter import SegmenterSpec
+from kitae.tokenization.sudachi import SplitMode
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.vocabulary import VocabularyOptions, count_words, train
 
@@ -29,10 +32,16 @@ class TokenizerConfig(Config):
 
     from_: str | None = Field(default=None, alias="from")
     """Take the tokenizer of this folder (ours, or a WordPiece folder of Hugging Face), or this vocab.txt, instead of training one."""
-    segmenter: Literal["mecab", "basic", "whitespace", "none"] = "mecab"
-    """Text to words. mecab: Japanese words. basic: BERT's rules for languages with spaces. whitespace or none: white space only."""
-    dictionary: str = "ipadic"
-    """MeCab's dictionary: "ipadic", "unidic-lite", or the folder of a compiled one."""
+    segmenter: Literal["mecab", "sudachi", "jumanpp", "basic", "whitespace", "none"] = "mecab"
+    """Text to words. mecab, sudachi, jumanpp: Japanese words. basic: BERT's rules for languages with spaces. whitespace (for text whose
+    words are separated by blanks already) or none: white space only."""
+    dictionary: str = ""
+    """mecab: "ipadic" (when nothing is said), "unidic-lite", "unidic", "jumandic", or the folder of a compiled one.
+    sudachi: "core" (when nothing is said), "small", "full", or a compiled file."""
+    split_mode: SplitMode = "A"
+    """sudachi: short (A), middle (B) or long (C) words."""
+    program: str = ""
+    """jumanpp: its program; "jumanpp" on the search path (or what KITAE_JUMANPP names) when nothing is said."""
     algorithm: Literal["wordpiece"] = "wordpiece"
     """Words to pieces."""
     vocab_size: Annotated[int, Field(ge=16)] = 32768
@@ -57,12 +66,22 @@ class TokenizerConfig(Config):
             raise ValueError(f"`from` takes a finished tokenizer: remove {', '.join(others)}, or remove `from`")
         if self.strip_accents and self.segmenter != "basic":
             raise ValueError('strip_accents works with segmenter = "basic" only: remove it')
+        for name, kinds in (("dictionary", ("mecab", "sudachi")), ("split_mode", ("sudachi",)), ("program", ("jumanpp",))):
+            if name in self.model_fields_set and self.segmenter not in kinds:
+                raise ValueError(f'{name} means nothing to segmenter = "{self.segmenter}", only to {" and ".join(kinds)}: remove it')
         return self
 
     @property
     def spec(self) -> SegmenterSpec:
         """Text to words, as the tokenizer keeps it."""
-        return SegmenterSpec(kind=self.segmenter, dictionary=self.dictionary, lower_case=self.lower_case, strip_accents=self.strip_accents)
+        return SegmenterSpec(
+            kind=self.segmenter,
+            dictionary=self.dictionary,
+            program=self.program,
+            split_mode=self.split_mode,
+            lower_case=self.lower_case,
+            strip_accents=self.strip_accents,
+        )
 
     @property
     def options(self) -> VocabularyOptions:
@@ -76,11 +95,12 @@ class TokenizerConfig(Config):
 
 
 def sources(config: TokenizerConfig) -> tuple[str, ...]:
-    """What is taken from outside: the finished tokenizer, or the folder of a dictionary that is no package."""
+    """What is taken from outside: the finished tokenizer, or a dictionary that has no name. A program is told by its version."""
     if config.from_ is not None:
         return (config.from_,)
-    named = config.dictionary.replace("_", "-") in NAMES
-    return () if config.segmenter != "mecab" or named else (config.dictionary,)
+    names = {"mecab": NAMES, "sudachi": sudachi.NAMES}.get(config.segmenter)
+    named = names is None or config.dictionary.replace("_", "-") in ("", *names)
+    return () if named else (config.dictionary,)
 
 
 def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
@@ -88,7 +108,7 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     folder = inputs.get("corpus")
     corpus = None if folder is None else Corpus(folder)
     if config.from_ is not None:
-        tokenizer = Tokenizer.load(_home(Path(config.from_).expanduser()))
+        tokenizer = Tokenizer.load(home(Path(config.from_).expanduser()))
         out.counts["taken_from"] = Path(config.from_).name
     else:
         assert corpus is not None, "the graph gives the tokenizer its corpus"
@@ -100,15 +120,14 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     log.info("vocabulary of %d tokens; %s", tokenizer.vocab_size, ", ".join(f"{key} {value}" for key, value in out.counts.items()))
 
 
-def _home(given: Path) -> Path:
+def home(given: Path) -> Path:
     """Where the tokenizer's files lie: at the place itself, or within a checkpoint or a folder with ELECTRA's two halves."""
     places = (given, *(given / name for name in ("tokenizer", "discriminator", "generator")))
     return next((place for place in places if any((place / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), given)
 
 
 def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
-    if config.segmenter == "mecab":
-        find(config.dictionary)  # its error before the work
+    resources.find(config.spec)  # its error before the work
     counts = count_words(corpus.shards("train"), _sentences, config.spec, workers=config.workers or len(os.sched_getaffinity(0)))
     if not counts:
         raise KitaeError("the corpus has no words to train a vocabulary on", cure="look into its drops.json: every document was dropped")
@@ -130,17 +149,10 @@ def _sentences(shard: Path) -> Iterator[str]:
 
 def _fit(tokenizer: Tokenizer, corpus: Corpus) -> dict[str, object]:
     split: Literal["train", "heldout"] = "heldout" if corpus.shards("heldout") else "train"
-    words = tokens = unknown = characters = 0
-    unk = (tokenizer.special.unk,)
-    for sentence in itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE):
-        pieces = tokenizer.words(sentence)
-        words += len(pieces)
-        unknown += pieces.count(unk)
-        tokens += sum(map(len, pieces))
-        characters += len(sentence)
+    fit = measure(tokenizer, itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE))
     return {
         "measured_on": split,
-        "unknown_words_share": round(unknown / max(words, 1), 6),
-        "tokens_per_word": round(tokens / max(words, 1), 4),
-        "tokens_per_character": round(tokens / max(characters, 1), 4),
+        "unknown_words_share": round(fit.unknown / max(fit.words, 1), 6),
+        "tokens_per_word": round(fit.tokens_per_word, 4),
+        "tokens_per_character": round(fit.tokens_per_character, 4),
     }

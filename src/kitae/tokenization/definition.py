@@ -22,7 +22,7 @@ class Definition:
     max_chars: int = 100
     """A longer word is unknown."""
     dictionary_fingerprint: str = ""
-    """MeCab only: of the dictionary that the vocabulary was trained with."""
+    """Of the dictionary or program that gave the words of the vocabulary; "" for segmenters without one."""
     library: str = ""
     """The text of a foreign tokenizer.json, kept as it is; it then replaces `spec`'s normalizer and pre-tokenizer."""
 
@@ -35,7 +35,6 @@ class Definition:
     @property
     def fingerprint(self) -> str:
         """sha256 over all that decides the ids; a dictionary counts by its content, not by its path."""
-        spec = self.spec.model_dump(mode="json", exclude={"dictionary"})
         return digest_json(
-            [list(self.tokens), spec, list(self.names), self.max_chars, self.dictionary_fingerprint, self.library],
+            [list(self.tokens), self.spec.identity, list(self.names), self.max_chars, self.dictionary_fingerprint, self.library],
         )

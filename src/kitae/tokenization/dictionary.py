@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import importlib
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,15 @@ import unidic_lite
 from kitae.core.artifact import sha256_of
 from kitae.core.errors import KitaeError
 
-NAMES = ("ipadic", "unidic-lite")
+NAMES = ("ipadic", "unidic-lite", "unidic", "jumandic")
+USUAL = "ipadic"
+JUMANDIC = (  # Debian's mecab-jumandic-utf8, and MeCab's own places
+    "/var/lib/mecab/dic/juman-utf8",
+    "/usr/share/mecab/dic/jumandic",
+    "/usr/lib/mecab/dic/jumandic",
+    "/usr/local/lib/mecab/dic/jumandic",
+    "/opt/homebrew/lib/mecab/dic/jumandic",
+)
 NEEDED = ("sys.dic", "unk.dic", "matrix.bin", "char.bin")
 VARIABLE = "KITAE_MECAB_DICTIONARY"
 
@@ -22,11 +32,16 @@ class Dictionary:
     """A compiled MeCab dictionary that was found on this machine."""
 
     name: str
-    """ "ipadic", "unidic-lite", or the last part of the folder's path."""
+    """One of NAMES, or the last part of the folder's path."""
     path: Path
     """Its folder."""
-    packaged: bool
-    """Whether it is a Python package that BertJapaneseTokenizer finds by name."""
+    named: bool
+    """Whether it is found by its name."""
+
+    @property
+    def packaged(self) -> bool:
+        """Whether it is a Python package that BertJapaneseTokenizer finds by name."""
+        return self.named and self.name != "jumandic"
 
     @property
     def options(self) -> str:
@@ -39,9 +54,14 @@ class Dictionary:
         digest = hashlib.sha256()
         for name in (*NEEDED, "dicrc"):
             file = self.path / name
-            digest.update(f"{name} {_sha256(str(file), file.stat().st_mtime_ns) if file.is_file() else '-'}\n".encode())
+            digest.update(f"{name} {file_digest(file) if file.is_file() else '-'}\n".encode())
         digest.update(f"flags {flags}".encode())
         return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, computed once per process as long as it does not change."""
+    return _sha256(str(path), path.stat().st_mtime_ns)
 
 
 @functools.cache
@@ -50,44 +70,46 @@ def _sha256(path: str, changed: int) -> str:
 
 
 def find(dictionary: str) -> Dictionary:
-    """The dictionary of a name ("ipadic", "unidic-lite") or of a folder of compiled files.
+    """The dictionary of a name (NAMES; "" is "ipadic") or of a folder of compiled files.
 
-    Raises KitaeError when the folder is absent or is not a compiled MeCab dictionary.
+    Raises KitaeError when it is absent or is not a compiled MeCab dictionary.
     """
-    name = dictionary.replace("_", "-")
-    if name in NAMES:
-        path = Path(str(ipadic.DICDIR if name == "ipadic" else unidic_lite.DICDIR))
-    else:
-        path = Path(dictionary).expanduser()
-        name = path.name
-        if not path.is_dir():
-            raise KitaeError(
-                f'the MeCab dictionary "{dictionary}" is not on this machine',
-                cure=f"name one of {', '.join(NAMES)}, or the folder of a compiled dictionary (also through {VARIABLE})",
-            )
+    name = (dictionary or USUAL).replace("_", "-")
+    named = name in NAMES
+    path = _named(name) if named else Path(dictionary).expanduser()
+    if not path.is_dir():
+        raise KitaeError(
+            f'the MeCab dictionary "{dictionary}" is not on this machine',
+            cure=_install(name) or f"name one of {', '.join(NAMES)}, or the folder of a compiled dictionary (also through {VARIABLE})",
+        )
     missing = [file for file in NEEDED if not (path / file).is_file()]
     if missing:
         raise KitaeError(
             f"{path} is not a compiled MeCab dictionary: it lacks {', '.join(missing)}",
-            cure="give the folder that mecab-dict-index wrote",
+            cure=_install(name) or "give the folder that mecab-dict-index wrote",
         )
-    return Dictionary(name=name, path=path, packaged=name in NAMES and dictionary.replace("_", "-") in NAMES)
+    return Dictionary(name=name if named else path.name, path=path, named=named)
+
+
+def _named(name: str) -> Path:
+    if name == "ipadic":
+        return Path(str(ipadic.DICDIR))
+    if name == "unidic-lite":
+        return Path(str(unidic_lite.DICDIR))
+    if name == "unidic":
+        found = importlib.util.find_spec("unidic") is not None
+        return Path(str(importlib.import_module("unidic").DICDIR)) if found else Path("unidic is not installed")
+    return next((path for path in map(Path, JUMANDIC) if path.is_dir()), Path(JUMANDIC[0]))
+
+
+def _install(name: str) -> str:
+    """How a dictionary that is no dependency comes onto a machine."""
+    if name == "unidic":
+        return "pip install unidic && python -m unidic download"
+    return "apt-get install mecab-jumandic-utf8, or give the folder of a compiled JumanDIC" if name == "jumandic" else ""
 
 
 def find_again(name: str, path: str) -> Dictionary:
-    """The dictionary of a saved tokenizer: by name when packaged, else where it was, else where the environment says."""
-    if not path:
-        return find(name)
-    return find(path if Path(path).is_dir() else os.environ.get(VARIABLE, path))
-
-
-def check(dictionary: Dictionary, *, flags: str, expected: str, where: str) -> None:
-    """Refuse another dictionary than the one that a tokenizer was made with. Raises KitaeError with both fingerprints."""
-    found = dictionary.fingerprint(flags)
-    if found != expected:
-        raise KitaeError(
-            f"the MeCab dictionary {dictionary.name} at {dictionary.path} is not the one this tokenizer was made with "
-            f"(fingerprint {found[:16]}, expected {expected[:16]})",
-            cure="install the same version of the dictionary (the manifest names the packages), or train the tokenizer again",
-            where=where,
-        )
+    """The dictionary of a saved tokenizer: by its name or where it was, else where the environment says."""
+    here = Path(path).is_dir() if path else _named(name).is_dir()
+    return find((path or name) if here else os.environ.get(VARIABLE, path or name))

@@ -12,22 +12,23 @@ from tokenizers import AddedToken, decoders, models, processors
 from tokenizers import Tokenizer as Library
 
 from kitae.core.errors import KitaeError
-from kitae.tokenization import dictionary as dictionaries
+from kitae.tokenization import japanese, resources
 from kitae.tokenization.definition import ROLES, Definition
-from kitae.tokenization.segmenter import SegmenterSpec, library_parts
+from kitae.tokenization.segmenter import SURFACES, SegmenterSpec, library_parts
 from kitae.tokenization.wordpiece import PREFIX
 
 OWN, CONFIG, LIBRARY, VOCABULARY = "kitae_tokenizer.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt"
-CAN = "kitae reads WordPiece folders: BertJapaneseTokenizer with MeCab, a tokenizer.json, or a vocab.txt"
+CAN = "kitae reads WordPiece folders: BertJapaneseTokenizer with mecab, sudachi or jumanpp, a tokenizer.json, or a vocab.txt"
 BERT_CLASSES = ("", "BertTokenizer", "BertTokenizerFast", "ElectraTokenizer", "ElectraTokenizerFast", "PreTrainedTokenizerFast")
 
 
 def write(definition: Definition, folder: Path, *, max_length: int | None = None) -> None:
     """Write the folder that `AutoTokenizer` loads to the same ids, and kitae_tokenizer.json.
 
-    The path of a MeCab dictionary folder does not travel: whoever loads such an export with transformers passes
-    `mecab_kwargs={"mecab_dic": None, "mecab_option": "-d FOLDER -r /dev/null"}`; kitae looks where the dictionary was, then at
-    the environment variable KITAE_MECAB_DICTIONARY, and refuses another dictionary either way.
+    The path of a dictionary does not travel: whoever loads such an export with transformers passes, for MeCab,
+    `mecab_kwargs={"mecab_dic": None, "mecab_option": "-d FOLDER -r /dev/null"}`; kitae looks where the dictionary or program was,
+    then at the environment variables KITAE_MECAB_DICTIONARY, KITAE_SUDACHI_DICTIONARY or KITAE_JUMANPP, and refuses another
+    dictionary either way.
     """
     folder.mkdir(parents=True, exist_ok=True)
     spec = definition.spec
@@ -35,19 +36,10 @@ def write(definition: Definition, folder: Path, *, max_length: int | None = None
     config |= {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"], "clean_up_tokenization_spaces": False}
     if max_length is not None:
         config["model_max_length"] = max_length
-    mecab = spec.kind == "mecab"
-    path = ""
-    if mecab:
-        found = dictionaries.find(spec.dictionary)
-        path = "" if found.packaged else str(found.path)
-        spec = spec.model_copy(update={"dictionary": found.name})
-        config |= {"tokenizer_class": "BertJapaneseTokenizer", "do_lower_case": spec.lower_case, "do_word_tokenize": True}
-        config |= {"do_subword_tokenize": True, "word_tokenizer_type": "mecab", "subword_tokenizer_type": "wordpiece"}
-        config["mecab_kwargs"] = {
-            "mecab_dic": found.name.replace("-", "_") if found.packaged else None,
-            **({"mecab_option": spec.flags} if spec.flags else {}),
-            **({} if spec.nfkc else {"normalize_text": False}),
-        }
+    found = resources.find(spec)
+    if spec.kind in SURFACES:
+        config |= {"tokenizer_class": "BertJapaneseTokenizer", "do_subword_tokenize": True, "subword_tokenizer_type": "wordpiece"}
+        config |= japanese.settings(spec)
         (folder / VOCABULARY).write_text("".join(f"{token}\n" for token in definition.tokens), encoding="utf-8")
     else:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -55,8 +47,8 @@ def write(definition: Definition, folder: Path, *, max_length: int | None = None
     own = {
         "format": 1,
         "algorithm": "wordpiece",
-        "segmenter": spec.model_dump(mode="json"),
-        "dictionary_path": path,
+        "segmenter": {"kind": spec.kind, "dictionary": found.spec.dictionary, **spec.identity},
+        "dictionary_path": found.place,
         "dictionary_fingerprint": definition.dictionary_fingerprint,
         "special": dict(zip(ROLES, definition.names, strict=True)),
         "max_chars": definition.max_chars,
@@ -168,12 +160,12 @@ def _own(folder: Path) -> Definition:
     spec = SegmenterSpec.model_validate(own["segmenter"])
     special, foreign = own["special"], bool(own["foreign"])
     assert isinstance(special, dict)
-    text = (folder / LIBRARY).read_text(encoding="utf-8") if spec.kind != "mecab" else ""
-    if spec.kind == "mecab":
+    surfaces = spec.kind in SURFACES
+    text = "" if surfaces else (folder / LIBRARY).read_text(encoding="utf-8")
+    if surfaces:
         tokens = _tokens(folder / VOCABULARY)
-        found = dictionaries.find_again(spec.dictionary, str(own["dictionary_path"]))
-        dictionaries.check(found, flags=spec.flags, expected=str(own["dictionary_fingerprint"]), where=str(folder))
-        spec = spec.model_copy(update={"dictionary": found.name if found.packaged else str(found.path)})
+        expected = str(own["dictionary_fingerprint"])
+        spec = resources.find_again(spec, str(own["dictionary_path"]), expected=expected, where=str(folder))
     else:
         tokens = _library_tokens(json.loads(text)["model"], folder)
     definition = Definition(
@@ -190,27 +182,12 @@ def _own(folder: Path) -> Definition:
 
 
 def _japanese(folder: Path, config: dict[str, object]) -> Definition:
-    word, subword = config.get("word_tokenizer_type", "basic"), config.get("subword_tokenizer_type", "wordpiece")
-    if (word, subword) != ("mecab", "wordpiece"):
-        raise KitaeError(f"BertJapaneseTokenizer with {word} words and {subword} pieces cannot be read", cure=CAN, where=str(folder))
-    given = config.get("mecab_kwargs") or {}
-    options = given if isinstance(given, dict) else {}
-    name = options.get("mecab_dic", "unidic_lite")
-    if name not in ("ipadic", "unidic_lite"):
-        raise KitaeError(
-            f"the tokenizer names the MeCab dictionary {name}, which is no package here",
-            cure='set mecab_kwargs.mecab_dic to "ipadic" or "unidic_lite" if it is one of them, or train with the dictionary\'s folder',
-            where=str(folder / CONFIG),
-        )
-    spec = SegmenterSpec(
-        kind="mecab",
-        dictionary=str(name).replace("_", "-"),
-        flags=str(options.get("mecab_option") or ""),
-        nfkc=bool(options.get("normalize_text", True)),
-        lower_case=bool(config.get("do_lower_case", False)),
-    )
+    subword = config.get("subword_tokenizer_type", "wordpiece")
+    if subword != "wordpiece":
+        raise KitaeError(f"BertJapaneseTokenizer with {subword} pieces cannot be read", cure=CAN, where=str(folder))
+    spec = japanese.spec_of(config, folder / CONFIG)
     tokens = _tokens(folder / VOCABULARY)
-    fingerprint = dictionaries.find(spec.dictionary).fingerprint(spec.flags)
+    fingerprint = resources.find(spec).fingerprint
     return Definition(tokens=tokens, spec=spec, names=_names(config, tokens, folder), dictionary_fingerprint=fingerprint)
 
 

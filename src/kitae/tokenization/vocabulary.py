@@ -4,13 +4,13 @@ import heapq
 import itertools
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
 from kitae.core.runtime import worker_pool
-from kitae.tokenization.segmenter import SegmenterSpec, words_of
+from kitae.tokenization.segmenter import SegmenterSpec, words_of_each
 from kitae.tokenization.wordpiece import PREFIX
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def count_words(shards: Sequence[Path], read: Reader, spec: SegmenterSpec, *, wo
     """
     total: Counter[str] = Counter()
     if workers <= 1 or len(shards) <= 1:
-        words = words_of(spec)
+        words = words_of_each(spec)
         for shard in shards:
             _merge(total, _count(words, read(shard)))
         return total
@@ -40,13 +40,13 @@ def count_words(shards: Sequence[Path], read: Reader, spec: SegmenterSpec, *, wo
 
 
 def _count_shard(shard: Path, read: Reader, spec: SegmenterSpec) -> Counter[str]:
-    return _count(words_of(spec), read(shard))
+    return _count(words_of_each(spec), read(shard))
 
 
-def _count(words: Callable[[str], list[str]], sentences: Iterable[str]) -> Counter[str]:
+def _count(words: Callable[[Iterable[str]], Iterator[list[str]]], sentences: Iterable[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for number, sentence in enumerate(sentences):
-        counts.update(words(sentence))
+    for number, found in enumerate(words(sentences)):
+        counts.update(found)
         if number % 10_000 == 0:
             _trim(counts)
     return counts

@@ -1,0 +1,23 @@
+"""Where a text is cut that is longer than a segmenter takes at once."""
+
+from collections.abc import Iterator
+
+CUTS = ("\n", " \t\u3000", "。！？!?", "、，,")
+"""Where a longer text is cut: behind the last of the first kind that its second half has."""
+
+
+def parts(text: str, *, characters: int, size: int) -> Iterator[str]:
+    """Parts of at most so many characters and of at most `size` bytes of UTF-8; joined, they are the text.
+
+    Raises UnicodeEncodeError for an unpaired surrogate where bytes have to be counted.
+    """
+    start = 0
+    while start < len(text):
+        part = text[start : start + characters]
+        if len(part) * 4 > size:
+            part = part.encode()[:size].decode(errors="ignore")
+        if start + len(part) < len(text):
+            ends = (max(part.rfind(char, len(part) // 2) for char in kind) + 1 for kind in CUTS)
+            part = part[: next(filter(None, ends), len(part))]
+        yield part
+        start += len(part)

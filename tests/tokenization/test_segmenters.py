@@ -1,0 +1,200 @@
+"""MeCab with other dictionaries, Sudachi, and text that is segmented already: words, ids and folders."""
+
+import itertools
+import json
+import lzma
+from pathlib import Path
+
+import ipadic
+import pytest
+from real_text import AWKWARD, GOLDEN, sentences
+from transformers import AutoTokenizer, BertJapaneseTokenizer
+from transformers.models.bert_japanese.tokenization_bert_japanese import SudachiTokenizer
+
+from kitae.core.errors import KitaeError
+from kitae.text.clean import normalize
+from kitae.text.sentences import split_japanese
+from kitae.tokenization import dictionary, resources, sudachi
+from kitae.tokenization.definition import Definition
+from kitae.tokenization.segmenter import SegmenterSpec, build, words_of
+from kitae.tokenization.sudachi import SplitMode, SudachiSegmenter
+from kitae.tokenization.tokenizer import Tokenizer
+
+VOCABULARY = GOLDEN / "vocab_japanese.txt"
+TOKENS = VOCABULARY.read_text(encoding="utf-8").splitlines()
+
+
+def need(name: str) -> str:
+    """Skip where a MeCab dictionary is absent that no package of ours brings."""
+    try:
+        dictionary.find(name)
+    except KitaeError as error:
+        pytest.skip(f"the MeCab dictionary {name} is not on this machine: {error.cure}")
+    return name
+
+
+def ids_of(tokenizer: Tokenizer, sentence: str) -> list[int]:
+    return [number for word in tokenizer.words(sentence) for number in word]
+
+
+@pytest.mark.parametrize("mode", sudachi.SPLIT_MODES)
+def test_sudachi_gives_the_words_of_transformers(mode: SplitMode, shared: Path) -> None:
+    reference = SudachiTokenizer(sudachi_split_mode=mode)
+    words = words_of(SegmenterSpec(kind="sudachi", split_mode=mode))
+    chosen = [*sentences(shared, "ipadic")[::4], *AWKWARD]
+    assert len(chosen) >= 2000
+    for sentence in chosen:
+        sentence = sentence.replace("\0", " ")
+        assert words(sentence) == [part for word in reference.tokenize(sentence) for part in word.split()]
+
+
+@pytest.mark.parametrize("mode", sudachi.SPLIT_MODES)
+def test_words_joined_are_the_text(mode: SplitMode, shared: Path) -> None:
+    segment = build(SegmenterSpec(kind="sudachi", split_mode=mode)).segment
+    for sentence in [*sentences(shared, "ipadic")[:2000], *AWKWARD]:
+        assert "".join(segment(sentence)) == "".join(sentence.replace("\0", " ").split())
+
+
+def test_the_three_lengths() -> None:
+    words = {mode: words_of(SegmenterSpec(kind="sudachi", split_mode=mode))("国会議事堂前駅") for mode in sudachi.SPLIT_MODES}
+    assert words == {"A": ["国会", "議事", "堂", "前", "駅"], "B": ["国会", "議事堂", "前", "駅"], "C": ["国会議事堂前駅"]}
+
+
+def test_sudachi_takes_a_line_of_megabytes() -> None:
+    segmenter = SudachiSegmenter(sudachi.find("core"))
+    unit = "東京都に行く。"
+    assert segmenter.segment(unit * 20_000) == segmenter.segment(unit) * 20_000
+    grows = "\ufdfa" * 16_000  # within the limit, but Sudachi rewrites each as 18 characters
+    assert "".join(segmenter.segment(grows)) == grows
+
+
+def test_a_sudachi_folder_of_bert_japanese(shared: Path, tmp_path: Path) -> None:
+    options = {"sudachi_split_mode": "C", "sudachi_dict_type": "core"}
+    BertJapaneseTokenizer(str(VOCABULARY), word_tokenizer_type="sudachi", sudachi_kwargs=options).save_pretrained(tmp_path / "theirs")
+    foreign = Tokenizer.load(tmp_path / "theirs")
+    assert foreign.definition.spec == SegmenterSpec(kind="sudachi", dictionary="core", split_mode="C")
+    foreign.save(tmp_path / "ours")
+    ours = Tokenizer.load(tmp_path / "ours")
+    assert ours.fingerprint == foreign.fingerprint
+    references = [AutoTokenizer.from_pretrained(tmp_path / name) for name in ("theirs", "ours")]
+    for sentence in [*sentences(shared, "ipadic")[::25], *AWKWARD]:
+        sentence = sentence.replace("\0", " ")
+        ids = ids_of(ours, sentence)
+        assert [reference(sentence, add_special_tokens=False)["input_ids"] for reference in references] == [ids, ids]
+        encoding = ours.encode(sentence)
+        assert encoding.ids.tolist() == ids
+        assert encoding.ends.max(initial=0) <= len(sentence)
+
+
+def test_sudachi_fingerprints_and_refusals(tmp_path: Path) -> None:
+    made = {mode: Tokenizer.new(TOKENS, SegmenterSpec(kind="sudachi", split_mode=mode)).fingerprint for mode in sudachi.SPLIT_MODES}
+    assert len(set(made.values())) == 3
+    place = sudachi.find("core").path
+    linked = tmp_path / "my.dic"
+    linked.symlink_to(place)
+    tokenizer = Tokenizer.new(TOKENS, SegmenterSpec(kind="sudachi", dictionary=str(linked)))
+    assert tokenizer.fingerprint == made["A"]  # by content, wherever it lies
+    tokenizer.save(tmp_path / "t")
+    assert str(tmp_path) not in (tmp_path / "t" / "tokenizer_config.json").read_text()
+    assert Tokenizer.load(tmp_path / "t").words("東京に行く") == tokenizer.words("東京に行く")
+    linked.unlink()
+    with pytest.raises(KitaeError, match="is not on this machine"):
+        Tokenizer.load(tmp_path / "t")
+    linked.write_bytes(place.read_bytes()[:4096])
+    with pytest.raises(KitaeError, match="fingerprint"):
+        Tokenizer.load(tmp_path / "t")
+    with pytest.raises(KitaeError, match="Sudachi refuses the dictionary"):
+        build(SegmenterSpec(kind="sudachi", dictionary=str(linked)))
+    with pytest.raises(KitaeError, match='"small" is not installed') as error:
+        sudachi.find("small")
+    assert error.value.cure == "pip install sudachidict-small"
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"word_tokenizer_type": "sudachi", "sudachi_kwargs": {"sudachi_projection": "normalized"}}, "sudachi_projection"),
+        ({"word_tokenizer_type": "sudachi", "sudachi_kwargs": {"sudachi_split_mode": "D"}}, "sudachi_split_mode = D"),
+        ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": None}}, "MeCab dictionary None, which is no package"),
+        ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": "naist"}}, "MeCab dictionary naist"),
+        ({"word_tokenizer_type": "mecab", "subword_tokenizer_type": "sentencepiece"}, "sentencepiece pieces cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_kept_are_refused(config: dict[str, object], says: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertJapaneseTokenizer", **config}))
+    (tmp_path / "vocab.txt").write_text("\n".join(TOKENS))
+    with pytest.raises(KitaeError, match=says):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["jumandic", "unidic"])
+def test_a_dictionary_by_name(name: str, shared: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.new(TOKENS, SegmenterSpec(kind="mecab", dictionary=need(name)))
+    tokenizer.save(tmp_path)
+    reference = AutoTokenizer.from_pretrained(tmp_path)  # Debian's place travels, because it is the same everywhere
+    again = Tokenizer.load(tmp_path)
+    (tmp_path / "kitae_tokenizer.json").unlink()
+    foreign = Tokenizer.load(tmp_path)
+    assert tokenizer.fingerprint == again.fingerprint == foreign.fingerprint
+    assert foreign.definition.spec.dictionary == name
+    for sentence in [*sentences(shared, "ipadic")[::16], *AWKWARD]:
+        ids = ids_of(again, sentence)
+        assert ids == reference(sentence.replace("\0", " "), add_special_tokens=False)["input_ids"]
+        assert "".join(build(tokenizer.definition.spec).segment(sentence[:50])) == "".join(sentence[:50].replace("\0", " ").split())
+
+
+def test_lines_may_not_share_a_call(shared: Path) -> None:
+    """A line feed is white space to MeCab and no sentence end: together, lines get other words where they meet."""
+    segment = build(SegmenterSpec(kind="mecab")).segment
+    chosen = sentences(shared, "ipadic")[:2000]
+    pairs = [(a.strip(), b.strip()) for a, b in itertools.pairwise(chosen)]
+    assert any(segment(a) + segment(b) != segment(f"{a}\n{b}") for a, b in pairs)
+
+
+def test_an_absent_dictionary_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dictionary, "JUMANDIC", ("/nowhere",))
+    with pytest.raises(KitaeError, match='"jumandic" is not on this machine') as error:
+        dictionary.find("jumandic")
+    assert "apt-get install mecab-jumandic-utf8" in error.value.cure
+
+
+@pytest.mark.parametrize("option", ['-d "{0}"', "--dicdir={0} -r /etc/mecabrc", "-r /dev/null -d {0}", "-d{0}"])
+def test_mecab_options_that_name_a_folder(option: str, tmp_path: Path) -> None:
+    config = {"mecab_dic": None, "mecab_option": option.format(ipadic.DICDIR)}
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab", "mecab_kwargs": config})
+    )
+    (tmp_path / "vocab.txt").write_text("\n".join(TOKENS))
+    named = Tokenizer.new(TOKENS, SegmenterSpec(kind="mecab"))
+    assert Tokenizer.load(tmp_path).fingerprint == named.fingerprint
+    assert ids_of(Tokenizer.load(tmp_path), "東京に行く") == ids_of(named, "東京に行く")
+
+
+def test_settings_of_other_segmenters_do_not_change_a_fingerprint() -> None:
+    """Tokenizers that were saved before there were such settings load as before."""
+    old = {"kind": "mecab", "flags": "", "nfkc": True, "lower_case": False, "strip_accents": False}
+    assert SegmenterSpec(kind="mecab", split_mode="C", program="x").identity == old
+    assert "split_mode" in SegmenterSpec(kind="sudachi").identity
+    definition = Definition(tokens=tuple(TOKENS), spec=SegmenterSpec(kind="whitespace"))
+    assert resources.find(definition.spec).fingerprint == ""
+
+
+def test_text_that_is_segmented_already(shared: Path) -> None:
+    """Cleaning and sentence splitting leave the words as they were; offsets lead to them."""
+    with lzma.open(shared / "ja_plain/kyoto_wiki.txt.xz", "rt", encoding="utf-8") as file:
+        paragraphs = [line.strip() for line in itertools.islice(file, 0, 1200, 3) if line.strip()]
+    segment = words_of(SegmenterSpec(kind="mecab", dictionary="unidic-lite"))
+    tokenizer = Tokenizer.new(TOKENS, SegmenterSpec(kind="whitespace"))
+    plain = Tokenizer.new(TOKENS, SegmenterSpec(kind="mecab", dictionary="unidic-lite"))
+    for paragraph in paragraphs:
+        words = segment(paragraph)
+        spaced = " ".join(words)
+        lines = split_japanese(normalize(spaced))
+        assert [word for line in lines for word in line.split()] == words
+        encoding = tokenizer.encode(spaced)
+        assert encoding.ids.tolist() == [number for line in lines for word in tokenizer.words(line) for number in word]
+        assert encoding.ids.tolist() == [number for word in words for number in plain._cache[word]]
+        assert encoding.word_ids.max() == len(words) - 1
+        first = [int(encoding.starts[encoding.word_ids == number].min()) for number in range(len(words))]
+        last = [int(encoding.ends[encoding.word_ids == number].max()) for number in range(len(words))]
+        assert [spaced[a:b] for a, b in zip(first, last, strict=True)] == words
