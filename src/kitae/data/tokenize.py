@@ -97,4 +97,4 @@ def run_job(job: Job) -> None:
             which = number if job.split_sources else 0
             if which not in writers:
                 writers[which] = stack.enter_context(ShardWriter(job.folder / str(number), vocab_size=tokenizer.vocab_size))
-            writers[which].add([tokenizer.words(sentence) for sentence in document.text.split("\n")], source=number)
+            writers[which].add(tokenizer.words_of_each(document.text.split("\n")), source=number)

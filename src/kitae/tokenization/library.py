@@ -1,7 +1,9 @@
 """Tokenizers as the `tokenizers` library writes them (tokenizer.json): made from our definitions, and run without special tokens."""
 
 import json
-from collections.abc import Iterable
+import logging
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
@@ -13,8 +15,27 @@ from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import library_parts
 from kitae.tokenization.wordpiece import PREFIX
 
+log = logging.getLogger(__name__)
 HIDDEN = "\ufdd0{}\ufdd1"
 """How a special token is named where text must not meet it: noncharacters, which no text interchanges."""
+
+
+NAME = "tokenizer.json"
+ODD = (
+    "",
+    " ",
+    "\u3000 \u3042\u3000\u3000\u4e9c ",
+    "a  b\tc\x0bd\x1ce\x85f\u2028g",
+    "\uff21\uff22\uff11\u33d4\u337f\uff8a\uff9e\u304b\u3099",
+    "[CLS] x[SEP] </s><mask>\u2581y",
+    "\U0001f600\U0001f468\u200d\U0001f469\ufe0f\U00020bb7\u200b\ufeff",
+    "``1,000'' 3.14, U.S. don't",
+    "e\u0301\u00e9\u0130\ufb01\u00df",
+    "\ud55c\uad6d\uc5b4 \u0e44\u0e17\u0e22 \u0440\u0443\u0441",
+    "\u9b31" * 40 + "x" * 120,
+    "-- ... !!! (\u300c\u300d)",
+)
+"""Text that shows where tokenizers differ: blanks, widths, composed letters, special tokens, scripts, unknown and long words."""
 
 
 def _bytes() -> dict[str, int]:
@@ -25,6 +46,10 @@ def _bytes() -> dict[str, int]:
 
 
 BYTES = _bytes()
+_PAIRS = (chr(letter) + chr(mark) for letter in range(0xFF66, 0xFF9E) for mark in (0xFF9E, 0xFF9F))
+VOICED = tuple((pair, whole) for pair in _PAIRS if len(whole := unicodedata.normalize("NFKC", pair)) == 1)
+"""Half-width kana with their voicing marks. The library's reading of compiled rules misses rules for two letters of three bytes
+each, which is what these are, and letters with combining marks (NFC before it heals those)."""
 
 
 def library_text(definition: Definition) -> str:
@@ -89,6 +114,7 @@ def _sentencepiece(definition: Definition) -> Library:
     if around.lower_case:
         steps.append(normalizers.Lowercase())
     if contents.charsmap:
+        steps += [normalizers.NFC(), *(normalizers.Replace(pair, letter) for pair, letter in VOICED)]
         steps.append(normalizers.Precompiled(contents.charsmap))
     # blanks as the model has them: folded, none at the ends, one before the text; an empty text stays empty
     steps += [normalizers.Replace(Regex(" +"), " "), normalizers.Replace(Regex(r"\A | \z"), "")]
@@ -163,18 +189,19 @@ def _hidden(token: str, names: set[str]) -> str:
     return HIDDEN.format(token) if token in names else token
 
 
-def check(definition: Definition, ours: Iterable[list[int]], sentences: list[str], where: Path) -> None:
+def check(definition: Definition, ours: Sequence[list[int]], sentences: list[str], *, allowed: float, where: Path) -> None:
     """Refuse a tokenizer.json that gives other ids than we do. Raises KitaeError with the first sentence that shows it.
 
-    The library gets the text with special tokens as text, which is what kitae does.
+    The library gets the text with special tokens as text, which is what kitae does. `allowed`: share of sentences that may differ.
     """
-    library = runtime_library(definition)
-    rows = library.encode_batch_fast(sentences, add_special_tokens=False)
-    for sentence, row, ids in zip(sentences, rows, ours, strict=True):
-        if row.ids != ids:
-            at = next((i for i, (a, b) in enumerate(zip(row.ids, ids, strict=False)) if a != b), min(len(row.ids), len(ids)))
-            raise KitaeError(
-                f"tokenizer.json would give other ids than kitae: token {at} of {sentence[:60]!r}",
-                cure="train with the usual settings, or report this vocabulary",
-                where=str(where),
-            )
+    rows = runtime_library(definition).encode_batch_fast(sentences, add_special_tokens=False)
+    different = [i for i, (row, ids) in enumerate(zip(rows, ours, strict=True)) if row.ids != ids]
+    if len(different) > allowed * len(sentences):
+        raise KitaeError(
+            f"tokenizer.json would give other ids than kitae for {len(different)} of {len(sentences)} sentences, "
+            f"the first {sentences[different[0]][:60]!r}",
+            cure="train with the usual settings, or take a vocabulary that has a tokenizer.json",
+            where=str(where),
+        )
+    if different:
+        log.warning("tokenizer.json gives other ids than kitae for %d of %d sentences", len(different), len(sentences))

@@ -4,8 +4,7 @@ Words are what stands between blanks. Scripts without blanks (Japanese, Chinese,
 word of its own, so that whole-word masking never hides a whole sentence. Bytes of one character stay together.
 """
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -105,25 +104,18 @@ class LibraryLines:
     def words(self, sentences: list[str]) -> list[list[Word]]:
         """Per sentence its words, per word its ids."""
         rows = self._library.encode_batch_fast(sentences, add_special_tokens=False)
-        return [[word for part in _parts(row.ids, row.word_ids) for word in self._words.group(part)] for row in rows]
+        return [self._words.group(row.ids) for row in rows]
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""
         found = self._library.encode(text, add_special_tokens=False)
-        words = [word for part in _parts(found.ids, found.word_ids) for word in self._words.group(part)]
         starts, ends = [], []
         for start, end in found.offsets:
             while start < end and text[start].isspace():  # byte-level tokens keep the blank before them
                 start += 1
             starts.append(start)
             ends.append(end)
-        return arrays(found.ids, [number for number, word in enumerate(words) for _ in word], starts, ends)
-
-
-def _parts(ids: Sequence[int], numbers: Iterable[int | None]) -> list[list[int]]:
-    """The ids of each stretch that the library's pre-tokenizer made."""
-    pairs = itertools.groupby(zip(ids, numbers, strict=True), key=lambda pair: pair[1])
-    return [[number for number, _ in group] for _, group in pairs]
+        return arrays(found.ids, self._words.numbers(found.ids), starts, ends)
 
 
 def lines_of(definition: Definition) -> Lines:

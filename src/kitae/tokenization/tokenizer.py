@@ -25,7 +25,7 @@ class Tokenizer:
     """A tokenizer: words by its segmenter and pieces of them by its vocabulary, or pieces of whole lines.
 
     Its ids equal `AutoTokenizer`'s of the saved folder, with one exception: text never becomes [CLS], [SEP], [MASK] or [PAD]. Where
-    the text holds such a name literally, ids equal those of `AutoTokenizer(..., split_special_tokens=True)`, and a white-space
+    the text holds such a name, ids equal those of `AutoTokenizer(..., split_special_tokens=True)`, and a white-space
     word "[SEP]" is split or unknown even there. A NUL counts as white space, an unpaired surrogate as U+FFFD. MeCab gets lines of
     more than 16,383 characters in parts.
     """
@@ -113,20 +113,27 @@ class Tokenizer:
         return arrays(found.ids, [word for word in found.word_ids if word is not None], starts, ends)
 
     def _encode_library_words(self, text: str) -> Encoding:
-        """Words by the library with their places; characters of a word share its place where normalizing changed its length."""
+        """Words by the library with their places; characters of a word share its place where lower-casing changed its length."""
+        normal, begins, finishes = self._normal(text)
+        if self._segment(normal) != self._segment(text):  # the library's tables of NFKC are older than Python's
+            normal, begins, finishes = text, range(len(text)), range(1, len(text) + 1)
         rows: list[tuple[int, int, int, int]] = []
-        found = [word for word in self._library.encode(text, add_special_tokens=False).offsets if word[0] < word[1]]
-        for number, (word, (start, end)) in enumerate(zip(self._segment(text), found, strict=True)):
-            places = self._cache.spans(word)
-            for piece, (first, last) in zip(self._lookup(word), places, strict=True):
-                alike = len(word) == end - start
-                rows.append((piece, number, start + first if alike else start, start + last if alike else end))
+        found = self._library.encode(normal, add_special_tokens=False).offsets
+        for number, (word, (start, end)) in enumerate(zip(self._segment(normal), found, strict=True)):
+            for piece, (first, last) in zip(self._lookup(word), self._cache.spans(word), strict=True):
+                a, b = (start + first, start + last) if len(word) == end - start else (start, end)
+                rows.append((piece, number, begins[a], finishes[b - 1]))
         columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
         return arrays(*columns)
 
+    def _normal(self, text: str) -> tuple[str, Sequence[int], Sequence[int]]:
+        if self.definition.spec.nfkc:
+            return nfkc_with_map(text)
+        return text, range(len(text)), range(1, len(text) + 1)
+
     def _encode_mecab(self, text: str, mecab: MecabSegmenter) -> Encoding:
         spec = self.definition.spec
-        normal, begins, finishes = nfkc_with_map(text) if spec.nfkc else (text, range(len(text)), range(1, len(text) + 1))
+        normal, begins, finishes = self._normal(text)
         ids: list[int] = []
         word_ids: list[int] = []
         starts: list[int] = []
