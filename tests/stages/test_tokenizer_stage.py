@@ -79,8 +79,8 @@ def test_it_takes_one(tmp_path: Path) -> None:
         ({"algorithm": "unigram", "vocab_size": 80, "segmenter": "whitespace"}, {"spiece.model", "tokenizer.json"}),
         ({"algorithm": "bpe", "vocab_size": 80, "segmenter": "none"}, {"spiece.model", "tokenizer.json"}),
         ({"algorithm": "byte-bpe", "vocab_size": 300, "segmenter": "none"}, {"tokenizer.json"}),
-        ({"algorithm": "character", "unused": "[unused{}]"}, {"vocab.txt"}),
-        ({"algorithm": "character", "segmenter": "none"}, {"tokenizer.json"}),
+        ({"algorithm": "character", "min_frequency": 1, "unused": "[unused{}]"}, {"vocab.txt"}),
+        ({"algorithm": "character", "min_frequency": 1, "segmenter": "none"}, {"tokenizer.json"}),
         ({"algorithm": "characters-of-words", "min_frequency": 1, "word_bytes": 20}, {"vocab.txt"}),
     ],
 )

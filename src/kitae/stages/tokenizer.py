@@ -197,7 +197,8 @@ def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
     candidates: Container[str] | None = None
     if config.segmenter == "mecab":
         dictionary = find(config.dictionary)  # its error before the work
-        candidates = Lexicon(dictionary.path) if config.candidates == "dictionary" else None
+        if config.candidates == "dictionary":
+            candidates = Lexicon(dictionary.path)
     if config.candidates not in (None, "dictionary"):
         candidates = frozenset(_text(config.candidates).split("\n"))
     options, workers = config.options, config.workers or len(os.sched_getaffinity(0))

@@ -133,15 +133,16 @@ def library(folder: Path, config: Mapping[str, object]) -> Definition:
 
 def byte_level(folder: Path, config: Mapping[str, object]) -> Definition:
     """vocab.json and merges.txt of RoBERTa's byte-level BPE."""
-    numbers = json_of(folder / "vocab.json")
+    numbers = {token: int(str(number)) for token, number in json_of(folder / "vocab.json").items()}
     lines = (folder / MERGES).read_text(encoding="utf-8").split("\n")
-    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    if any(len(merge) != 2 for merge in merges):
+    kept = [line for line in lines if line and not line.startswith("#version")]
+    if any(line.count(" ") != 1 for line in kept):
         raise KitaeError("a line of merges.txt is not two pieces", cure="bring the file again", where=str(folder / MERGES))
-    tokens = tuple(sorted(numbers, key=lambda token: int(str(numbers[token]))))
+    merges = [(line.partition(" ")[0], line.partition(" ")[2]) for line in kept]
+    tokens = tuple(sorted(numbers, key=numbers.__getitem__))
     if [numbers[token] for token in tokens] != list(range(len(tokens))):
         raise KitaeError("the ids in vocab.json have gaps", cure=CAN, where=str(folder / "vocab.json"))
-    made = Library(models.BPE(dict(numbers), merges, fuse_unk=False))
+    made = Library(models.BPE(numbers, merges, fuse_unk=False))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(config.get("add_prefix_space", False)))
     made.decoder = decoders.ByteLevel()
     return Definition(

@@ -28,10 +28,10 @@ class Lexicon:
             self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         self._units = memoryview(self._map)[HEADER.size : HEADER.size + fields[6] // 8 * 8].cast("i")  # base, check, base, check, ...
 
-    def __contains__(self, word: str) -> bool:
+    def __contains__(self, word: object) -> bool:
         units = self._units
         at, size = units[0], len(units) // 2
-        for byte in word.encode(self._charset, "replace"):
+        for byte in str(word).encode(self._charset, "replace"):
             place = at + byte + 1
             if not 0 <= place < size or units[2 * place + 1] != at:
                 return False

@@ -10,6 +10,7 @@ from kitae.tokenization import folder as folders
 from kitae.tokenization.characters import LabelCache
 from kitae.tokenization.definition import WITHOUT_DICTIONARY, Definition
 from kitae.tokenization.encoding import Encoding, arrays
+from kitae.tokenization.files import SENTENCEPIECE
 from kitae.tokenization.library import runtime_library
 from kitae.tokenization.lines import Lines, lines_of, token_bytes
 from kitae.tokenization.normalize import nfkc_with_map
@@ -169,7 +170,7 @@ def _cache(definition: Definition) -> Cache:
     """Words to ids."""
     reserved, unk = frozenset(definition.names), definition.special.unk
     if definition.model:
-        encoder = Encoder(definition.model, read(definition.model, Path(folders.SENTENCEPIECE)), definition.around)
+        encoder = Encoder(definition.model, read(definition.model, Path(SENTENCEPIECE)), definition.around)
         return SentencePieceCache(encoder)
     if definition.algorithm == "character":
         return CharacterCache(definition.tokens, reserved=reserved, unk=unk, nfkc=definition.spec.kind not in WITHOUT_DICTIONARY)

@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 from tokenizers import Tokenizer as Library
@@ -80,7 +81,7 @@ def _sentencepiece(
     sentences = spec.kind == "none"
     text, seed_file = scratch / "counts.tsv", scratch / "seeds.tsv"
     rule = ("nmt_nfkc_cf" if spec.lower_case else "nmt_nfkc") if raw else "identity"
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "model_type": algorithm,
         "vocab_size": options.vocab_size,
         "hard_vocab_limit": algorithm == "bpe",
@@ -106,7 +107,7 @@ def _sentencepiece(
             with seed_file.open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{piece}\t{count}\n" for piece, count in seeds(counts, candidates))
             settings["seed_sentencepieces_file"] = str(seed_file)
-        model = pieces.rounded(_run(text, settings))
+        model = pieces.tidied(_run(text, settings), str(scratch))
     finally:
         text.unlink(missing_ok=True)
         seed_file.unlink(missing_ok=True)
@@ -121,7 +122,7 @@ def _sentencepiece(
     )
 
 
-def _run(text: Path, settings: Mapping[str, object]) -> bytes:
+def _run(text: Path, settings: dict[str, Any]) -> bytes:
     out = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(input=str(text), model_writer=out, **settings)
