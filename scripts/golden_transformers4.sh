@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ ! -x .venv-golden/bin/python ]; then
     ${PYTHON:-python3} -m venv .venv-golden
-    .venv-golden/bin/pip install --quiet --disable-pip-version-check 'transformers==4.57.*' fugashi ipadic unidic-lite
+    .venv-golden/bin/pip install --quiet --disable-pip-version-check 'transformers==4.57.*' fugashi ipadic unidic-lite sentencepiece
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -12,12 +12,16 @@ def prepare(work: Path) -> None:
     """Write the tokenizer folders and the sentences."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tokenization"))
     import real_text
+    import test_kinds
 
     shared = Path(__file__).parents[3] / "shared" / "data"
     for name in real_text.SPECS:
         real_text.golden_tokenizer(name).save(work / name)
         chosen = real_text.sentences(shared, name)
         (work / f"{name}.json").write_text(json.dumps(chosen, ensure_ascii=False), encoding="utf-8")
+    for name in test_kinds.KINDS:  # trained on the spot: the same text gives the same vocabulary
+        test_kinds.trained(shared, name).save(work / name)
+        (work / f"{name}.json").write_text(json.dumps(test_kinds.chosen(shared, name), ensure_ascii=False), encoding="utf-8")
 
 
 def hash_ids(work: Path, out: Path) -> None:

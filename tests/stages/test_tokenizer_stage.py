@@ -80,11 +80,79 @@ def test_it_trains_on_sudachis_words(tmp_path: Path) -> None:
     assert [tokenizer.tokens[number] for number in tokenizer.encode("国会議事堂前駅").ids] == ["国会議事堂前駅"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "files"),
+    [
+        ({"algorithm": "unigram", "vocab_size": 80}, {"spiece.model"}),
+        ({"algorithm": "unigram", "vocab_size": 80, "candidates": "dictionary"}, {"spiece.model"}),
+        ({"algorithm": "unigram", "vocab_size": 80, "segmenter": "none", "user_tokens": ["猫は"]}, {"spiece.model", "tokenizer.json"}),
+        ({"algorithm": "unigram", "vocab_size": 80, "segmenter": "whitespace"}, {"spiece.model", "tokenizer.json"}),
+        ({"algorithm": "bpe", "vocab_size": 80, "segmenter": "none"}, {"spiece.model", "tokenizer.json"}),
+        ({"algorithm": "byte-bpe", "vocab_size": 300, "segmenter": "none"}, {"tokenizer.json"}),
+        ({"algorithm": "character", "min_frequency": 1, "unused": "[unused{}]"}, {"vocab.txt"}),
+        ({"algorithm": "character", "min_frequency": 1, "segmenter": "none"}, {"tokenizer.json"}),
+        ({"algorithm": "characters-of-words", "min_frequency": 1, "word_bytes": 20}, {"vocab.txt"}),
+    ],
+)
+def test_every_algorithm_from_corpus_to_folder(settings: dict[str, object], files: set[str], tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "corpus", TEXTS, ["猫は東京を走る。"])
+    config = TokenizerConfig.model_validate({"num_unused": 2, **settings})
+    out = run(config.model_copy(update={"workers": 1}), {"corpus": folder}, tmp_path / "one")
+    run(config.model_copy(update={"workers": 2}), {"corpus": folder}, tmp_path / "two")
+    assert content_hash(tmp_path / "one") == content_hash(tmp_path / "two")
+    written = {path.name for path in (tmp_path / "one").iterdir()} - {"kitae_tokenizer.json", "tokenizer_config.json"}
+    assert written == files
+    tokenizer = Tokenizer.load(tmp_path / "one")
+    assert tokenizer.fingerprint == out.counts["fingerprint"]
+    assert tokenizer.definition.algorithm == config.algorithm
+    assert len(tokenizer.tokens) <= config.vocab_size
+    assert [token for token in tokenizer.tokens if "unused" in token] == [config.unused.format(i) for i in range(2)]
+    assert set(config.user_tokens) <= set(tokenizer.tokens)
+    ids = tokenizer.encode("猫は庭で眠る。").ids.tolist()
+    assert 0 < len(ids) <= 21
+    assert tokenizer.special.unk not in ids
+    taken = run(TokenizerConfig.model_validate({"from": str(tmp_path / "one")}), {"corpus": folder}, tmp_path / "three")
+    assert taken.counts["fingerprint"] == out.counts["fingerprint"]
+    assert content_hash(tmp_path / "one") == content_hash(tmp_path / "three")
+
+
+def test_files_of_words_and_characters(tmp_path: Path) -> None:
+    (tmp_path / "alphabet").write_text("凸 凹\n", encoding="utf-8")
+    (tmp_path / "words").write_text("株価\n銀行\n", encoding="utf-8")
+    folder = corpus(tmp_path / "corpus", TEXTS, [])
+    for algorithm in ("wordpiece", "unigram", "character"):
+        config = TokenizerConfig.model_validate(
+            {
+                "algorithm": algorithm,
+                "vocab_size": 150 if algorithm != "unigram" else 90,
+                "alphabet": str(tmp_path / "alphabet"),
+                "workers": 1,
+            }
+        )
+        assert stage.sources(config) == (str(tmp_path / "alphabet"),)
+        run(config, {"corpus": folder}, tmp_path / algorithm)
+        assert {"凸", "凹"} <= set(Tokenizer.load(tmp_path / algorithm).tokens)
+    config = TokenizerConfig.model_validate({"algorithm": "unigram", "vocab_size": 80, "candidates": str(tmp_path / "words"), "workers": 1})
+    run(config, {"corpus": folder}, tmp_path / "candidates")
+    assert "\u2581株価" in Tokenizer.load(tmp_path / "candidates").tokens
+    with pytest.raises(KitaeError, match="cannot be read as text"):
+        run(config.model_copy(update={"candidates": "/nowhere"}), {"corpus": folder}, tmp_path / "absent")
+
+
 def test_settings_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     for settings, says in (
         ({"from": "x", "vocab_size": 3000}, "remove vocab_size"),
         ({"segmenter": "mecab", "strip_accents": True}, "basic"),
-        ({"algorithm": "unigram"}, "wordpiece"),
+        ({"algorithm": "unigramm"}, "wordpiece"),
+        ({"algorithm": "unigram", "limit_alphabet": 9}, "limit_alphabet means nothing for unigram"),
+        ({"character_coverage": 1}, "character_coverage means nothing for wordpiece"),
+        ({"algorithm": "unigram", "segmenter": "basic"}, 'unigram takes segmenter = "mecab"'),
+        ({"algorithm": "byte-bpe"}, 'set segmenter = "none"'),
+        ({"algorithm": "unigram", "split_by_whitespace": False}, "needs raw text"),
+        ({"algorithm": "unigram", "segmenter": "none", "candidates": "x"}, "candidates are words"),
+        ({"algorithm": "unigram", "segmenter": "whitespace", "candidates": "dictionary"}, "give a file of words"),
+        ({"algorithm": "characters-of-words", "word_bytes": 3}, "word_bytes"),
+        ({"unused": "x"}, "unused"),
         ({"segmenter": "mecav"}, "mecab"),
         ({"segmenter": "basic", "dictionary": "ipadic"}, "dictionary means nothing to segmenter = "),
         ({"split_mode": "C"}, "only to sudachi: remove it"),

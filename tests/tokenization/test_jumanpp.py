@@ -17,11 +17,11 @@ from transformers import AutoTokenizer
 
 from kitae.core.errors import KitaeError
 from kitae.tokenization import jumanpp
+from kitae.tokenization.counting import count_words
 from kitae.tokenization.jumanpp import JumanppSegmenter, find, read_spans
 from kitae.tokenization.pipe import Pipe
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
-from kitae.tokenization.vocabulary import count_words
 
 TOKENS = (GOLDEN / "vocab_japanese.txt").read_text(encoding="utf-8").splitlines()
 

@@ -117,7 +117,7 @@ def test_sudachi_fingerprints_and_refusals(tmp_path: Path) -> None:
         ({"word_tokenizer_type": "sudachi", "sudachi_kwargs": {"sudachi_split_mode": "D"}}, "sudachi_split_mode = D"),
         ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": None}}, "MeCab dictionary None, which is no package"),
         ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": "naist"}}, "MeCab dictionary naist"),
-        ({"word_tokenizer_type": "mecab", "subword_tokenizer_type": "sentencepiece"}, "sentencepiece pieces cannot be read"),
+        ({"word_tokenizer_type": "mecab", "subword_tokenizer_type": "sentencepiece"}, "spiece.model is missing"),
     ],
 )
 def test_settings_that_cannot_be_kept_are_refused(config: dict[str, object], says: str, tmp_path: Path) -> None:
@@ -137,10 +137,11 @@ def test_a_dictionary_by_name(name: str, shared: Path, tmp_path: Path) -> None:
     foreign = Tokenizer.load(tmp_path)
     assert tokenizer.fingerprint == again.fingerprint == foreign.fingerprint
     assert foreign.definition.spec.dictionary == name
+    segment = build(tokenizer.definition.spec).segment
     for sentence in [*sentences(shared, "ipadic")[::16], *AWKWARD]:
         ids = ids_of(again, sentence)
         assert ids == reference(sentence.replace("\0", " "), add_special_tokens=False)["input_ids"]
-        assert "".join(build(tokenizer.definition.spec).segment(sentence[:50])) == "".join(sentence[:50].replace("\0", " ").split())
+        assert "".join(segment(sentence[:50])) == "".join(sentence[:50].replace("\0", " ").split())
 
 
 def test_lines_may_not_share_a_call(shared: Path) -> None:

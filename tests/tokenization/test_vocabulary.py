@@ -10,9 +10,14 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, trainers
 
 from kitae.core.errors import KitaeError
-from kitae.tokenization import vocabulary
+from kitae.tokenization import characters, counting, vocabulary
+from kitae.tokenization.counting import count_words
+from kitae.tokenization.dictionary import find
+from kitae.tokenization.lexicon import Lexicon
 from kitae.tokenization.segmenter import SegmenterSpec
-from kitae.tokenization.vocabulary import SPECIAL_TOKENS, VocabularyOptions, count_words, train
+from kitae.tokenization.tokenizer import Tokenizer
+from kitae.tokenization.training import define, seeds
+from kitae.tokenization.vocabulary import SPECIAL_TOKENS, VocabularyOptions, train
 
 
 def lines_of(path: Path) -> Iterator[str]:
@@ -105,7 +110,98 @@ def test_counts_do_not_depend_on_workers(tmp_path: Path) -> None:
 
 
 def test_rare_words_go_when_the_table_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(vocabulary, "DISTINCT", 3)
+    monkeypatch.setattr(counting, "DISTINCT", 3)
     path = tmp_path / "a.txt"
     path.write_text("a a a b b b c c d e f g\n", encoding="utf-8")
     assert count_words([path], lines_of, SegmenterSpec(kind="whitespace")) == Counter(a=3, b=3, c=2)
+
+
+def test_counts_are_exact_through_runs_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However small the tables, and however the corpus lies in shards, what is kept has its true count."""
+    draw = random.Random(5)
+    lines = [" ".join(draw.choices("abcdefghijklmnopqrstuvwxyz", weights=range(1, 27), k=9)) for _ in range(300)]
+    truth = Counter(word for line in lines for word in line.split())
+    spec = SegmenterSpec(kind="whitespace")
+    monkeypatch.setattr(counting, "DISTINCT", 7)
+    for size, parts in ((3, 1), (3, 5), (100, 2)):
+        monkeypatch.setattr(counting, "RUN", size)
+        shards = [tmp_path / f"{size}-{parts}-{i}" for i in range(parts)]
+        for i, shard in enumerate(shards):
+            shard.write_text("\n".join(lines[i::parts]), encoding="utf-8")
+        assert count_words(shards, lines_of, spec) == dict(truth.most_common(7))
+
+
+def test_the_sample_of_sentences_depends_on_nothing_but_the_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines = [f"sentence {i % 40} of many\twith a tab" for i in range(100)]
+    monkeypatch.setattr(counting, "CHARACTERS", 400)
+    found = []
+    for parts, size in ((1, 10), (4, 3), (4, 1000)):
+        monkeypatch.setattr(counting, "RUN", size)
+        shards = [tmp_path / f"{parts}-{size}-{i}" for i in range(parts)]
+        for i, shard in enumerate(shards):
+            shard.write_text("\n".join(lines[i::parts]), encoding="utf-8")
+        found.append(count_words(shards, lines_of, SegmenterSpec(kind="none"), unit="sentences"))
+    assert found[0] == found[1] == found[2]
+    assert 8 <= len(found[0]) <= 15
+    assert all(count == (3 if int(text.split()[1]) < 20 else 2) and "\t" not in text for text, count in found[0].items())
+
+
+def test_byte_level_merges_are_the_librarys() -> None:
+    words = words_with_distinct_counts()
+    library = Library(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, min_frequency=2, initial_alphabet=alphabet, show_progress=False)
+    library.train_from_iterator([f" {word}" * count for word, count in words.items()], trainer)
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for unit, _ in library.pre_tokenizer.pre_tokenize_str(word):
+            counts[unit] += count
+    tokens, merges = vocabulary.train_bytes(counts, VocabularyOptions(vocab_size=305, num_unused=0))
+    assert set(tokens) - set(SPECIAL_TOKENS) == set(library.get_vocab())
+    assert len(merges) == 300 - 256
+
+
+def test_labels_and_characters_are_the_most_frequent() -> None:
+    counts, options = {"東京": 5, "京都": 7, "x": 1}, VocabularyOptions(vocab_size=8, num_unused=1, alphabet="凸")
+    assert vocabulary.train_labels(counts, options)[6:] == ("京都", "東京")
+    assert vocabulary.train_characters(counts, options)[6:] == ("凸", "京")
+
+
+@pytest.mark.parametrize("name", ["ipadic", "unidic-lite"])
+def test_the_lexicon_has_the_dictionarys_words(name: str) -> None:
+    lexicon = Lexicon(find(name).path)
+    assert all(word in lexicon for word in ("東京", "食べる", "猫", "の"))
+    assert all(word not in lexicon for word in ("東京東京", "ぬるぽが", "", "食べるz", "\U0001f600"))
+
+
+def test_seeds_are_known_words_whole_and_parts_of_unknown_ones() -> None:
+    found = dict(seeds({"東京都": 4, "abc": 2}, {"東京都"}))
+    assert found == {"\u2581東京都": 4, "\u2581a": 2, "\u2581ab": 2, "\u2581abc": 2, "ab": 2, "abc": 2, "bc": 2}
+
+
+def test_rows_of_bytes_are_character_berts() -> None:
+    row = characters.row("日a", 10).tolist()
+    assert row == [259, 0xE6 + 1, 0x97 + 1, 0xA5 + 1, ord("a") + 1, 260, 261, 261, 261, 261]
+    assert characters.special_row("cls", 6).tolist() == [259, 257, 260, 261, 261, 261]
+    assert characters.special_row("mask", 6).tolist() == [259, 262, 260, 261, 261, 261]
+    assert characters.special_row("pad", 6).tolist() == [0] * 6
+    long = characters.row("漢" * 20, 50)
+    assert (long.shape, int(long[-1]), int(long[48])) == ((50,), 260, 0xA2 + 1)  # 48 bytes: sixteen characters
+    assert characters.rows(["日a", "b"], 10).tolist() == [row, [259, ord("b") + 1, 260, *[261] * 7]]
+    assert int(characters.rows(["\u00ff", "x"], 8).max()) < characters.ROWS
+
+
+def test_words_unseen_in_training_keep_their_bytes(tmp_path: Path) -> None:
+    tokens = vocabulary.train_labels({"東京": 5, "に": 9}, VocabularyOptions(num_unused=0))
+    spec = SegmenterSpec(kind="mecab")
+    made = define("characters-of-words", {"東京": 5, "に": 9}, spec, VocabularyOptions(num_unused=0), scratch=tmp_path, word_bytes=50)
+    tokenizer = Tokenizer(made)
+    assert tokenizer.tokens == tokens
+    words = tokenizer.surfaces("東京に鬱金香")
+    assert words[:2] == ["東京", "に"]
+    assert tokenizer.words("東京に鬱金香")[:3] == [(5 + 1,), (5,), (tokenizer.special.unk,)]
+    assert characters.rows(words, tokenizer.definition.word_bytes).shape == (len(words), 50)
+    tokenizer.save(tmp_path / "t")
+    again = Tokenizer.load(tmp_path / "t")
+    assert (again.fingerprint, again.definition.word_bytes) == (tokenizer.fingerprint, 50)

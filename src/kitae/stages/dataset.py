@@ -54,6 +54,8 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     """Fill the dataset artifact. Raises KitaeError when the corpus has no training text."""
     corpus = Corpus(inputs.path("corpus"))
     tokenizer = Tokenizer.load(inputs.path("tokenizer"))
+    if tokenizer.definition.algorithm == "characters-of-words":  # shards of labels would lose every word outside the vocabulary
+        raise KitaeError("a dataset cannot keep the characters of words yet", cure="choose another algorithm", where="[tokenizer]")
     names = corpus.sources
     workers = config.workers or len(os.sched_getaffinity(0))
     shards = {split: corpus.shards(split) for split in ("train", "heldout")}

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,28 +13,46 @@ from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
 from kitae.text.corpus import Corpus, read_shard
-from kitae.tokenization import resources, sudachi
-from kitae.tokenization.dictionary import NAMES
+from kitae.tokenization import library, resources, sudachi
+from kitae.tokenization.characters import FEWEST
+from kitae.tokenization.counting import Unit, count_words
+from kitae.tokenization.definition import WITHOUT_DICTIONARY, Algorithm
+from kitae.tokenization.dictionary import NAMES, find
 from kitae.tokenization.fit import measure
+from kitae.tokenization.lexicon import Lexicon
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.sudachi import SplitMode
 from kitae.tokenization.tokenizer import Tokenizer
-from kitae.tokenization.vocabulary import VocabularyOptions, count_words, train
+from kitae.tokenization.training import define
+from kitae.tokenization.vocabulary import VocabularyOptions
 
 VERSION = 1
 SLICE = 5000
 """Sentences on which the vocabulary's fit is measured."""
+FOREIGN = 0.002
+"""Share of sentences in which the tokenizer.json of a vocabulary that was taken may differ: SentencePiece adds scores up in 32 bits."""
 log = logging.getLogger(__name__)
+_BLANKS = " \t\r\n"
+SETTINGS: dict[Algorithm, set[str]] = {
+    "wordpiece": {"min_frequency", "limit_alphabet", "alphabet", "user_tokens"},
+    "unigram": {"character_coverage", "alphabet", "split_by_whitespace", "user_tokens", "candidates"},
+    "bpe": {"character_coverage", "alphabet", "split_by_whitespace"},
+    "byte-bpe": {"min_frequency", "user_tokens"},
+    "character": {"min_frequency", "alphabet"},
+    "characters-of-words": {"min_frequency", "word_bytes"},
+}
+"""Which settings mean something for which algorithm."""
 
 
 class TokenizerConfig(Config):
     """Settings of the tokenizer stage."""
 
     from_: str | None = Field(default=None, alias="from")
-    """Take the tokenizer of this folder (ours, or a WordPiece folder of Hugging Face), or this vocab.txt, instead of training one."""
+    """Take the tokenizer of this folder (ours or Hugging Face's), this vocab.txt or SentencePiece model, instead of training one."""
     segmenter: Literal["mecab", "sudachi", "jumanpp", "basic", "whitespace", "none"] = "mecab"
-    """Text to words. mecab, sudachi, jumanpp: Japanese words. basic: BERT's rules for languages with spaces. whitespace (for text whose
-    words are separated by blanks already) or none: white space only."""
+    """Text to words. mecab, sudachi, jumanpp: Japanese words. basic: BERT's rules for languages with spaces. whitespace: words stand
+    between blanks (also text that was segmented already). none: raw text; unigram and bpe then learn from sentences, the others take
+    it as whitespace."""
     dictionary: str = ""
     """mecab: "ipadic" (when nothing is said), "unidic-lite", "unidic", "jumandic", or the folder of a compiled one.
     sudachi: "core" (when nothing is said), "small", "full", or a compiled file."""
@@ -42,16 +60,34 @@ class TokenizerConfig(Config):
     """sudachi: short (A), middle (B) or long (C) words."""
     program: str = ""
     """jumanpp: its program; "jumanpp" on the search path (or what KITAE_JUMANPP names) when nothing is said."""
-    algorithm: Literal["wordpiece"] = "wordpiece"
-    """Words to pieces."""
+    algorithm: Algorithm = "wordpiece"
+    """Words to pieces. wordpiece: as BERT. unigram, bpe: SentencePiece, of words or (segmenter "none") of raw text. byte-bpe: as
+    RoBERTa, segmenter "none" only. character: each character. characters-of-words: CharacterBERT's bytes, with a vocabulary of words
+    to predict."""
     vocab_size: Annotated[int, Field(ge=16)] = 32768
     """Tokens of the vocabulary, special and unused ones included."""
     min_frequency: Annotated[int, Field(ge=1)] = 2
-    """A pair of pieces that occurs more rarely is not merged."""
+    """A pair of pieces (wordpiece, byte-bpe), a character or a word that occurs more rarely is left out."""
     limit_alphabet: Annotated[int, Field(ge=1)] = 6129
-    """Most characters in the vocabulary, the most frequent first; a word with any other is unknown."""
+    """wordpiece: most characters in the vocabulary, the most frequent first; a word with any other is unknown."""
+    alphabet: str | None = None
+    """A text file whose characters are all in the vocabulary."""
+    character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 0.9995
+    """unigram, bpe: share of the text's characters that the vocabulary has; the rarest are unknown."""
+    split_by_whitespace: bool = True
+    """unigram, bpe on raw text: no piece has a blank inside."""
+    candidates: str | None = None
+    """unigram: "dictionary" makes the words of MeCab's dictionary candidates as a whole, and parts only of words that it lacks; or a
+    text file with one such word a line."""
+    user_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Tokens in the vocabulary in any case. unigram, byte-bpe: one token wherever the text has them; wordpiece: at the
+    beginning of a word."""
+    word_bytes: Annotated[int, Field(ge=FEWEST)] = 50
+    """characters-of-words: length of a word's row; two are its ends, and a Japanese character takes three: 50 are 16 of these."""
     num_unused: Annotated[int, Field(ge=0)] = 10
     """Tokens <unused0>, <unused1>, ... kept free for words added later."""
+    unused: Annotated[str, Field(pattern=r"\{\}")] = "<unused{}>"
+    """How they are written."""
     lower_case: bool = False
     """Lower-case the words."""
     strip_accents: bool = False
@@ -69,6 +105,19 @@ class TokenizerConfig(Config):
         for name, kinds in (("dictionary", ("mecab", "sudachi")), ("split_mode", ("sudachi",)), ("program", ("jumanpp",))):
             if name in self.model_fields_set and self.segmenter not in kinds:
                 raise ValueError(f'{name} means nothing to segmenter = "{self.segmenter}", only to {" and ".join(kinds)}: remove it')
+        known = set().union(*SETTINGS.values())
+        for name in sorted((self.model_fields_set & known) - SETTINGS[self.algorithm]):
+            raise ValueError(f"{name} means nothing for {self.algorithm}: remove it")
+        if self.algorithm in ("unigram", "bpe") and self.segmenter == "basic":
+            raise ValueError(f'{self.algorithm} takes segmenter = "mecab", "sudachi", "jumanpp", "whitespace" or "none"')
+        if self.algorithm == "byte-bpe" and self.segmenter != "none":
+            raise ValueError('byte-bpe finds its words itself: set segmenter = "none"')
+        if not self.split_by_whitespace and self.segmenter != "none":
+            raise ValueError('split_by_whitespace = false needs raw text: set segmenter = "none"')
+        if self.candidates is not None and self.segmenter == "none":
+            raise ValueError("candidates are words: choose a segmenter")
+        if self.candidates == "dictionary" and self.segmenter != "mecab":
+            raise ValueError('candidates = "dictionary" reads the dictionary of MeCab: give a file of words')
         return self
 
     @property
@@ -90,8 +139,25 @@ class TokenizerConfig(Config):
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
             limit_alphabet=self.limit_alphabet,
+            alphabet="".join(sorted(set(_text(self.alphabet)) - set(_BLANKS))) if self.alphabet else "",
             num_unused=self.num_unused,
+            unused=self.unused,
+            user_tokens=self.user_tokens,
+            character_coverage=self.character_coverage,
+            split_by_whitespace=self.split_by_whitespace,
         )
+
+    @property
+    def own_word_bytes(self) -> int:
+        """The length of a word's row of bytes; 0 where there is none."""
+        return self.word_bytes if self.algorithm == "characters-of-words" else 0
+
+    @property
+    def unit(self) -> Unit:
+        """What is counted."""
+        if self.algorithm == "byte-bpe":
+            return "byte-words"
+        return "sentences" if self.algorithm in ("unigram", "bpe") and self.segmenter == "none" else "words"
 
 
 def sources(config: TokenizerConfig) -> tuple[str, ...]:
@@ -100,7 +166,16 @@ def sources(config: TokenizerConfig) -> tuple[str, ...]:
         return (config.from_,)
     names = {"mecab": NAMES, "sudachi": sudachi.NAMES}.get(config.segmenter)
     named = names is None or config.dictionary.replace("_", "-") in ("", *names)
-    return () if named else (config.dictionary,)
+    files = [config.alphabet, None if config.candidates == "dictionary" else config.candidates]
+    return (*(() if named else (config.dictionary,)), *(file for file in files if file is not None))
+
+
+def _text(file: str) -> str:
+    path = Path(file).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KitaeError(f"{file} cannot be read as text: {error}", cure="give a UTF-8 file", where="[tokenizer]") from error
 
 
 def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
@@ -113,6 +188,8 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     else:
         assert corpus is not None, "the graph gives the tokenizer its corpus"
         tokenizer = _train(config, corpus, out)
+    if tokenizer.definition.spec.kind in WITHOUT_DICTIONARY and tokenizer.definition.algorithm != "characters-of-words":
+        _check(tokenizer, corpus, taken=config.from_ is not None)
     tokenizer.save(out.path)
     out.counts.update({"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint})
     if corpus is not None:
@@ -126,21 +203,34 @@ def home(given: Path) -> Path:
     return next((place for place in places if any((place / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), given)
 
 
+def _check(tokenizer: Tokenizer, corpus: Corpus | None, *, taken: bool) -> None:
+    """Refuse a vocabulary whose tokenizer.json would give other programs other ids."""
+    real = [] if corpus is None else list(itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards("train"))), SLICE))
+    sentences = [*library.ODD, *real]
+    ours = [[number for word in words for number in word] for words in tokenizer.words_of_each(sentences)]
+    library.check(tokenizer.definition, ours, sentences, allowed=FOREIGN if taken else 0.0, where=Path(library.NAME))
+
+
 def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
     resources.find(config.spec)  # its error before the work
-    counts = count_words(corpus.shards("train"), _sentences, config.spec, workers=config.workers or len(os.sched_getaffinity(0)))
+    candidates: Container[str] | None = None
+    if config.candidates == "dictionary":
+        candidates = Lexicon(find(config.spec.dictionary).path)
+    elif config.candidates is not None:
+        candidates = frozenset(_text(config.candidates).split("\n"))
+    options, workers = config.options, config.workers or len(os.sched_getaffinity(0))
+    counts = count_words(corpus.shards("train"), _sentences, config.spec, unit=config.unit, workers=workers, scratch=out.path)
     if not counts:
         raise KitaeError("the corpus has no words to train a vocabulary on", cure="look into its drops.json: every document was dropped")
-    tokens = train(counts, config.options)
-    out.counts.update({"vocab_size_asked": config.vocab_size, "words": sum(counts.values()), "distinct_words": len(counts)})
-    if len(tokens) < config.vocab_size:
-        log.warning(
-            "the corpus gives %d of the %d tokens asked for: no further pair occurs %d times",
-            len(tokens),
-            config.vocab_size,
-            config.min_frequency,
-        )
-    return Tokenizer.new(tokens, config.spec)
+    definition = define(
+        config.algorithm, counts, config.spec, options, scratch=out.path, candidates=candidates, word_bytes=config.own_word_bytes
+    )
+    out.counts.update({"vocab_size_asked": config.vocab_size, config.unit: sum(counts.values()), f"distinct_{config.unit}": len(counts)})
+    found = len(definition.tokens)
+    if found < config.vocab_size:
+        why = f"no further pair occurs {config.min_frequency} times" if config.algorithm == "wordpiece" else "it has no more"
+        log.warning("the corpus gives %d of the %d tokens asked for: %s", found, config.vocab_size, why)
+    return Tokenizer(definition)
 
 
 def _sentences(shard: Path) -> Iterator[str]:

@@ -1,12 +1,33 @@
 """Everything that makes a tokenizer, as one record: what is saved, loaded and fingerprinted."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from kitae.core.artifact import digest_json
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.special import SpecialIds
 
 ROLES = ("cls", "sep", "mask", "pad", "unk")
+WITHOUT_DICTIONARY = ("basic", "whitespace", "none")
+"""Segmenters that a tokenizer.json can hold; the others find words with a dictionary, outside of it."""
+Algorithm = Literal["wordpiece", "unigram", "bpe", "byte-bpe", "character", "characters-of-words"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What a public tokenizer class does around its SentencePiece model."""
+
+    quotes: bool = False
+    """Strip and fold white space, and turn `` and '' into a straight quote (ALBERT, BertJapaneseTokenizer)."""
+    commas: bool = False
+    """Split a comma from the digit before it (ALBERT, BertJapaneseTokenizer)."""
+    lower_case: bool = False
+    """Lower-case the text."""
+    strip_accents: bool = False
+    """Remove accents (ALBERT's default; it turns Japanese ba into ha)."""
+    fairseq: bool = False
+    """Ids as in XLM-R: <s>, <pad>, </s>, <unk>, then the model's pieces behind its first three, then <mask>."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +45,15 @@ class Definition:
     dictionary_fingerprint: str = ""
     """Of the dictionary or program that gave the words of the vocabulary; "" for segmenters without one."""
     library: str = ""
-    """The text of a foreign tokenizer.json, kept as it is; it then replaces `spec`'s normalizer and pre-tokenizer."""
+    """The text of a tokenizer.json, kept as it is; it then replaces `spec`'s normalizer and pre-tokenizer."""
+    algorithm: Algorithm = "wordpiece"
+    """Words (or, with SentencePiece and byte-level BPE on text that is not segmented, whole lines) to pieces."""
+    model: bytes = b""
+    """A SentencePiece model file, kept as it is."""
+    around: Around = Around()
+    """SentencePiece only: what stands between text and model."""
+    word_bytes: int = 0
+    """Characters of words only: the length of a word's row of bytes."""
 
     @property
     def special(self) -> SpecialIds:
@@ -33,8 +62,18 @@ class Definition:
         return SpecialIds(**{role: numbers[name] for role, name in zip(ROLES, self.names, strict=True)})
 
     @property
+    def whole_lines(self) -> bool:
+        """Whether pieces are found in whole lines, not in the words of a segmenter."""
+        if self.model:
+            return self.spec.kind in WITHOUT_DICTIONARY
+        return bool(self.library) and self.algorithm not in ("wordpiece", "character")
+
+    @property
     def fingerprint(self) -> str:
         """sha256 over all that decides the ids; a dictionary counts by its content, not by its path."""
-        return digest_json(
-            [list(self.tokens), self.spec.identity, list(self.names), self.max_chars, self.dictionary_fingerprint, self.library],
-        )
+        parts: list[object] = [
+            list(self.tokens), self.spec.identity, list(self.names), self.max_chars, self.dictionary_fingerprint, self.library,
+        ]  # fmt: skip
+        if self.algorithm != "wordpiece":
+            parts += [self.algorithm, hashlib.sha256(self.model).hexdigest(), asdict(self.around), self.word_bytes]
+        return digest_json(parts)

@@ -2,41 +2,40 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from kitae.core.errors import KitaeError
 from kitae.tokenization import folder as folders
 from kitae.tokenization import resources
-from kitae.tokenization.definition import Definition
+from kitae.tokenization.characters import LabelCache
+from kitae.tokenization.definition import WITHOUT_DICTIONARY, Definition
+from kitae.tokenization.encoding import Encoding, arrays
+from kitae.tokenization.files import SENTENCEPIECE
+from kitae.tokenization.library import runtime_library
+from kitae.tokenization.lines import Lines, lines_of, token_bytes
 from kitae.tokenization.normalize import nfkc_with_map
-from kitae.tokenization.segmenter import SURFACES, LibrarySegmenter, SegmenterSpec, WordSegmenter, build, words_of, words_of_each
+from kitae.tokenization.segmenter import (
+    SURFACES,
+    LibrarySegmenter,
+    SegmenterSpec,
+    WordSegmenter,
+    build,
+    library_parts,
+    words_of,
+    words_of_each,
+)
+from kitae.tokenization.sentencepiece import SPACE, Encoder, read
 from kitae.tokenization.special import SpecialIds
-from kitae.tokenization.wordpiece import PREFIX, WordCache
+from kitae.tokenization.wordpiece import PREFIX, Cache, CharacterCache, SentencePieceCache, WordCache
 
 SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """Tokens of a text, no special tokens; int32 arrays of one length."""
-
-    ids: np.ndarray
-    """Token ids."""
-    word_ids: np.ndarray
-    """Number of the word, counted over the text."""
-    starts: np.ndarray
-    """First character in the original text."""
-    ends: np.ndarray
-    """One behind the last character in the original text."""
-
-
 class Tokenizer:
-    """A tokenizer: words by its segmenter, WordPieces by its vocabulary.
+    """A tokenizer: words by its segmenter and pieces of them by its vocabulary, or pieces of whole lines.
 
     Its ids equal `AutoTokenizer`'s of the saved folder, with one exception: text never becomes [CLS], [SEP], [MASK] or [PAD]. Where
-    the text holds such a name literally, ids equal those of `AutoTokenizer(..., split_special_tokens=True)`, and a white-space
+    the text holds such a name, ids equal those of `AutoTokenizer(..., split_special_tokens=True)`, and a white-space
     word "[SEP]" is split or unknown even there. A NUL counts as white space, an unpaired surrogate as U+FFFD. MeCab gets lines of
     more than 16,383 characters in parts, Sudachi of more than 49,149 bytes, Juman++ of more than 4,096.
     """
@@ -46,16 +45,18 @@ class Tokenizer:
         self.tokens: tuple[str, ...] = definition.tokens
         self.special: SpecialIds = definition.special
         self.fingerprint: str = definition.fingerprint
-        self._cache = WordCache(
-            definition.tokens, reserved=frozenset(definition.names), unk=self.special.unk, max_chars=definition.max_chars
-        )
+        self._lines: Lines | None = lines_of(definition) if definition.whole_lines else None
+        self._cache = _cache(definition) if self._lines is None else Cache()
         self._lookup = self._cache.__getitem__
-        self._segmenter: WordSegmenter
         self._surfaces = definition.spec.kind in SURFACES
+        if self._lines is not None:
+            return
+        self._segmenter: WordSegmenter
         if self._surfaces:
             self._segmenter = build(definition.spec)
         else:
-            self._library = folders.runtime_library(definition)
+            by_word = definition.algorithm in ("character", "characters-of-words")
+            self._library = library_parts(definition.spec) if by_word else runtime_library(definition)
             self._segmenter = LibrarySegmenter(self._library.normalizer, self._library.pre_tokenizer)
         self._segment: Callable[[str], list[str]] = words_of(definition.spec, self._segmenter)
         self._segment_each = words_of_each(definition.spec, self._segmenter)
@@ -67,9 +68,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read a folder of ours or of Hugging Face (WordPiece), or a vocab.txt.
+        """Read a folder of ours or of Hugging Face, a vocab.txt, or a SentencePiece model.
 
-        Raises KitaeError for another kind of tokenizer, and for a dictionary or program other than the tokenizer was made with.
+        Raises KitaeError for what kitae cannot reproduce exactly, and for another dictionary or program than it was made with.
         """
         return cls(folders.read(folder))
 
@@ -90,61 +91,105 @@ class Tokenizer:
 
     def words(self, sentence: str) -> list[tuple[int, ...]]:
         """Per word its ids, no special tokens: the fast path, for one sentence."""
+        if self._lines is not None:
+            return self._lines.words([_whole(sentence)])[0]
         try:
-            return list(map(self._lookup, self._segment(sentence)))
+            return list(filter(None, map(self._lookup, self._segment(sentence))))
         except UnicodeEncodeError:
-            return list(map(self._lookup, self._segment(_whole(sentence))))
+            return list(filter(None, map(self._lookup, self._segment(_whole(sentence)))))
 
     def words_of_each(self, sentences: Sequence[str]) -> list[list[tuple[int, ...]]]:
-        """`words` of many sentences: much faster with Juman++, which gets them together."""
+        """`words` of many sentences: faster where pieces are found in whole lines, much faster with Juman++, which gets them together."""
+        if self._lines is not None:
+            return self._lines.words(list(map(_whole, sentences)))
         if self.definition.spec.kind != "jumanpp":
             return list(map(self.words, sentences))
-        return [list(map(self._lookup, words)) for words in self._segment_each(map(_whole, sentences))]
+        return [list(filter(None, map(self._lookup, words))) for words in self._segment_each(map(_whole, sentences))]
+
+    def surfaces(self, sentence: str) -> list[str]:
+        """The words themselves, as the vocabulary sees them: what a CharacterBERT reads. Raises KitaeError where there are none."""
+        if self._lines is not None:
+            raise KitaeError(f"a {self.definition.algorithm} tokenizer on whole lines has no words", cure="take one with a segmenter")
+        return self._segment(_whole(sentence))
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and offsets into `text`; line breaks count as white space."""
         text = _whole(text)
-        if not self._surfaces:
-            found = self._library.encode(text, add_special_tokens=False)
-            starts, ends = [a for a, _ in found.offsets], [b for _, b in found.offsets]
-            return _arrays(found.ids, [word for word in found.word_ids if word is not None], starts, ends)
-        return self._encode_surfaces(text)
+        if self._lines is not None:
+            return self._lines.encode(text)
+        if self._surfaces:
+            return self._encode_surfaces(text)
+        if self.definition.algorithm in ("character", "characters-of-words"):
+            return self._encode_library_words(text)
+        found = self._library.encode(text, add_special_tokens=False)
+        starts, ends = [a for a, _ in found.offsets], [b for _, b in found.offsets]
+        return arrays(found.ids, [word for word in found.word_ids if word is not None], starts, ends)
+
+    def _encode_library_words(self, text: str) -> Encoding:
+        """Words by the library with their places; characters of a word share its place where lower-casing changed its length."""
+        normal, begins, finishes = self._normal(text)
+        if self._segment(normal) != self._segment(text):  # the library's tables of NFKC are older than Python's
+            normal, begins, finishes = text, range(len(text)), range(1, len(text) + 1)
+        rows: list[tuple[int, int, int, int]] = []
+        found = self._library.encode(normal, add_special_tokens=False).offsets
+        for number, (word, (start, end)) in enumerate(zip(self._segment(normal), found, strict=True)):
+            for piece, (first, last) in zip(self._lookup(word), self._cache.spans(word), strict=True):
+                a, b = (start + first, start + last) if len(word) == end - start else (start, end)
+                rows.append((piece, number, begins[a], finishes[b - 1]))
+        columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+        return arrays(*columns)
+
+    def _normal(self, text: str) -> tuple[str, Sequence[int], Sequence[int]]:
+        if self.definition.spec.nfkc:
+            return nfkc_with_map(text)
+        return text, range(len(text)), range(1, len(text) + 1)
 
     def _encode_surfaces(self, text: str) -> Encoding:
         spec = self.definition.spec
-        normal, begins, finishes = nfkc_with_map(text) if spec.nfkc else (text, range(len(text)), range(1, len(text) + 1))
+        normal, begins, finishes = self._normal(text)
         ids: list[int] = []
         word_ids: list[int] = []
         starts: list[int] = []
         ends: list[int] = []
-        position, unknown = 0, self.special.unk
+        position = 0
         for number, word in enumerate(self._segmenter.segment(normal)):
             position = normal.index(word, position)  # only white space is skipped
             stop = position + len(word)
             lowered = word.lower() if spec.lower_case else word
             pieces = self._lookup(lowered)
-            at = position
-            for piece in pieces:
-                token = self.tokens[piece]
-                whole = piece == unknown or len(lowered) != len(word)
-                first, last = (position, stop) if whole else (at, at + len(token) - (len(PREFIX) if at > position else 0))
-                starts.append(begins[first])
-                ends.append(finishes[last - 1])
-                at = last
+            for first, last in self._cache.spans(lowered):
+                if len(lowered) != len(word):
+                    first, last = 0, len(word)
+                starts.append(begins[position + first])
+                ends.append(finishes[position + last - 1] if last > first else begins[position + first])
             ids.extend(pieces)
             word_ids.extend([number] * len(pieces))
             position = stop
-        return _arrays(ids, word_ids, starts, ends)
+        return arrays(ids, word_ids, starts, ends)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Tokens joined by blanks, pieces joined to their word, as Hugging Face's WordPiece decoders do it."""
-        return " ".join(self.tokens[int(number)] for number in ids).replace(f" {PREFIX}", "").strip()
+        """Tokens joined as Hugging Face's decoders do it: by blanks, or where SentencePiece and byte-level tokens say."""
+        kind = self.definition.algorithm
+        if kind == "byte-bpe":
+            return b"".join(token_bytes(self.definition, int(number)) for number in ids).decode("utf-8", errors="replace")
+        tokens = [self.tokens[int(number)] for number in ids]
+        if kind in ("unigram", "bpe"):
+            return "".join(tokens).replace(SPACE, " ").strip()
+        return " ".join(tokens).replace(f" {PREFIX}", "").strip()
+
+
+def _cache(definition: Definition) -> Cache:
+    """Words to ids."""
+    reserved, unk = frozenset(definition.names), definition.special.unk
+    if definition.model:
+        encoder = Encoder(definition.model, read(definition.model, Path(SENTENCEPIECE)), definition.around)
+        return SentencePieceCache(encoder)
+    if definition.algorithm == "character":
+        return CharacterCache(definition.tokens, reserved=reserved, unk=unk, nfkc=definition.spec.kind not in WITHOUT_DICTIONARY)
+    if definition.algorithm == "characters-of-words":
+        return LabelCache(definition.tokens, reserved=reserved, unk=unk)
+    return WordCache(definition.tokens, reserved=reserved, unk=unk, max_chars=definition.max_chars)
 
 
 def _whole(text: str) -> str:
     return text if text.isascii() else SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _arrays(ids: Sequence[int], word_ids: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> Encoding:
-    ids_, words_, starts_, ends_ = (np.asarray(values, dtype=np.int32) for values in (ids, word_ids, starts, ends))
-    return Encoding(ids=ids_, word_ids=words_, starts=starts_, ends=ends_)

@@ -1,70 +1,17 @@
-"""WordPiece training: words are counted once, in parallel; pieces are merged on the table of counts, so corpus size does not matter."""
+"""Training on a table of counts, so that corpus size does not matter: WordPiece, byte-level BPE, characters, words as labels."""
 
 import heapq
 import itertools
-import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from kitae.core.errors import KitaeError
-from kitae.core.runtime import worker_pool
-from kitae.tokenization.segmenter import SegmenterSpec, words_of_each
+from kitae.tokenization.library import BYTES
 from kitae.tokenization.wordpiece import PREFIX
 
-log = logging.getLogger(__name__)
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-DISTINCT = 3_000_000
-"""Words kept in one table; beyond it the rarest are dropped, which bounds memory to about a gigabyte."""
 SHIFT = 32
-
-Reader = Callable[[Path], Iterable[str]]
-
-
-def count_words(shards: Sequence[Path], read: Reader, spec: SegmenterSpec, *, workers: int = 1) -> Counter[str]:
-    """How often each word occurs in the shards. `read` gives a shard's sentences; it must be a module's function (it travels).
-
-    The result does not depend on `workers`: shards are counted and trimmed one by one and merged in their order.
-    """
-    total: Counter[str] = Counter()
-    if workers <= 1 or len(shards) <= 1:
-        words = words_of_each(spec)
-        for shard in shards:
-            _merge(total, _count(words, read(shard)))
-        return total
-    with worker_pool(min(workers, len(shards))) as pool:
-        for counts in pool.map(_count_shard, shards, [read] * len(shards), [spec] * len(shards)):
-            _merge(total, counts)
-    return total
-
-
-def _count_shard(shard: Path, read: Reader, spec: SegmenterSpec) -> Counter[str]:
-    return _count(words_of_each(spec), read(shard))
-
-
-def _count(words: Callable[[Iterable[str]], Iterator[list[str]]], sentences: Iterable[str]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for number, found in enumerate(words(sentences)):
-        counts.update(found)
-        if number % 10_000 == 0:
-            _trim(counts)
-    return counts
-
-
-def _merge(total: Counter[str], counts: Counter[str]) -> None:
-    total.update(counts)
-    _trim(total)
-
-
-def _trim(counts: Counter[str]) -> None:
-    floor = 1
-    while len(counts) > DISTINCT:
-        rare = [word for word, count in counts.items() if count <= floor]
-        for word in rare:
-            del counts[word]
-        log.warning("more than %d distinct words: dropped %d that occurred at most %d times so far", DISTINCT, len(rare), floor)
-        floor += 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +24,25 @@ class VocabularyOptions:
     """A pair of pieces that occurs more rarely is not merged."""
     limit_alphabet: int = 6129
     """Most characters kept, the most frequent first; words with any other are unknown."""
+    alphabet: str = ""
+    """Characters that are in the vocabulary in any case."""
     num_unused: int = 10
     """Tokens <unused0>, <unused1>, ... kept free for later use."""
+    unused: str = "<unused{}>"
+    """How they are written."""
+    user_tokens: tuple[str, ...] = ()
+    """Tokens that are in the vocabulary in any case."""
+    character_coverage: float = 0.9995
+    """SentencePiece: share of the text's characters that get a piece."""
+    split_by_whitespace: bool = True
+    """SentencePiece: whether no piece has a blank inside."""
     max_chars: int = 100
     """Longer words are not looked at: they are always unknown."""
 
     @property
     def reserved(self) -> tuple[str, ...]:
         """The first tokens of the vocabulary."""
-        return (*SPECIAL_TOKENS, *(f"<unused{i}>" for i in range(self.num_unused)))
+        return (*SPECIAL_TOKENS, *(self.unused.format(i) for i in range(self.num_unused)))
 
 
 def train(counts: Mapping[str, int], options: VocabularyOptions) -> tuple[str, ...]:
@@ -94,24 +51,60 @@ def train(counts: Mapping[str, int], options: VocabularyOptions) -> tuple[str, .
     The criterion is that of the `tokenizers` library's WordPieceTrainer: the most frequent pair first; ties go by the pieces' text,
     so that the same counts give the same vocabulary anywhere. Raises KitaeError when the characters alone exceed `vocab_size`.
     """
-    characters: Counter[str] = Counter()
-    for word, count in counts.items():
-        for char in word:
-            characters[char] += count
-    kept = {char for char, _ in sorted(characters.items(), key=lambda item: (-item[1], item[0]))[: options.limit_alphabet]}
+    kept = set(options.alphabet)
+    kept.update(char for char, _ in itertools.islice(_by_count(_characters(counts)), max(options.limit_alphabet - len(kept), 0)))
     usable = sorted(word for word in counts if 0 < len(word) <= options.max_chars and kept.issuperset(word))
     inner = {char for word in usable for char in word[1:]}
     tokens = [*options.reserved, *sorted(kept), *(PREFIX + char for char in sorted(inner))]
+    tokens = list(dict.fromkeys([*options.reserved, *options.user_tokens, *tokens]))
     if len(tokens) > options.vocab_size:
         raise KitaeError(
             f"vocab_size = {options.vocab_size} is too small: {len(kept)} characters, {len(inner)} of them also inside words, "
             f"and {len(options.reserved)} reserved tokens need {len(tokens)}",
             cure="raise vocab_size, or lower limit_alphabet",
         )
-    state = _State(tokens=tokens, numbers={token: number for number, token in enumerate(tokens)})
+    state = _State(tokens=tokens, numbers={token: number for number, token in enumerate(tokens)}, prefix=PREFIX)
     for word in usable:
         state.add(word, counts[word])
     return tuple(state.merge(options.vocab_size, options.min_frequency, frozenset(options.reserved)))
+
+
+def train_bytes(counts: Mapping[str, int], options: VocabularyOptions) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    """Tokens and merges of byte-level BPE (Radford et al. 2019) from words in its writing: reserved, user's, 256 bytes, then merges."""
+    tokens = list(dict.fromkeys([*options.reserved, *options.user_tokens, *BYTES]))
+    if len(tokens) > options.vocab_size:
+        raise KitaeError(
+            f"vocab_size = {options.vocab_size} is too small: 256 bytes and the reserved tokens need {len(tokens)}", cure="raise vocab_size"
+        )
+    state = _State(tokens=tokens, numbers={token: number for number, token in enumerate(tokens)}, prefix="")
+    for word in sorted(word for word in counts if len(word) <= options.max_chars):
+        state.add(word, counts[word])
+    grown = tuple(state.merge(options.vocab_size, options.min_frequency, frozenset((*options.reserved, *options.user_tokens))))
+    return grown, state.merges
+
+
+def train_characters(counts: Mapping[str, int], options: VocabularyOptions) -> tuple[str, ...]:
+    """Reserved tokens, the given alphabet, then the most frequent characters."""
+    found = (char for char, count in _by_count(_characters(counts)) if count >= options.min_frequency)
+    return tuple(dict.fromkeys([*options.reserved, *options.alphabet, *found]))[: options.vocab_size]
+
+
+def train_labels(counts: Mapping[str, int], options: VocabularyOptions) -> tuple[str, ...]:
+    """Reserved tokens, then the most frequent words: what a CharacterBERT predicts."""
+    found = (word for word, count in _by_count(counts) if count >= options.min_frequency)
+    return tuple(dict.fromkeys(itertools.islice(itertools.chain(options.reserved, found), options.vocab_size)))
+
+
+def _characters(counts: Mapping[str, int]) -> Counter[str]:
+    characters: Counter[str] = Counter()
+    for word, count in counts.items():
+        for char in word:
+            characters[char] += count
+    return characters
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 @dataclass(kw_only=True)
@@ -120,13 +113,16 @@ class _State:
 
     tokens: list[str]
     numbers: dict[str, int]
+    prefix: str
+    """What marks a piece inside a word."""
+    merges: list[tuple[str, str]] = field(default_factory=list)
     words: list[list[int]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     pairs: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     where: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, word: str, count: int) -> None:
-        symbols = [self.numbers[char if i == 0 else PREFIX + char] for i, char in enumerate(word)]
+        symbols = [self.numbers[char if i == 0 else self.prefix + char] for i, char in enumerate(word)]
         if len(symbols) < 2:
             return
         index = len(self.words)
@@ -151,9 +147,10 @@ class _State:
             if count != -negative:
                 heapq.heappush(heap, self.entry(pair))
                 continue
-            merged = left + right.removeprefix(PREFIX)
+            merged = left + right.removeprefix(self.prefix)
             if merged in reserved:  # "[SEP]" in a text must never become the separator
                 continue
+            self.merges.append((left, right))
             new = self.numbers.setdefault(merged, len(self.tokens))
             if new == len(self.tokens):
                 self.tokens.append(merged)

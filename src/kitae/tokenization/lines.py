@@ -1,0 +1,123 @@
+"""Pieces of whole lines, for vocabularies that need no word segmenter: SentencePiece on raw text, or a tokenizer.json.
+
+Words are what stands between blanks. Scripts without blanks (Japanese, Chinese, Thai) tell nothing that way: there every token is a
+word of its own, so that whole-word masking never hides a whole sentence. Bytes of one character stay together.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from kitae.tokenization.definition import Definition
+from kitae.tokenization.encoding import Encoding, arrays
+from kitae.tokenization.library import BYTES, runtime_library
+from kitae.tokenization.sentencepiece import SPACE, Encoder, read
+
+Word = tuple[int, ...]
+WITHOUT_BLANKS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F))
+"""Code points of scripts that write no blanks, below U+20000 (from there on all are Han)."""
+
+
+class Lines(Protocol):
+    """What both ways do."""
+
+    def words(self, sentences: list[str]) -> list[list[Word]]:
+        """Per sentence its words, per word its ids."""
+        ...
+
+    def encode(self, text: str) -> Encoding:
+        """Ids with word numbers and places."""
+        ...
+
+
+class Words:
+    """Where words begin among the tokens of a line."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._single: list[Word] = [(number,) for number in range(len(definition.tokens))]
+        texts = [token_bytes(definition, number) for number in range(len(definition.tokens))]
+        unknown = definition.special.unk
+        begins = {number for number, token in enumerate(definition.tokens) if token.startswith(SPACE)} | {unknown}
+        self._inner = {number for number, text in enumerate(texts) if text[:1] and 0x80 <= text[0] < 0xC0}
+        self._joins = self._inner | {number for number, text in enumerate(texts) if _blank_script(text, 0)} - begins
+        self._open = {number for number, text in enumerate(texts) if _blank_script(text, -1)} - {unknown}
+
+    def group(self, ids: Sequence[int]) -> list[Word]:
+        """The words of a line's ids."""
+        if self._joins.isdisjoint(ids):
+            return list(map(self._single.__getitem__, ids))
+        words: list[Word] = []
+        before = -1
+        for number in ids:
+            if number in self._joins and words and (number in self._inner or before in self._open):
+                words[-1] += (number,)
+            else:
+                words.append(self._single[number])
+            before = number
+        return words
+
+    def numbers(self, ids: Sequence[int]) -> list[int]:
+        """The number of the word of each id."""
+        return [number for number, word in enumerate(self.group(ids)) for _ in word]
+
+
+def token_bytes(definition: Definition, number: int) -> bytes:
+    """What a token says in UTF-8, without the blank of SentencePiece; a byte-level token may hold parts of a character."""
+    token = definition.tokens[number]
+    if definition.algorithm == "byte-bpe":
+        if all(char in BYTES for char in token):
+            return bytes(BYTES[char] for char in token)
+        return token.encode()
+    return token.removeprefix(SPACE).encode()
+
+
+def _blank_script(text: bytes, at: int) -> bool:
+    """Whether the first (0) or last (-1) character is a letter or digit of a script that has blanks between words."""
+    shown = text.decode("utf-8", errors="ignore")[at:][:1]
+    return shown.isalnum() and ord(shown) < 0x20000 and not any(first <= ord(shown) <= last for first, last in WITHOUT_BLANKS)
+
+
+class SentencePieceLines:
+    """A SentencePiece model on raw text, through the library itself: several times faster than a tokenizer.json."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._encoder = Encoder(definition.model, read(definition.model, Path("spiece.model")), definition.around)
+        self._words = Words(definition)
+
+    def words(self, sentences: list[str]) -> list[list[Word]]:
+        """Per sentence its words, per word its ids."""
+        return list(map(self._words.group, self._encoder.ids(sentences)))
+
+    def encode(self, text: str) -> Encoding:
+        """Ids with word numbers and places."""
+        ids, places = self._encoder.spans(text)
+        return arrays(ids, self._words.numbers(ids), [start for start, _ in places], [end for _, end in places])
+
+
+class LibraryLines:
+    """A tokenizer.json of unigram, BPE or byte-level BPE, as the `tokenizers` library runs it."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._library = runtime_library(definition)
+        self._words = Words(definition)
+
+    def words(self, sentences: list[str]) -> list[list[Word]]:
+        """Per sentence its words, per word its ids."""
+        rows = self._library.encode_batch_fast(sentences, add_special_tokens=False)
+        return [self._words.group(row.ids) for row in rows]
+
+    def encode(self, text: str) -> Encoding:
+        """Ids with word numbers and places."""
+        found = self._library.encode(text, add_special_tokens=False)
+        starts, ends = [], []
+        for start, end in found.offsets:
+            while start < end and text[start].isspace():  # byte-level tokens keep the blank before them
+                start += 1
+            starts.append(start)
+            ends.append(end)
+        return arrays(found.ids, self._words.numbers(found.ids), starts, ends)
+
+
+def lines_of(definition: Definition) -> Lines:
+    """The way that a definition asks for."""
+    return SentencePieceLines(definition) if definition.model else LibraryLines(definition)
