@@ -24,8 +24,8 @@ class ComposedElectra(nn.Module):
         self.discriminator.electra.embeddings = self.generator.electra.embeddings
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor, chosen_BL: Tensor, mask_id: int) -> Tensor:
-        """Loss 1 * MLM + 50 * RTD; chosen_BL is true at the positions to predict, 85 % of which show [MASK]."""
-        shown = torch.where(chosen_BL & (torch.rand(ids_BL.shape, device=ids_BL.device) < 0.85), mask_id, ids_BL)
+        """Loss 1 * MLM + 50 * RTD; chosen_BL is true at the positions to predict, exactly 85 % of which show [MASK]."""
+        shown = torch.where(drawn(chosen_BL, 0.85), mask_id, ids_BL)
         logits_BLV = self.generator(input_ids=shown, attention_mask=mask_BL).logits
         picked = logits_BLV[chosen_BL].float()
         mlm = nn.functional.cross_entropy(picked, ids_BL[chosen_BL])
@@ -41,12 +41,24 @@ class ComposedElectra(nn.Module):
 
 
 def choose(mask_BL: Tensor, rate: float = 0.15) -> Tensor:
-    """True at about `rate` of the real positions but the first and last of each row."""
+    """True at exactly `rate` of the real positions but the first and last of each row.
+
+    A coin for every position, as a collator of transformers throws it, would let the share of replaced tokens swing from step
+    to step; in front of a loss with weight 50 that is noise enough to slow the training down (docs/log.md).
+    """
     inner = mask_BL.bool().clone()
     inner[:, 0] = False
     last = mask_BL.sum(1) - 1
     inner[torch.arange(len(inner), device=inner.device), last] = False
-    return inner & (torch.rand(mask_BL.shape, device=mask_BL.device) < rate)
+    return drawn(inner, rate)
+
+
+def drawn(candidates_BL: Tensor, rate: float) -> Tensor:
+    """True at exactly `rate` of the candidates."""
+    order = torch.rand(candidates_BL.shape, device=candidates_BL.device).masked_fill(~candidates_BL, -1.0).flatten()
+    chosen = torch.zeros_like(order, dtype=torch.bool)
+    chosen[order.topk(round(rate * int(candidates_BL.sum()))).indices] = True
+    return chosen.view(candidates_BL.shape)
 
 
 def document_pieces(shards: Shards, length: int, *, most: int) -> list[tuple[int, int]]:

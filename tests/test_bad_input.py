@@ -236,7 +236,7 @@ def test_an_error_without_a_file_name_names_the_node(fresh: Path, monkeypatch: p
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("kitae.text.steps.np.save", fail)
+    monkeypatch.setattr("kitae.text.parts.np.save", fail)
     refused(kitae("run", "r.toml"), "Input/output error", "in run/corpus (making corpus)")
     nothing_made(fresh / "run", "corpus")
 

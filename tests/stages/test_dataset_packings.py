@@ -35,7 +35,7 @@ def parents(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> dict[str,
         {"path": str(shared / "ja_plain/kyoto_wiki.txt.xz"), "name": "kyoto", "limit": 1050},
         {"path": str(shared / "finance_ja/edinet_ja.txt.xz"), "name": "edinet", "limit": 20},
     ]
-    config = CorpusConfig.model_validate({"source": source, "holdout": 0.02, "workers": 1})
+    config = CorpusConfig.model_validate({"source": source, "holdout": 0.02, "engine": {"workers": 1}})
     corpus_stage.run(config, Inputs(parents={}, seed=1), Out(path=folder / "corpus"))
     tokens = GOLDEN.read_text(encoding="utf-8").splitlines()
     Tokenizer.new(tokens, SegmenterSpec(kind="mecab", dictionary="ipadic")).save(folder / "tokenizer")
@@ -189,7 +189,7 @@ def test_what_makes_no_pairs_is_refused(tmp_path: Path, parents: dict[str, Path]
     ):
         one.write_text(text, encoding="utf-8")
         (tmp_path / what).mkdir()
-        config = CorpusConfig.model_validate({"source": [{"path": str(one)}], "workers": 1})
+        config = CorpusConfig.model_validate({"source": [{"path": str(one)}], "engine": {"workers": 1}})
         corpus_stage.run(config, Inputs(parents={}, seed=1), Out(path=tmp_path / what))
         with pytest.raises(KitaeError, match=what):
             make(tmp_path / f"dataset {what}", {**parents, "corpus": tmp_path / what}, packing="pairs")

@@ -29,7 +29,7 @@ from kitae.text.steps import Clean, Decontaminate, Source
 from kitae.text.streams import Errors
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 ENDINGS = (".zst", ".xz", ".bz2", ".gz", ".tar", ".txt", ".jsonl", ".csv", ".tsv", ".zip", ".tgz", ".parquet", ".xbrl", ".xml")
 METADATA = ("date", "language", "language_probability", "annotations")
 TASK_PATH = re.compile(r"task:(?P<name>.+)/train")

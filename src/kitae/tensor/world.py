@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from kitae.core.errors import KitaeError, Stopped
 
@@ -71,7 +72,10 @@ def session(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(device=place)
         return
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+    store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+    # Every session has keys of its own: a rank that is early must not read the addresses that the last session left there.
+    store = dist.PrefixStore(f"session {store.add(f'sessions of rank {rank}', 1)}", store)
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield World(rank=rank, size=size, device=place)
         gc.collect()  # gloo aborts at exit when tensors it knows of outlive the group
