@@ -13,7 +13,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from kitae.core.errors import KitaeError
 from kitae.text.build import Built, Holdout, build
-from kitae.text.corpus import Corpus, ShardWriter, read_lines, read_shard
+from kitae.text.corpus import Corpus, ShardWriter, read_shard
 from kitae.text.engine import LocalExecutor
 from kitae.text.executors import Engine
 from kitae.text.format import Columns
@@ -55,7 +55,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def texts(folder: Path, split: str) -> list[str]:
-    return [json.loads(line)["text"] for shard in sorted((folder / "out" / split).iterdir()) for line in read_lines(shard)]
+    return [document.text for shard in sorted((folder / "out" / split).iterdir()) for document in read_shard(shard)]
 
 
 def test_workers_never_show(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +146,6 @@ def test_odd_characters_of_json_do_no_harm(tmp_path: Path) -> None:
     rows = [{"text": "文の中に\ud800\x00\x1b[31m不正な文字。", "id": "x\ud800\n\x1by"}, {"text": "\ud800\x1b\u200b", "id": "z"}]
     path.write_text("\n".join(json.dumps(row) for row in rows))
     built = make([Source(name="a", path=path, format="jsonl", columns=Columns("text", "id"))], tmp_path / "1")
-    (line,) = read_lines(tmp_path / "1" / "out" / "train" / "00000.jsonl.zst")
-    assert json.loads(line) == {"id": "a/x y", "source": "a", "text": "文の中に[31m不正な文字。"}
+    (found,) = read_shard(tmp_path / "1" / "out" / "train" / "00000.jsonl.zst")
+    assert (found.id, found.metadata["source"], found.text) == ("a/x y", "a", "文の中に[31m不正な文字。")
     assert built.dropped["a"]["empty"].examples == [("a/z", "")]

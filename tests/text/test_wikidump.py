@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import json
 import lzma
 import tracemalloc
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from kitae.core.errors import KitaeError
 from kitae.text import wikidump
 from kitae.text.build import Built, Holdout, build
 from kitae.text.clean import normalize
-from kitae.text.corpus import read_lines
+from kitae.text.corpus import read_shard
 from kitae.text.executors import Engine
 from kitae.text.format import Columns, Found
 from kitae.text.readers import read
@@ -248,9 +247,9 @@ def test_the_corpus_does_not_depend_on_the_parts(shared: Path, tmp_path: Path) -
     built = made[1][0]
     assert {reason: tally.documents for reason, tally in built.dropped["wiki"].items()} == {"redirect": 99, "namespace": 1}
     assert built.train["wiki"].documents + built.heldout["wiki"].documents == 106
-    first = json.loads(next(read_lines(min((tmp_path / "3" / "train").iterdir()))))
-    assert first["id"] == "wiki/12"
-    assert first["text"].startswith("Anarchism\nAnarchism is a political philosophy")
+    first = next(read_shard(min((tmp_path / "3" / "train").iterdir())))
+    assert first.id == "wiki/12"
+    assert first.text.startswith("Anarchism\nAnarchism is a political philosophy")
 
 
 def test_stubs_are_counted(tmp_path: Path) -> None:

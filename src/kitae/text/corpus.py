@@ -11,7 +11,7 @@ import zstandard
 from datatrove.data import Document
 
 from kitae.core.errors import KitaeError
-from kitae.text.streams import PIECE_BYTES, open_bytes
+from kitae.text.streams import open_bytes
 
 Split = Literal["train", "heldout"]
 SHARD_BYTES = 8 << 20  # of JSON: small enough to hold whole in memory and to share out among workers
@@ -71,17 +71,6 @@ def read_shard(path: Path) -> Iterator[Document]:
         if line:
             row = json.loads(line)
             yield Document(text=row["text"], id=row["id"], metadata={"source": row["source"]})
-
-
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a compressed file of any size, without their ends."""
-    rest = b""
-    with open_bytes(path) as stream:
-        while piece := stream.read(PIECE_BYTES):
-            *lines, rest = (rest + piece).split(b"\n")
-            yield from lines
-    if rest:
-        yield rest
 
 
 class ShardWriter:

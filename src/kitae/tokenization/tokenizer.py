@@ -46,11 +46,11 @@ class Tokenizer:
         self.special: SpecialIds = definition.special
         self.fingerprint: str = definition.fingerprint
         self._lines: Lines | None = lines_of(definition) if definition.whole_lines else None
-        self._cache = _cache(definition) if self._lines is None else Cache()
-        self._lookup = self._cache.__getitem__
         self._surfaces = definition.spec.kind in SURFACES
         if self._lines is not None:
             return
+        self._cache = _cache(definition)
+        self._lookup = self._cache.__getitem__
         self._segmenter: WordSegmenter
         if self._surfaces:
             self._segmenter = build(definition.spec)

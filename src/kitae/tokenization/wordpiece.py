@@ -1,6 +1,7 @@
 """Pieces of one word, and the cache that makes them cost nothing: WordPiece (Devlin et al. 2019), characters, SentencePiece."""
 
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from kitae.tokenization.sentencepiece import Encoder
@@ -9,7 +10,7 @@ PREFIX = "##"
 Span = tuple[int, int]
 
 
-class Cache(dict[str, tuple[int, ...]]):
+class Cache(dict[str, tuple[int, ...]], ABC):
     """Word -> ids. `cache[word]` computes what it lacks and keeps at most `limit` words."""
 
     def __init__(self, *, limit: int = 1_000_000) -> None:
@@ -22,13 +23,13 @@ class Cache(dict[str, tuple[int, ...]]):
             self[word] = ids
         return ids
 
+    @abstractmethod
     def split(self, word: str) -> tuple[int, ...]:
         """The ids of a word."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spans(self, word: str) -> list[Span]:
         """Where in the word each of its ids stands."""
-        raise NotImplementedError
 
 
 class WordCache(Cache):
