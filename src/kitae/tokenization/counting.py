@@ -137,18 +137,24 @@ def _merged(runs: Sequence[Path]) -> Iterator[tuple[str, int]]:
 
 def _most_frequent(rows: Iterator[tuple[str, int]]) -> Counter[str]:
     """The most frequent words, exact; ties go by the word."""
-    heap: list[tuple[int, str]] = []
+    best: list[tuple[int, str]] = []
+    last: tuple[int, str] | None = None
     seen = total = 0
     for word, count in rows:
         seen, total = seen + 1, total + count
-        heap.append((-count, word))
-        if len(heap) >= 2 * DISTINCT:
-            heap = heapq.nsmallest(DISTINCT, heap)
-    heap = sorted(heap)[:DISTINCT]
+        row = (-count, word)
+        if last is None or row < last:
+            best.append(row)
+            if len(best) >= DISTINCT + DISTINCT // 4:
+                best.sort()
+                del best[DISTINCT:]
+                last = best[-1]
+    best.sort()
+    del best[DISTINCT:]
     if seen > DISTINCT:
-        kept = -sum(count for count, _ in heap)
+        kept = -sum(count for count, _ in best)
         log.warning("kept the %d most frequent of %d distinct words: %.4f of the text", DISTINCT, seen, kept / max(total, 1))
-    return Counter({word: -count for count, word in heap})
+    return Counter({word: -count for count, word in best})
 
 
 def _sample(rows: Iterable[tuple[str, int]]) -> Counter[str]:

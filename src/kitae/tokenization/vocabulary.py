@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,24 +110,31 @@ def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 @dataclass(kw_only=True)
 class _State:
-    """Words as lists of token numbers, with the count of every neighboring pair and the words where it stands."""
+    """Words as runs of token numbers in one array, with the count of every neighboring pair and the words where it stands.
+
+    About 70 bytes a word: millions of words are trained on in less memory than their table of counts takes.
+    """
 
     tokens: list[str]
     numbers: dict[str, int]
     prefix: str
     """What marks a piece inside a word."""
     merges: list[tuple[str, str]] = field(default_factory=list)
-    words: list[list[int]] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
+    symbols: "array[int]" = field(default_factory=lambda: array("i"))
+    starts: "array[int]" = field(default_factory=lambda: array("q"))
+    lengths: "array[int]" = field(default_factory=lambda: array("i"))
+    counts: "array[int]" = field(default_factory=lambda: array("q"))
     pairs: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
-    where: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    where: defaultdict[int, "array[int]"] = field(default_factory=lambda: defaultdict(lambda: array("i")))
 
     def add(self, word: str, count: int) -> None:
         symbols = [self.numbers[char if i == 0 else self.prefix + char] for i, char in enumerate(word)]
         if len(symbols) < 2:
             return
-        index = len(self.words)
-        self.words.append(symbols)
+        index = len(self.starts)
+        self.starts.append(len(self.symbols))
+        self.symbols.extend(symbols)
+        self.lengths.append(len(symbols))
         self.counts.append(count)
         for left, right in itertools.pairwise(symbols):
             self.pairs[left << SHIFT | right] += count
@@ -164,7 +172,8 @@ class _State:
         changed: set[int] = set()
         pairs, where = self.pairs, self.where
         for index in set(where.pop(pair, ())):
-            symbols, count, i = self.words[index], self.counts[index], 0
+            start, length, count, i = self.starts[index], self.lengths[index], self.counts[index], 0
+            symbols = self.symbols[start : start + length]
             while i < len(symbols) - 1:
                 if symbols[i] == first and symbols[i + 1] == second:
                     neighbors = []
@@ -180,7 +189,9 @@ class _State:
                         pairs[neighbor] += count
                         where[neighbor].append(index)
                         changed.add(neighbor)
-                    symbols[i : i + 2] = [new]
+                    symbols[i : i + 2] = array("i", (new,))
                 i += 1
+            self.lengths[index] = len(symbols)
+            self.symbols[start : start + len(symbols)] = symbols
         del pairs[pair]
         return changed
