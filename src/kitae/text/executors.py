@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -71,10 +72,12 @@ class Engine(Config):
         return self.tasks or self.workers or self.processes
 
 
-def run(pipeline: Sequence[PipelineStep], *, labels: Sequence[str], engine: Engine, folder: Path) -> None:
+def run(
+    pipeline: Sequence[PipelineStep], *, labels: Sequence[str], engine: Engine, folder: Path, pool: ProcessPoolExecutor | None = None
+) -> None:
     """Run one task a label. Raises the error of a task, or KitaeError that names the tasks whose process died."""
     if engine.executor == "local":
-        LocalExecutor(pipeline, labels=labels, workers=engine.processes, folder=folder).run()
+        LocalExecutor(pipeline, labels=labels, workers=engine.processes, folder=folder, pool=pool).run()
         return
     datatrove_log.disable("datatrove")
     (folder / "errors").mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,11 @@ def run(pipeline: Sequence[PipelineStep], *, labels: Sequence[str], engine: Engi
     else:
         _run_on_ray(pipeline, len(labels), engine, folder)
     _explain(folder, labels)
+
+
+def incomplete(folder: Path, tasks: int) -> list[int]:
+    """The tasks whose mark of completion is not in an executor's folder."""
+    return [rank for rank in range(tasks) if not (folder / "completions" / f"{rank:05d}").is_file()]
 
 
 class SlurmExecutor(SlurmPipelineExecutor):
@@ -177,7 +185,7 @@ def _explain(folder: Path, labels: Sequence[str]) -> None:
     for path in sorted((folder / "errors").iterdir()):
         error = json.loads(path.read_text(encoding="utf-8"))
         raise KitaeError(error["what"], cure=error["cure"], where=error["where"])
-    lost = [label for rank, label in enumerate(labels) if not (folder / "completions" / f"{rank:05d}").is_file()]
+    lost = [labels[rank] for rank in incomplete(folder, len(labels))]
     if lost:
         cure = f"read {folder / 'logs'} and {folder / 'slurm_logs'}, mend it and run again; finished parts are kept"
         raise KitaeError(f"these parts ended before they were done: {', '.join(lost[:10])}", cure=cure)
