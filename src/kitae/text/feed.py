@@ -42,12 +42,16 @@ class Group:
         """Whom it feeds."""
         return tuple(self._ready)
 
-    def pieces(self, rank: int) -> Iterator[list[Row]]:
-        """A rank's documents in order; the first one who asks starts the reading. Raises EOFError when it failed or was stopped."""
+    def start(self) -> None:
+        """Begin to read, if that is not done."""
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._fill, daemon=True)
                 self._thread.start()
+
+    def pieces(self, rank: int) -> Iterator[list[Row]]:
+        """A rank's documents in order. Raises EOFError when the reading failed or was stopped."""
+        self.start()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ready[rank] or self._over)
@@ -113,11 +117,12 @@ def _size(found: Found) -> int:
 
 @contextlib.contextmanager
 def serve(groups: Sequence[Group]) -> Iterator[str]:
-    """Feed the groups' parts as long as the block lasts; gives the address to `ask`. Raises what a reading raised."""
+    """Feed the parts of one group or more as long as the block lasts; gives the address to `ask`. Raises what a reading raised."""
     with Listener(backlog=128, authkey=bytes(multiprocessing.current_process().authkey)) as listener:
         address = str(listener.address)
         thread = threading.Thread(target=_accept, args=(listener, {rank: group for group in groups for rank in group.ranks}), daemon=True)
         thread.start()
+        groups[0].start()  # while the processes start
         try:
             yield address
         except Exception:
