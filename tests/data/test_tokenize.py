@@ -63,7 +63,8 @@ def test_the_bytes_do_not_depend_on_workers_and_deaths(
     tmp_path: Path, corpus: dict[str, list[Path]], caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = (make(corpus, tmp_path, tmp_path / f"by-{workers}", workers) for workers in (1, 2))
-    parts = tmp_path / "cut" / "work" / "parts" / "train"
+    (key,) = (tmp_path / "by-1" / "work" / "parts").iterdir()
+    parts = tmp_path / "cut" / "work" / "parts" / key.name / "train"
     killer = kill_during(parts / "00005", parts / "00004")
     try:
         with pytest.raises(KitaeError, match=r"were in work: .*train/00005\.jsonl\.zst.*finished shards are kept"):

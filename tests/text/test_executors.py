@@ -45,6 +45,11 @@ def make(folder: Path, engine: Engine, *, encoding: str = "utf-8") -> dict[str, 
     return {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in sorted((folder / "corpus").rglob("*.zst"))}
 
 
+def engine_of(folder: Path) -> Path:
+    (found,) = (folder / "work" / "parts").glob("*/engine")
+    return found
+
+
 @pytest.fixture(autouse=True)
 def _parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PARALLEL_BYTES", 1)
@@ -98,8 +103,8 @@ def test_a_slurm_job(tmp_path: Path, cluster: Path) -> None:
         "--account=nlp", "--requeue",
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in job
-    folder = tmp_path / "slurm" / "work" / "parts" / "engine"
-    order = [f"export PATH={Path(sys.executable).parent}:$PATH", "srun  -l -n 1 launch_pickled_pipeline", str(folder / "executor.pik")]
+    folder = engine_of(tmp_path / "slurm")
+    order = [f'export PATH={Path(sys.executable).parent}:"$PATH"', "srun  -l -n 1 launch_pickled_pipeline", str(folder / "executor.pik")]
     places = [job.index(words) for words in ("true prepared", *order)]
     assert places == sorted(places)
     assert (cluster / "submitted").read_text().count("\n") == 1, "one job, and no second one for statistics"
@@ -117,14 +122,50 @@ def test_a_slurm_task_that_fails(tmp_path: Path, cluster: Path) -> None:
 
 def test_a_slurm_job_that_still_runs_is_waited_for(tmp_path: Path, cluster: Path) -> None:
     make(tmp_path / "slurm", SLURM)
-    folder = tmp_path / "slurm" / "work" / "parts" / "engine"
+    folder = engine_of(tmp_path / "slurm")
     (folder / "completions" / "00001").unlink()
     (folder / executors.JOB).write_text("4711")
     script(cluster / "bin" / "squeue", f'echo "$@" >> {cluster}/asked; touch {folder}/completions/00001; echo 4711_1 R 1:00\n')
     make(tmp_path / "slurm", SLURM)
     assert (cluster / "submitted").read_text().count("\n") == 1, "nothing was submitted again"
-    assert (cluster / "asked").read_text().splitlines()[0] == "--noheader --jobs 4711"
+    assert (cluster / "asked").read_text().splitlines()[0] == "--noheader --format=%T %r --jobs 4711"
     assert not (folder / executors.JOB).exists()
+
+
+def test_a_slurm_job_that_is_held_or_fails_early(tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(cluster / "bin" / "sbatch", "echo Submitted batch job 4711\n")
+    script(cluster / "bin" / "scancel", f'echo "$@" >> {cluster}/cancelled\n')
+    script(cluster / "bin" / "squeue", 'echo "PENDING JobHeldUser"\n')
+    with pytest.raises(KitaeError, match="4711 will not begin by itself: PENDING JobHeldUser"):
+        make(tmp_path / "slurm", SLURM)
+    folder = engine_of(tmp_path / "slurm")
+    (folder / "errors" / "00001.json").write_text('{"what": "the second part is bad", "cure": "mend it", "where": "line 3"}')
+    script(cluster / "bin" / "squeue", 'echo "RUNNING None"\n')
+    with pytest.raises(KitaeError, match="the second part is bad"):
+        make(tmp_path / "slurm", SLURM)  # the first part runs on, but the error is told at once
+    assert (cluster / "cancelled").read_text() == "4711\n"
+    monkeypatch.setattr(executors, "SILENT", 2)
+    script(cluster / "bin" / "squeue", "echo no route to host >&2; exit 1\n")
+    with pytest.raises(KitaeError, match="squeue does not answer: no route to host"):
+        make(tmp_path / "slurm", SLURM)
+
+
+def test_slurm_refuses_the_job(tmp_path: Path, cluster: Path) -> None:
+    script(cluster / "bin" / "sbatch", "echo invalid partition >&2; exit 3\n")
+    with pytest.raises(KitaeError, match=r"sbatch refused the job \(exit status 3\)"):
+        make(tmp_path / "slurm", SLURM)
+
+
+def test_a_late_task_of_an_older_job_does_no_harm(tmp_path: Path, cluster: Path) -> None:
+    """The number of tasks changes while a job of the old number waits: it is cancelled, and what it still writes lies elsewhere."""
+    script(cluster / "bin" / "scancel", f'echo "$@" >> {cluster}/cancelled\n')
+    make(tmp_path / "slurm", SLURM)
+    old = engine_of(tmp_path / "slurm")
+    (old / executors.JOB).write_text("4711")
+    make(tmp_path / "slurm", SLURM.model_copy(update={"tasks": 3}))
+    assert (cluster / "cancelled").read_text() == "4711\n"
+    assert not old.exists()
+    assert engine_of(tmp_path / "slurm") != old
 
 
 def test_no_slurm_and_no_ray_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import random
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_small_buffers_give_the_same(tmp_path: Path, shared: Path, monkeypatch: 
     second = [changed(text, 0.9, chance) for text in originals[:40]]
     third = [changed(text, 0.9, chance) for text in second]
     rows = np.stack([sketch(text) for text in [*originals, *second, *third]])
-    part = np.arange(len(rows)) % 3
+    part = (np.arange(len(rows)) % 3).astype(np.uint32)
     take = np.ones(len(rows), bool)
     take[85] = False
     found = []
@@ -114,7 +115,12 @@ def test_small_buffers_give_the_same(tmp_path: Path, shared: Path, monkeypatch: 
         folder.mkdir()
         for rank in range(3):
             sketch_file(folder, rank).write_bytes(rows[part == rank].tobytes())
-        found.append(near_duplicates(folder, part, take, 0.8))
+        halves = [(part[:90], take[:90]), (part[90:], take[90:])]
+        near = near_duplicates(folder, halves, 0.8)
+        answer = np.zeros(len(rows), bool)
+        answer[take] = np.concatenate([near(0, 17), near(17, int(take.sum()))])
+        found.append(answer)
+        assert not list(folder.glob("band-*")), "the bands' files are removed as they are used"
     assert (found[0] == found[1]).all()
     assert not found[0][:80].any()
     assert not found[0][85]
@@ -142,4 +148,31 @@ def test_short_and_long_texts() -> None:
 
 
 def test_no_documents(tmp_path: Path) -> None:
-    assert near_duplicates(tmp_path, np.empty(0, np.int64), np.empty(0, bool), 0.8).tolist() == []
+    assert near_duplicates(tmp_path, [], 0.8)(0, 0).tolist() == []
+
+
+def test_more_parts_than_a_process_may_open_files(tmp_path: Path) -> None:
+    row = np.arange(256, dtype=np.uint8)
+    for rank in range(200):
+        sketch_file(tmp_path, rank).write_bytes(np.roll(row, rank // 2).tobytes())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    try:
+        near = near_duplicates(tmp_path, [(np.arange(200, dtype=np.uint32), np.ones(200, bool))], 0.8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert near(0, 200).tolist() == [False, True] * 100
+
+
+def test_clusters_join_by_the_first_of_each() -> None:
+    """Random pairs, in pieces, against a plain union-find."""
+    chance = np.random.default_rng(4)
+    pairs = chance.integers(0, 400, (300, 2)).astype(np.uint32)
+    parents = np.arange(400, dtype=np.uint32)
+    for start in range(0, 300, 60):
+        nearduplicates._join(parents, pairs[start : start + 60, 0], pairs[start : start + 60, 1])
+    label = list(range(400))
+    for one, other in pairs.tolist():
+        low, high = sorted((label[one], label[other]))
+        label = [low if each == high else each for each in label]
+    assert nearduplicates._roots(parents, np.arange(400, dtype=np.uint32)).tolist() == label

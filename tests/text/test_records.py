@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kitae.core.errors import KitaeError
 from kitae.text import parts, records
 from kitae.text.dedup import first_occurrences
 from kitae.text.parts import PartReader, PartWriter
@@ -109,5 +110,16 @@ def test_two_parts_with_one_document_are_noticed(tmp_path: Path) -> None:
     for rank in (0, 1):
         with PartWriter(tmp_path, rank) as writer:
             writer.add(5, 3, line=b"abc")
-    with pytest.raises(AssertionError, match="the same document"):
-        merge([(rank, PartReader(tmp_path, rank), np.zeros(1, np.uint16)) for rank in (0, 1)], tmp_path)
+    for every in (True, False):
+        with pytest.raises(KitaeError, match="the same document"):
+            merge([(rank, PartReader(tmp_path, rank), np.zeros(1, np.uint16)) for rank in (0, 1)], tmp_path, every=every)
+
+
+def test_a_document_in_no_part_is_noticed(tmp_path: Path) -> None:
+    with PartWriter(tmp_path, 0) as writer:
+        for number in (0, 1, 3):
+            writer.add(number, 3, line=b"abc")
+    parts = [(0, PartReader(tmp_path, 0), np.zeros(1, np.uint16))]
+    with pytest.raises(KitaeError, match="none holds one, near number 3"):
+        merge(parts, tmp_path)
+    assert merge(parts, tmp_path, every=False) == 3, "numbers of a format that divides have gaps"

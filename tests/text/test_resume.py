@@ -18,6 +18,7 @@ from kitae.core.errors import KitaeError
 from kitae.text import build as module
 from kitae.text.build import Built, Holdout, build
 from kitae.text.executors import Engine
+from kitae.text.parts import PartReader, PartWriter
 from kitae.text.steps import Clean, DocumentStep, Source
 
 
@@ -82,7 +83,7 @@ def test_a_killed_worker_and_a_second_run(tmp_path: Path, source: Source, monkey
     assert "finished parts are kept" in caught.value.cure
     assert [item.name for item in (tmp_path / "cut").iterdir()] == ["work"], "no half corpus is left"
     first = parts_worked_on(tmp_path / "trace")
-    done = {item.name.lstrip("0") or "0" for item in (tmp_path / "cut" / "work" / "parts" / "engine" / "completions").iterdir()}
+    done = {item.name.lstrip("0") or "0" for item in (tmp_path / "cut" / "work").glob("parts/*/engine/completions/*")}
     assert "3" in first
     assert done
     assert "3" not in done
@@ -111,6 +112,44 @@ def test_parts_are_taken_over_only_by_the_same_pipeline(tmp_path: Path, source: 
     assert parts_worked_on(tmp_path / "trace") == ["0", "1", "2"], "the source's file"
 
 
+@pytest.mark.parametrize("ending", [".records", ".lines", ".frames.npy", ".json", ".sketch"])
+def test_a_finished_part_that_was_damaged_is_made_again(tmp_path: Path, source: Source, ending: str) -> None:
+    def attempt() -> Built:
+        clean = Clean(normalization="nfkc", language="ja", min_characters=5)
+        engine = Engine(tasks=2, workers=1)
+        return build([source], [clean], holdout=Holdout(), seed=1, engine=engine, work=tmp_path / "w", out=tmp_path / "o", similarity=0.8)
+
+    built = attempt()
+    (file,) = (tmp_path / "w").glob(f"parts/*/00001{ending}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert attempt() == built
+    assert file.read_bytes() == whole
+    file.unlink()
+    assert attempt() == built
+
+
+def test_a_damaged_line_is_an_error_that_says_where(tmp_path: Path) -> None:
+    with PartWriter(tmp_path, 3) as writer:
+        writer.add(0, 3, line=b"abc" * 1000)
+    file = tmp_path / "00003.lines"
+    file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(KitaeError, match=r"a finished part is damaged: 00003.lines"):
+        PartReader(tmp_path, 3).line(0)
+
+
+def test_a_setting_of_the_second_pass_keeps_the_parts(tmp_path: Path, source: Source) -> None:
+    (tmp_path / "trace").mkdir()
+    for held in (30, 40):
+        clean = Clean(normalization="nfkc", language="ja", min_characters=5)
+        built = build(
+            [source], [clean, Trace(tmp_path / "trace")], holdout=Holdout(documents=held), seed=1, engine=Engine(tasks=2, workers=1),
+            work=tmp_path / "work", out=tmp_path / "out",
+        )  # fmt: skip
+        assert built.heldout["a"].documents == held
+    assert parts_worked_on(tmp_path / "trace") == ["0", "1"]
+
+
 def test_a_disk_that_fills_up(tmp_path: Path, source: Source) -> None:
     """A limit on the size of a file stands in for a full disk: writing fails in the middle of a part."""
     code = f"""
@@ -126,7 +165,8 @@ test_resume.make(test_resume.Source(name="a", path=Path({str(source.path)!r}), f
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "KitaeError: the disk is full: corpus could not be written: free some space and run again" in done.stderr
-    left = [item.name for item in (tmp_path / "work" / "parts").iterdir()]
+    left = [item.name for item in (tmp_path / "work" / "parts").glob("*/*")]
+    assert left
     assert not [name for name in left if name.endswith(".making")]
     assert not (tmp_path / "corpus").exists()
     make(source, tmp_path, workers=1)

@@ -138,8 +138,8 @@ def _make(node: Node, status: Status, output: Path, recipe: Recipe, *, main: boo
         reason = f" ({status.reasons[0]})" if status.reasons else ""
         log.info("%s: %s%s", node.name, "continuing" if status.state is State.STARTED else "making", reason)
     if not made_by.resumable:
-        work = folder.parent / f".{folder.name}.{str(status.facts['fingerprint'])[:16]}.work"
-        sweep(folder.parent, folder.name, keep=work)
+        work = folder.parent / f".{folder.name}.work"  # whoever works there keeps only what fits the settings that it hangs on
+        sweep(folder.parent, folder.name)
         with write_folder(folder) as beside:
             out = Out(path=beside, work=work)
             try:

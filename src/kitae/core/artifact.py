@@ -144,15 +144,14 @@ def write_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def sweep(folder: Path, name: str | None = None, *, keep: Path | None = None) -> None:
+def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what an interrupted `write_folder` left directly below a folder (for `name` only: others may be at work), nothing else.
 
-    Unfinished work (`.NAME.*.work`) goes too, but for `keep`.
+    Unfinished work of earlier versions (`.NAME.*.work`) goes too; `.NAME.work` stays.
     """
     whose = "*" if name is None else glob.escape(name)
     for leftover in [file for ending in ("part", "old", "work") for file in folder.glob(f".{whose}.*.{ending}")]:
-        if leftover != keep:
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def seal(folder: Path, *, kind: str, facts: Mapping[str, object]) -> Manifest:

@@ -2,27 +2,26 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from kitae.core.artifact import digest_json
 from kitae.core.runtime import package_versions
 
-KEY = "key"
 
+def resume(folder: Path, work: object, *, leave: Callable[[Path], None] = lambda _: None) -> Path:
+    """The folder for work that this JSON value describes, with the finished pieces of exactly that work, if there are any.
 
-def resume(folder: Path, work: object) -> bool:
-    """Make a folder ready for work that this JSON value describes, and say whether it holds pieces of exactly that work.
-
-    What other work, another version of kitae or of its packages left there is removed: it is never taken for finished.
+    It is below `folder` and called by the work's key, so that whoever is still at other work writes elsewhere. What other work, another
+    version of kitae or of its packages left there is removed, each after `leave` was called with its folder.
     """
-    key = digest_json({"work": work, "packages": package_versions(), "code": _code()})
-    mark = folder / KEY
-    if mark.is_file() and mark.read_text(encoding="ascii") == key:
-        return True
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    mark.write_text(key, encoding="ascii")
-    return False
+    key = digest_json({"work": work, "packages": package_versions(), "code": _code()})[:16]
+    for old in folder.glob("*/"):
+        if old.name != key:
+            leave(old)
+            shutil.rmtree(old, ignore_errors=True)
+    (folder / key).mkdir(parents=True, exist_ok=True)
+    return folder / key
 
 
 def _code() -> str:

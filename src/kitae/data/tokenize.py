@@ -49,9 +49,8 @@ def tokenize(
     Returns the training folder and the held-out folders by source number (sources without held-out text have none).
     Raises KitaeError naming the shards in work when a worker process dies.
     """
-    parts = work / "parts"
     files = [[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in shards[split]] for split in ("train", "heldout")]
-    resume(parts, [files, Tokenizer.load(tokenizer).fingerprint, sources])
+    parts = resume(work / "parts", [files, Tokenizer.load(tokenizer).fingerprint, sources])
     jobs = [
         Job(
             shard=path,
@@ -68,7 +67,7 @@ def tokenize(
     todo = [job for job in jobs if not job.folder.is_dir()]
     if len(todo) < len(jobs):
         log.info("going on: %d of %d shards are tokenized already", len(jobs) - len(todo), len(jobs))
-    _run(todo, workers)
+    _run(sorted(todo, key=lambda job: -(job.shard.stat().st_size >> 20)), workers)  # the largest first: none is left over at the end
     train = folder / "train"
     join([job.folder for job in jobs if not job.split_sources], train)
     heldout: dict[int, Path] = {}

@@ -7,11 +7,15 @@ an interruption: a task leaves its files whole or not at all.
 """
 
 import collections
+import contextlib
+import functools
+import itertools
 import json
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +25,14 @@ from datatrove.pipeline.base import PipelineStep
 from kitae.core.artifact import content_hash
 from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
+from kitae.core.runtime import worker_pool
 from kitae.text import corpus
 from kitae.text.engine import LocalExecutor
-from kitae.text.executors import Engine
+from kitae.text.executors import Engine, cancel, incomplete
 from kitae.text.executors import run as run_pipeline
+from kitae.text.feed import Group, serve
 from kitae.text.nearduplicates import WriteSketches
-from kitae.text.parts import Facts, PartReader, Rows
+from kitae.text.parts import Facts, PartReader, Rows, intact
 from kitae.text.records import (
     DROPPED,
     DUPLICATE,
@@ -44,12 +50,12 @@ from kitae.text.records import (
     new_fates,
     shard_ends,
 )
-from kitae.text.steps import EXAMPLES, CopyShards, Part, ReadParts, Run, Source, WriteParts, example
+from kitae.text.steps import EXAMPLES, CopyShards, Fed, Part, ReadParts, Run, Source, WriteParts, all_documents, divides, example, part_of
 
 log = logging.getLogger(__name__)
 PARALLEL_BYTES = 1 << 20  # a smaller source is one part: starting a process costs more than it saves
-PARALLEL_SHARDS = 8  # fewer shards (64 MB) are copied here: that takes less time than starting processes
-PARTS, DECIDED = "parts", "decided"
+PARALLEL_SHARDS = 8  # fewer shards (64 MB) are copied here when no process runs yet: that takes less time than starting some
+PARTS, DECIDED, ENGINE = "parts", "decided", "engine"
 SPLITS = {TRAIN: "train", HELDOUT: "heldout"}
 DOUBLE = {DUPLICATE: "duplicate", NEAR: "near-duplicate"}
 """Fates that only all records together decide, and the reasons that they are counted under."""
@@ -98,6 +104,14 @@ class _Table:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Folders of what lies between: the finished parts, and what is decided of their documents."""
+
+    parts: Path
+    decided: Path
+
+
 def build(
     sources: Sequence[Source],
     steps: Sequence[PipelineStep],
@@ -119,28 +133,64 @@ def build(
         for number, tasks in enumerate(engine.parts if _is_large(source) else 1 for source in sources)
         for part in range(tasks)
     )
-    made, decided = work / PARTS, work / DECIDED
-    resume(made, [_described(sources, parts, steps, work), *(["sketches"] if similarity else [])])
     labels = [f"{sources[part.source].name} ({part.part + 1} of {part.parts})" for part in parts]
-    pipeline = [ReadParts(tuple(sources), parts), *steps, *([WriteSketches(made)] if similarity else []), WriteParts(made)]
-    small = engine.executor == "local" and not any(_is_large(source) for source in sources)
-    run_pipeline(pipeline, labels=labels, engine=Engine(workers=1) if small else engine, folder=made / "engine")
+    described = [_described(sources, parts, steps, work), *(["sketches"] if similarity else [])]
+    made = resume(work / PARTS, described, leave=lambda old: cancel(old / ENGINE))
+    for rank in range(len(parts)):
+        mark = made / ENGINE / "completions" / f"{rank:05d}"
+        if mark.is_file() and not intact(made, rank):
+            log.warning("%s: the finished part is damaged, and made again", labels[rank])
+            mark.unlink()
+    large = any(_is_large(source) for source in sources)
+    here = engine if large or engine.executor != "local" else Engine(workers=1)
+    with worker_pool(engine.processes) as pool:  # its processes start when they are needed first
+        with _fed(sources, parts, here, made) as fed:
+            pipeline = [ReadParts(tuple(sources), parts, fed), *steps, *([WriteSketches(made)] if similarity else []), WriteParts(made)]
+            run_pipeline(pipeline, labels=labels, engine=here, folder=made / ENGINE, pool=pool)
+        shutil.rmtree(work / DECIDED, ignore_errors=True)  # quickly done again
+        (work / DECIDED).mkdir()
+        places = _Places(parts=made, decided=work / DECIDED)
+        built = _decided(sources, parts, places, holdout=holdout, seed=seed, similarity=similarity)
+        _copy(places, out, engine.processes, pool, least=2 if here.executor == "local" and here.processes > 1 else PARALLEL_SHARDS)
+    return built
 
-    shutil.rmtree(decided, ignore_errors=True)  # quickly done again
-    decided.mkdir()
-    readers = [PartReader(made, rank) for rank in range(len(parts))]
+
+def _decided(sources: Sequence[Source], parts: Sequence[Part], places: _Places, *, holdout: Holdout, seed: int, similarity: float) -> Built:
+    """What becomes of every document, on disk, and the counts."""
+    readers = [PartReader(places.parts, rank) for rank in range(len(parts))]
     facts = [reader.facts for reader in readers]
-    tables = _decide(sources, parts, readers, facts, work, similarity)
+    tables = _decide(sources, parts, readers, facts, places, similarity)
     for table in tables:
         mark_held_out(table.rows, table.fates, _number_held_out(table, holdout), seed)
     built = _counted(tables, readers, facts)
     _check(built)
-    _copy(work, out, engine.processes)
     return built
 
 
+@contextlib.contextmanager
+def _fed(sources: Sequence[Source], parts: Sequence[Part], engine: Engine, folder: Path) -> Iterator[Fed | None]:
+    """Read sources here for the parts that work at the same time on this machine, where a part cannot read its share alone."""
+    groups = []
+    if engine.executor == "local" and engine.processes > 1:
+        todo = incomplete(folder / ENGINE, len(parts))
+        for number, source in enumerate(sources):
+            mine = [rank for rank in todo if parts[rank].source == number and parts[rank].parts > 1]
+            if mine and not divides(source):
+                for first in range(0, len(mine), engine.processes):
+                    ranks = {parts[rank].part: rank for rank in mine[first : first + engine.processes]}
+                    read = functools.partial(all_documents, source, report=0 in ranks, travel=True)
+                    groups.append(Group(read, functools.partial(part_of, parts=parts[mine[0]].parts), ranks))
+    if groups:
+        with serve(groups) as address:
+            yield Fed(address=address, ranks=frozenset(rank for group in groups for rank in group.ranks))
+    else:
+        yield None
+
+
 def _is_large(source: Source) -> bool:
-    return source.path.is_dir() or (source.path.is_file() and source.path.stat().st_size >= PARALLEL_BYTES)
+    files = (file for file in source.path.rglob("*") if file.is_file()) if source.path.is_dir() else (source.path,)
+    sizes = itertools.accumulate(file.stat().st_size for file in files if file.is_file())
+    return any(size >= PARALLEL_BYTES for size in sizes)  # a folder is looked through only as far as needed
 
 
 def _described(sources: Sequence[Source], parts: Sequence[Part], steps: Sequence[PipelineStep], work: Path) -> object:
@@ -164,21 +214,27 @@ def _value(value: object) -> str:
 
 
 def _decide(
-    sources: Sequence[Source], parts: Sequence[Part], readers: Sequence[PartReader], facts: Sequence[Facts], work: Path, similarity: float
+    sources: Sequence[Source],
+    parts: Sequence[Part],
+    readers: Sequence[PartReader],
+    facts: Sequence[Facts],
+    places: _Places,
+    similarity: float,
 ) -> list[_Table]:
     """Merge all records, and mark what is dropped or a duplicate of what came before, in its source or an earlier one."""
-    ends, named, decided = [0], [], work / DECIDED
+    ends, named, decided = [0], [], places.decided
     for number in range(len(sources)):
         ranks = tuple(rank for rank, part in enumerate(parts) if part.source == number)
         reasons = tuple(dict.fromkeys(reason for rank in ranks for reason in facts[rank]["reasons"]))
         codes = {rank: np.array([reasons.index(reason) for reason in facts[rank]["reasons"]], np.uint16) for rank in ranks}
-        ends.append(ends[-1] + merge([(rank, readers[rank], codes[rank]) for rank in ranks], decided))
+        every = len(ranks) == 1 or not divides(sources[number])
+        ends.append(ends[-1] + merge([(rank, readers[rank], codes[rank]) for rank in ranks], decided, every=every))
         named.append((ranks, reasons))
     rows = all_rows(decided)
     fates = new_fates(decided, rows)
     mark_duplicates(rows, fates, decided)
     if similarity:
-        mark_near_duplicates(rows, fates, work / PARTS, similarity)
+        mark_near_duplicates(rows, fates, places.parts, similarity)
     return [
         _Table(source=source.name, ranks=ranks, reasons=reasons, rows=rows.some(begin, end - begin), fates=fates[begin:end])
         for source, (ranks, reasons), begin, end in zip(sources, named, ends, ends[1:])
@@ -244,20 +300,20 @@ def _check(built: Built) -> None:
         raise KitaeError(f"every document was dropped ({', '.join(reasons)})", cure="check the sources and the filters' settings")
 
 
-def _copy(work: Path, out: Path, workers: int) -> None:
-    """Write the shards of both splits; when there are many, every worker writes runs of whole shards."""
+def _copy(places: _Places, out: Path, workers: int, pool: ProcessPoolExecutor, *, least: int) -> None:
+    """Write the shards of both splits; from `least` on, every worker writes runs of whole shards."""
     runs: list[Run] = []
     shards = 0
     for fate, split in SPLITS.items():
         (out / split).mkdir(parents=True, exist_ok=True)
-        ends = shard_ends(work / DECIDED, fate, corpus.SHARD_BYTES)
+        ends = shard_ends(places.decided, fate, corpus.SHARD_BYTES)
         shards += len(ends)
         each = max(1, math.ceil(len(ends) / (4 * workers)))
         for first in range(0, len(ends), each):
             begin, end = ends[first - 1] if first else 0, ends[min(first + each, len(ends)) - 1]
             runs.append(Run(split=split, fate=fate, shard=first, begin=begin, end=end))
-    step = CopyShards(tuple(runs), parts=work / PARTS, decided=work / DECIDED, out=out, shard_bytes=corpus.SHARD_BYTES)
+    step = CopyShards(tuple(runs), parts=places.parts, decided=places.decided, out=out, shard_bytes=corpus.SHARD_BYTES)
     labels = [f"{run.split} shards from {run.shard:05d} on" for run in runs]
-    if shards < PARALLEL_SHARDS:
+    if shards < least:
         workers = 1
-    LocalExecutor([step], labels=labels, workers=workers, folder=work / DECIDED / "engine").run()
+    LocalExecutor([step], labels=labels, workers=workers, folder=places.decided / ENGINE, pool=pool).run()

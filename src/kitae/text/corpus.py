@@ -57,7 +57,7 @@ class Corpus:
 
     def shards(self, split: Split) -> list[Path]:
         """The split's files in order."""
-        return sorted((self.folder / split).glob("*.jsonl.zst"))
+        return sorted((self.folder / split).glob("*.jsonl.zst"), key=lambda path: (len(path.name), path.name))  # 100000 behind 99999
 
     def documents(self, split: Split) -> Iterator[Document]:
         """All documents of a split in order, one shard in memory at a time."""

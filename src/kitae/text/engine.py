@@ -1,11 +1,14 @@
 """datatrove's pipelines on this machine: in this process, or in worker processes whose death is an error and not a hang."""
 
 import concurrent.futures
+import contextlib
 import copy
 import logging
 import os
 import shutil
+import traceback
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -23,13 +26,27 @@ class LocalExecutor(PipelineExecutor):
     """Runs `tasks` copies of a pipeline, `workers` at a time. One worker means: here, without any other process.
 
     `labels` name the tasks in errors, `folder` takes datatrove's records (statistics and marks of what is done).
-    What a task writes must depend on its rank only, so that the number of workers never shows in the result.
+    What a task writes must depend on its rank only, so that the number of workers never shows in the result. `pool` lends processes
+    that are there already, as many as `workers` at least; it is dead after an error.
     """
 
-    def __init__(self, pipeline: Sequence[PipelineStep], *, labels: Sequence[str], workers: int, folder: Path) -> None:
+    def __init__(
+        self,
+        pipeline: Sequence[PipelineStep],
+        *,
+        labels: Sequence[str],
+        workers: int,
+        folder: Path,
+        pool: ProcessPoolExecutor | None = None,
+    ) -> None:
         folder = folder.absolute()  # fsspec keeps a file system by its path's text, and would not notice another working directory
         super().__init__(list(pipeline), logging_dir=str(folder), skip_completed=True)
         self.labels, self.workers, self.folder = tuple(labels), workers, folder
+        self._pool = pool
+
+    def __getstate__(self) -> dict[str, object]:
+        """What travels to a worker."""
+        return {**vars(self), "_pool": None}
 
     @property
     def world_size(self) -> int:
@@ -70,7 +87,7 @@ class LocalExecutor(PipelineExecutor):
         return self.folder / "running"
 
     def _run_in_processes(self, ranks: Sequence[int]) -> None:
-        with worker_pool(min(self.workers, len(ranks))) as pool:
+        with contextlib.nullcontext(self._pool) if self._pool else worker_pool(min(self.workers, len(ranks))) as pool:
             futures = [pool.submit(run_task, self, rank) for rank in ranks]
             try:
                 done, _ = concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
@@ -94,6 +111,14 @@ def run_task(executor: LocalExecutor, rank: int) -> None:
     executor.pipeline = copy.deepcopy(pipeline)  # every task starts with fresh steps
     try:
         executor._run_for_rank(rank)
+    except MemoryError as error:
+        cure = "lower `workers`, or give the machine more memory, and run again; finished parts are kept"
+        raise KitaeError(f"the memory did not suffice for {executor.labels[rank]}", cure=cure) from error
+    except Exception as error:
+        if isinstance(error, KitaeError) or type(error).__module__ == "builtins":
+            raise
+        # a class of a library's may refuse to be built again in the waiting process, which would look like a dead worker
+        raise RuntimeError(f"{executor.labels[rank]}: {''.join(traceback.format_exception(error))}") from None
     finally:
         executor.pipeline = pipeline
     mark.unlink()

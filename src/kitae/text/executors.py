@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,8 @@ from kitae.text.engine import LocalExecutor
 log = logging.getLogger(__name__)
 POLL_SECONDS = 10.0
 JOB = "slurm-job"
+SILENT = 60  # times in a row that squeue may fail
+HELD = re.compile(r"JobHeld|DependencyNeverSatisfied|BadConstraints|PartitionTimeLimit|InvalidAccount|InvalidQOS", re.IGNORECASE)
 
 
 class Slurm(Config):
@@ -71,43 +75,54 @@ class Engine(Config):
         return self.tasks or self.workers or self.processes
 
 
-def run(pipeline: Sequence[PipelineStep], *, labels: Sequence[str], engine: Engine, folder: Path) -> None:
+def run(
+    pipeline: Sequence[PipelineStep], *, labels: Sequence[str], engine: Engine, folder: Path, pool: ProcessPoolExecutor | None = None
+) -> None:
     """Run one task a label. Raises the error of a task, or KitaeError that names the tasks whose process died."""
     if engine.executor == "local":
-        LocalExecutor(pipeline, labels=labels, workers=engine.processes, folder=folder).run()
+        LocalExecutor(pipeline, labels=labels, workers=engine.processes, folder=folder, pool=pool).run()
         return
     datatrove_log.disable("datatrove")
     (folder / "errors").mkdir(parents=True, exist_ok=True)
-    for old in (folder / "errors").iterdir():
-        old.unlink()
     if engine.executor == "slurm":
         slurm = SlurmExecutor(pipeline, tasks=len(labels), engine=engine, folder=folder.absolute())
-        slurm.run()
+        if not _in_queue(folder):  # else the errors are those of the job that is waited for
+            _forget_errors(folder)
+            try:
+                slurm.run()
+            except subprocess.CalledProcessError as error:
+                what = f"sbatch refused the job (exit status {error.returncode}); what it said stands above"
+                raise KitaeError(what, cure="mend engine.slurm", where=str(folder / "launch_script.slurm")) from error
         _wait(slurm, folder)
     else:
+        _forget_errors(folder)
         _run_on_ray(pipeline, len(labels), engine, folder)
     _explain(folder, labels)
+
+
+def incomplete(folder: Path, tasks: int) -> list[int]:
+    """The tasks whose mark of completion is not in an executor's folder."""
+    return [rank for rank in range(tasks) if not (folder / "completions" / f"{rank:05d}").is_file()]
 
 
 class SlurmExecutor(SlurmPipelineExecutor):
     """One array job. datatrove writes its script, `launch_script.slurm`, and the pipeline for it into the folder, and calls sbatch."""
 
     def __init__(self, pipeline: Sequence[PipelineStep], *, tasks: int, engine: Engine, folder: Path) -> None:
-        settings = engine.slurm
+        settings, place = engine.slurm, shlex.quote(str(Path(sys.executable).parent))
         super().__init__(
             list(pipeline), tasks=tasks, time=settings.time, partition=settings.partition, mem_per_cpu_gb=settings.memory,
             workers=engine.workers or -1, job_name="kitae", qos="", sbatch_args=dict(settings.options), logging_dir=str(folder),
-            env_command=f"{settings.prepare}\nexport PATH={Path(sys.executable).parent}:$PATH".strip(), mail_type="NONE",
+            env_command=f"{settings.prepare}\nexport PATH={place}:\"$PATH\"".strip(), mail_type="NONE",
         )  # fmt: skip
         self.folder = folder
 
     def run(self) -> None:
-        """Within the job: one task. Outside: submit what is not done, unless a job of an earlier `kitae run` is still at it."""
-        if "SLURM_ARRAY_TASK_ID" in os.environ or not _in_queue(self.folder):
-            super().run()
-            if self.job_id not in (None, -1):
-                (self.folder / JOB).write_text(str(self.job_id), encoding="ascii")
-                log.info("Slurm job %s has %d tasks; if you stop waiting, `kitae run` goes on later", self.job_id, self.tasks)
+        """Within the job: one task. Outside: submit what is not done."""
+        super().run()
+        if self.job_id not in (None, -1):
+            (self.folder / JOB).write_text(str(self.job_id), encoding="ascii")
+            log.info("Slurm job %s has %d tasks; if you stop waiting, `kitae run` goes on later", self.job_id, self.tasks)
 
     def launch_merge_stats(self) -> None:
         """No second job: kitae counts by itself."""
@@ -150,26 +165,53 @@ def _noting(folder: Path, rank: int, task: Callable[[], PipelineStats]) -> Pipel
 
 
 def _wait(executor: PipelineExecutor, folder: Path) -> None:
-    """Until all tasks are done, or Slurm knows the job no more."""
-    while executor.get_incomplete_ranks() and _in_queue(folder):
+    """Until all tasks are done, one of them has failed, or Slurm knows the job no more."""
+    while executor.get_incomplete_ranks() and not any((folder / "errors").iterdir()) and _in_queue(folder):
         time.sleep(POLL_SECONDS)
     if executor.get_incomplete_ranks():
         time.sleep(POLL_SECONDS)  # a network file system shows the last marks a little later
+    if any((folder / "errors").iterdir()):
+        cancel(folder)  # the other tasks would only delay what has to be mended; finished parts are kept
     (folder / JOB).unlink(missing_ok=True)
 
 
+def _forget_errors(folder: Path) -> None:
+    for old in (folder / "errors").iterdir():
+        old.unlink()
+
+
+def cancel(folder: Path) -> None:
+    """End the Slurm job that still works in an executor's folder, if there is one."""
+    mark = folder / JOB
+    if mark.is_file() and shutil.which("scancel"):
+        subprocess.run(["scancel", _job(mark)], capture_output=True, check=False)
+
+
+def _job(mark: Path) -> str:
+    return re.sub(r"\D", "", mark.read_text(encoding="ascii"))
+
+
 def _in_queue(folder: Path) -> bool:
+    """Whether Slurm still has work for the folder's job. Raises KitaeError for a job that will never run, and when Slurm stays silent."""
     mark = folder / JOB
     if shutil.which("sbatch") is None or shutil.which("squeue") is None:
         raise KitaeError('executor = "slurm" needs the commands sbatch and squeue', cure="run on a login node of the cluster")
     if not mark.is_file():
         return False
-    job = re.sub(r"\D", "", mark.read_text(encoding="ascii"))
-    answer = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
-    if answer.returncode and "Invalid job id" not in answer.stderr:  # what squeue says of jobs that ended a while ago
+    for _ in range(SILENT):
+        answer = subprocess.run(["squeue", "--noheader", "--format=%T %r", "--jobs", _job(mark)], capture_output=True, text=True)
+        if not answer.returncode or "Invalid job id" in answer.stderr:  # what squeue says of jobs that ended a while ago
+            break
         log.warning("squeue did not answer, asking again: %s", answer.stderr.strip())
-        return True
-    return bool(answer.stdout.strip())
+        time.sleep(POLL_SECONDS)
+    else:
+        raise KitaeError(f"squeue does not answer: {answer.stderr.strip()}", cure="run again when Slurm does; its job goes on meanwhile")
+    lines = answer.stdout.split("\n") if not answer.returncode else []
+    states = [line.strip() for line in lines if line.strip()]
+    if states and all(state.startswith("PENDING") and HELD.search(state) for state in states):
+        what = f"Slurm job {_job(mark)} will not begin by itself: {states[0]}"
+        raise KitaeError(what, cure=f"release it, or scancel {_job(mark)} and mend engine.slurm; then run again")
+    return bool(states)
 
 
 def _explain(folder: Path, labels: Sequence[str]) -> None:
@@ -177,7 +219,7 @@ def _explain(folder: Path, labels: Sequence[str]) -> None:
     for path in sorted((folder / "errors").iterdir()):
         error = json.loads(path.read_text(encoding="utf-8"))
         raise KitaeError(error["what"], cure=error["cure"], where=error["where"])
-    lost = [label for rank, label in enumerate(labels) if not (folder / "completions" / f"{rank:05d}").is_file()]
+    lost = [labels[rank] for rank in incomplete(folder, len(labels))]
     if lost:
         cure = f"read {folder / 'logs'} and {folder / 'slurm_logs'}, mend it and run again; finished parts are kept"
         raise KitaeError(f"these parts ended before they were done: {', '.join(lost[:10])}", cure=cure)

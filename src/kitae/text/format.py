@@ -27,7 +27,8 @@ class Found(NamedTuple):
     text: str | Callable[[], str]
     """The raw text, or what makes it: a costly conversion happens only in the process that keeps the document.
 
-    A text made late that comes out empty is a "stub".
+    A text made late that comes out empty is a "stub". Only a `functools.partial` of a module's function travels to another process;
+    any other function is called where the source is read.
     """
     key: str | None = None
     """Its own id, if it has one."""

@@ -2,15 +2,16 @@
 
 Pass 1 leaves a sketch of 256 bytes a document (fast similarity sketching, Dahlgaard, Knudsen and Thorup 2017: MinHash's
 estimate, but the time is linear in the text, not text times hashes). Then all sketches together: bands of equal bytes
-propose pairs (LSH), the whole sketches confirm them, and the earliest document of each cluster stays. On disk, 512 bytes a
-document; in memory, 8 bytes a document and some fixed buffers. datatrove's own stages propose without confirming, keep a
+propose pairs (LSH), the whole sketches confirm them, and the earliest document of each cluster stays. On disk, 780 bytes a
+document; in memory, fixed buffers. datatrove's own stages propose without confirming, keep a
 document that hangs on the order of the parts, and spend Python objects on every band of every document.
 """
 
+import collections
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,9 @@ import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
+
+from kitae.core.errors import KitaeError
+from kitae.text.parts import SKETCHES, whole_file
 
 NGRAM = 5
 BINS = 256
@@ -32,7 +36,12 @@ MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # finalize
 LOW = np.uint64((1 << 54) - 1)
 EMPTY = np.uint64((1 << 64) - 1)
 
+MOST_DOCUMENTS = (1 << 32) - 1
+
 Words = NDArray[np.uint64]
+Parts = NDArray[np.uint32]
+Mask = NDArray[np.bool_]
+Parents = NDArray[np.uint32]
 Sketches = NDArray[np.uint8]
 
 
@@ -89,7 +98,7 @@ class WriteSketches(PipelineStep):
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """The file `RRRRR.sketch`."""
-        with sketch_file(self.folder, rank).open("wb") as file:
+        with whole_file(sketch_file(self.folder, rank)) as file:
             for document in data:
                 if "dropped" not in document.metadata:
                     file.write(sketch(document.text).tobytes())
@@ -98,29 +107,34 @@ class WriteSketches(PipelineStep):
 
 def sketch_file(folder: Path, rank: int) -> Path:
     """Where a part's sketches lie."""
-    return folder / f"{rank:05d}.sketch"
+    return folder / f"{rank:05d}{SKETCHES}"
 
 
-def near_duplicates(folder: Path, part: NDArray[np.uint32], take: NDArray[np.bool_], similarity: float) -> NDArray[np.bool_]:
+def near_duplicates(folder: Path, documents: Iterable[tuple[Parts, Mask]], similarity: float) -> Callable[[int, int], Mask]:
     """Which documents are near-duplicates of an earlier one.
 
-    `part` says in whose file each document's sketch comes next, in document order; documents outside of `take` (exact
-    duplicates, say) are left alone. The result depends on the order of the documents only.
+    `documents` are given some at a time, in document order: in whose part's file the sketch of each comes next, and which of them take
+    part; the others (exact duplicates, say) are left alone. The answer is for those that take part, numbered among themselves, from one
+    to another. It depends on the order of the documents only.
     """
-    count, width = int(take.sum()), 8 if similarity >= 0.8 else 4
+    width = 8 if similarity >= 0.8 else 4
     kind = np.dtype(f"<u{width}")
-    _gather(folder, part, take, width)
-    parents = np.arange(count, dtype=np.uint32 if count < 1 << 32 else np.uint64)
+    count = _gather(folder, documents, width)
+    parents = _parents(folder / "parents", count)
     needed = _needed(similarity)
-    slices = -(-count // MOST_KEYS)
     with (folder / "sketches").open("rb") as sketches:
         for band in range(BINS // width):
-            for number in range(slices):
-                places, keys = _keys(_band_file(folder, band), kind, number, slices)
+            for places, keys in _slices(_band_file(folder, band), kind, count):
                 _join_equal(places, keys, parents, sketches, needed)
-    result = np.zeros(len(take), bool)
-    result[take] = parents != np.arange(count)
-    return result
+    return lambda begin, end: parents[begin:end] != np.arange(begin, end)
+
+
+def _parents(path: Path, count: int) -> Parents:
+    """Every document points at itself, in a file: what is mapped is no memory in use, and the system drops it when it has to."""
+    with path.open("wb") as file:
+        for start in range(0, count, CHUNK):
+            file.write(np.arange(start, min(start + CHUNK, count), dtype=np.uint32).tobytes())
+    return np.asarray(np.memmap(path, np.uint32, "r+")) if count else np.empty(0, np.uint32)
 
 
 def _needed(similarity: float) -> int:
@@ -129,42 +143,62 @@ def _needed(similarity: float) -> int:
     return math.ceil(expected - MARGIN * math.sqrt(BINS * similarity * (1 - similarity)))
 
 
-def _gather(folder: Path, part: NDArray[np.uint32], take: NDArray[np.bool_], width: int) -> None:
-    """All sketches in document order, whole and band by band."""
+def _gather(folder: Path, documents: Iterable[tuple[Parts, Mask]], width: int) -> int:
+    """All sketches that take part, in document order, whole and band by band; how many there are."""
+    passed: collections.Counter[int] = collections.Counter()
+    count = 0
     with contextlib.ExitStack() as stack:
-        parts = {rank: stack.enter_context(sketch_file(folder, rank).open("rb")) for rank in np.unique(part).tolist()}
         whole = stack.enter_context((folder / "sketches").open("wb"))
         bands = [stack.enter_context(_band_file(folder, band).open("wb")) for band in range(BINS // width)]
-        for start in range(0, len(part), CHUNK):
-            ranks = part[start : start + CHUNK]
-            rows = np.empty((len(ranks), BINS), np.uint8)
-            for rank in np.unique(ranks).tolist():
-                mine = ranks == rank
-                rows[mine] = np.frombuffer(parts[rank].read(int(mine.sum()) * BINS), np.uint8).reshape(-1, BINS)
-            rows = rows[take[start : start + CHUNK]]
-            whole.write(rows.tobytes())
-            for band, file in enumerate(bands):
-                file.write(rows[:, band * width : (band + 1) * width].tobytes())
+        for part, take in documents:
+            for start in range(0, len(part), CHUNK):
+                ranks, chosen = part[start : start + CHUNK], take[start : start + CHUNK]
+                rows = np.empty((len(ranks), BINS), np.uint8)
+                for rank in np.unique(ranks).tolist():  # one file at a time: systems allow 1024
+                    mine = ranks == rank
+                    number = int(mine.sum())
+                    rows[mine] = np.fromfile(sketch_file(folder, rank), np.uint8, number * BINS, offset=passed[rank] * BINS).reshape(
+                        -1, BINS
+                    )
+                    passed[rank] += number
+                rows = rows[chosen]
+                count += len(rows)
+                whole.write(rows.tobytes())
+                for band, file in enumerate(bands):
+                    file.write(rows[:, band * width : (band + 1) * width].tobytes())
+    if count > MOST_DOCUMENTS:
+        raise KitaeError(
+            f"near-duplicates are looked for among {MOST_DOCUMENTS:,} documents at most, not {count:,}", cure="divide the corpus"
+        )
+    return count
 
 
 def _band_file(folder: Path, band: int) -> Path:
     return folder / f"band-{band:03d}"
 
 
-def _keys(path: Path, kind: np.dtype, number: int, slices: int) -> tuple[NDArray[np.int64], NDArray]:
-    """The documents whose key in a band falls into the slice `number`, and the keys."""
-    places, keys, start = [], [], 0
-    with path.open("rb") as file:
-        while data := file.read(CHUNK * 16 * kind.itemsize):
-            some = np.frombuffer(data, kind)
-            mine = np.arange(len(some)) if slices == 1 else np.flatnonzero(some % slices == number)
-            places.append(mine + start)
-            keys.append(some[mine])
-            start += len(some)
-    return (np.concatenate(places), np.concatenate(keys)) if places else (np.empty(0, np.int64), np.empty(0, kind))
+def _slices(path: Path, kind: np.dtype, count: int) -> Iterator[tuple[NDArray[np.uint32], NDArray]]:
+    """A band's documents and keys in slices of about MOST_KEYS, equal keys in one slice; the file is read once and removed."""
+    number = min(-(-count // MOST_KEYS), 500)  # systems allow 1024 open files
+    entry = np.dtype([("key", kind), ("place", np.uint32)])
+    paths = [path.with_suffix(f".{one}") for one in range(number)]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(one.open("wb")) for one in paths]
+        for start in range(0, count, CHUNK):
+            keys = np.fromfile(path, kind, min(CHUNK, count - start), offset=start * kind.itemsize)
+            entries = np.empty(len(keys), entry)
+            entries["key"], entries["place"] = keys, np.arange(start, start + len(keys))
+            which = keys % np.array(number, kind)
+            for one, file in enumerate(files):
+                file.write(entries[which == one].tobytes())
+    path.unlink()
+    for part in paths:
+        entries = np.fromfile(part, entry)
+        part.unlink()
+        yield entries["place"], entries["key"]
 
 
-def _join_equal(places: NDArray[np.int64], keys: NDArray, parents: NDArray, sketches: BinaryIO, needed: int) -> None:
+def _join_equal(places: NDArray[np.uint32], keys: NDArray, parents: Parents, sketches: BinaryIO, needed: int) -> None:
     """Join documents with equal keys whose sketches agree: each with the first of its group, else with the one before it."""
     order = np.argsort(keys, kind="stable")
     keys, places = keys[order], places[order]
@@ -175,30 +209,31 @@ def _join_equal(places: NDArray[np.int64], keys: NDArray, parents: NDArray, sket
         some = members[start : start + CHUNK]
         for others in (begins[some], some - 1):
             later, earlier = places[some], places[others]
-            apart = parents[later] != parents[earlier]
+            apart = _roots(parents, later) != _roots(parents, earlier)
             later, earlier = later[apart], earlier[apart]
             agree = (_rows(sketches, later) == _rows(sketches, earlier)).sum(axis=1) >= needed
             _join(parents, later[agree], earlier[agree])
 
 
-def _rows(sketches: BinaryIO, places: NDArray[np.int64]) -> Sketches:
+def _rows(sketches: BinaryIO, places: NDArray[np.uint32]) -> Sketches:
     distinct, back = np.unique(places, return_inverse=True)
     data = b"".join(os.pread(sketches.fileno(), BINS, place * BINS) for place in distinct.tolist())
     return np.frombuffer(data, np.uint8).reshape(-1, BINS)[back]
 
 
-def _join(parents: NDArray, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
-    """Union of the pairs' clusters; a parent is never later than its child, and every document points at its cluster's first."""
+def _roots(parents: Parents, places: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The first documents of the clusters that these are in; the way there is shortened for the next time."""
+    roots = parents[places]
+    while ((higher := parents[roots]) != roots).any():
+        roots = higher
+    parents[places] = roots
+    return roots
+
+
+def _join(parents: Parents, left: NDArray[np.uint32], right: NDArray[np.uint32]) -> None:
+    """Union of the pairs' clusters: a parent is never later than its child. Takes time by the pairs, not by the documents."""
     while len(left):
-        one, other = parents[left], parents[right]
+        one, other = _roots(parents, left), _roots(parents, right)
         apart = one != other
-        left, right = left[apart], right[apart]
-        np.minimum.at(parents, np.maximum(one, other)[apart], np.minimum(one, other)[apart])
-        moved = True
-        while moved:
-            moved = False
-            for start in range(0, len(parents), CHUNK * 16):
-                some = parents[start : start + CHUNK * 16]
-                higher = parents[some]
-                moved = moved or bool((higher != some).any())
-                parents[start : start + CHUNK * 16] = higher
+        left, right, one, other = left[apart], right[apart], one[apart], other[apart]
+        np.minimum.at(parents, np.maximum(one, other), np.minimum(one, other))

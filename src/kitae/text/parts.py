@@ -7,33 +7,39 @@ reading those before it. RRRRR.records are records of RECORD, one a document, in
 import contextlib
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
+from typing import BinaryIO, NotRequired, TypedDict
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
 from kitae.core.artifact import sync_entry
+from kitae.core.errors import KitaeError
 
 RECORD = np.dtype([("number", "<u8"), ("high", "<u8"), ("low", "<u8"), ("characters", "<u4"), ("size", "<u4"), ("reason", "<u2")])
 """Number in the source, digest in two halves, characters, bytes of the kept line, and the reason's number (0: kept)."""
 PACK = struct.Struct("<QQQIIH")
 FRAME_BYTES = 1 << 17
 MOST = (1 << 32) - 1
-ENDINGS = (".lines", ".records", ".frames.npy", ".json")
+ENDINGS = (".lines", ".records", ".frames.npy", ".json")  # in the order in which they get their names: the last one speaks for all
+SKETCHES = ".sketch"
+"""Ending of the file that `nearduplicates.WriteSketches` makes, if it is among the steps."""
 
 
 class Facts(TypedDict):
     """What is small: reasons by number, examples (number, id, text) of each, evaluation items found, kept documents with U+FFFD,
-    and how often cleaners changed something in kept documents."""
+    and how often cleaners changed something in kept documents. The writer adds the sizes."""
 
     reasons: list[str]
     examples: dict[str, list[tuple[int, str, str]]]
     items: list[int]
     replaced: int
     changes: dict[str, int]
+    sizes: NotRequired[dict[str, int]]
+    """Bytes of the part's other files, by ending."""
 
 
 class PartWriter:
@@ -42,7 +48,7 @@ class PartWriter:
     def __init__(self, folder: Path, rank: int) -> None:
         self._at, self._open = f"{folder}/{rank:05d}", contextlib.ExitStack()
         self._lines, self._records = (self._open.enter_context(self._making(ending).open("wb")) for ending in ENDINGS[:2])
-        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
         self._frame = bytearray()
         self._count, self._offset = 0, 0
         self._frames: list[tuple[int, int]] = []
@@ -77,9 +83,12 @@ class PartWriter:
                 self._flush()
                 with self._making(".frames.npy").open("wb") as file:
                     np.save(file, np.array([*self._frames, (self._offset, self._count)], np.int64))
-                with self._making(".json").open("w", encoding="utf-8") as text:
-                    json.dump(self.facts, text, ensure_ascii=False)
                 self._open.close()
+                sizes = {ending: self._making(ending).stat().st_size for ending in ENDINGS[:-1]}
+                if (sketches := Path(self._at + SKETCHES)).is_file():
+                    sizes[SKETCHES] = sketches.stat().st_size
+                with self._making(".json").open("w", encoding="utf-8") as text:
+                    json.dump({**self.facts, "sizes": sizes}, text, ensure_ascii=False)
                 for ending in ENDINGS:
                     sync_entry(self._making(ending))
                     self._making(ending).replace(self._at + ending)
@@ -90,8 +99,31 @@ class PartWriter:
                 self._making(ending).unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that gets its name on the disk itself when the block ends without an error."""
+    making = path.with_name(path.name + ".making")
+    try:
+        with making.open("wb") as file:
+            yield file
+        sync_entry(making)
+        making.replace(path)
+    finally:
+        making.unlink(missing_ok=True)
+
+
+def intact(folder: Path, rank: int) -> bool:
+    """Whether a part's files are all there, in the sizes that they were written in."""
+    at = f"{folder}/{rank:05d}"
+    try:
+        sizes = json.loads(Path(f"{at}.json").read_text(encoding="utf-8"))["sizes"]
+        return bool(sizes) and all(Path(at + ending).stat().st_size == size for ending, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 class PartReader:
-    """Reads one part: `facts`, `records`, and its kept lines with one frame in memory."""
+    """Reads one part: `facts`, `records`, and its kept lines with one frame in memory. Raises KitaeError for damaged lines."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._at = f"{folder}/{rank:05d}"
@@ -118,7 +150,13 @@ class PartReader:
             with open(f"{self._at}.lines", "rb") as file:
                 file.seek(begin)
                 packed = file.read(end - begin)
-            self._lines = zstandard.ZstdDecompressor().decompress(packed).split(b"\n")
+            try:
+                self._lines = zstandard.ZstdDecompressor().decompress(packed).split(b"\n")
+            except zstandard.ZstdError as error:
+                cure = "remove the folder and run again: what is missing is made again"
+                raise KitaeError(
+                    f"a finished part is damaged: {Path(self._at).name}.lines", cure=cure, where=str(Path(self._at).parent)
+                ) from error
         return self._lines[number - self._first]
 
 

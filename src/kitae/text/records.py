@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kitae.core.errors import KitaeError
 from kitae.text.dedup import first_occurrences
 from kitae.text.nearduplicates import near_duplicates
 from kitae.text.parts import RECORD, PartReader, Rows
@@ -52,10 +53,11 @@ class _Queue:
         return chosen
 
 
-def merge(parts: Sequence[tuple[int, PartReader, NDArray[np.uint16]]], folder: Path) -> int:
+def merge(parts: Sequence[tuple[int, PartReader, NDArray[np.uint16]]], folder: Path, *, every: bool = True) -> int:
     """Append to the folder a source's records, given by part (rank, reader, its reasons' numbers in the source), in document order.
 
-    Returns how many there are.
+    Returns how many there are. Raises KitaeError when two parts hold one document or, with `every` (numbers are counted 0, 1, 2, ...),
+    one is in none.
     """
     each, last, total = max(1, CHUNK // max(1, len(parts))), -1, 0
     queues = [_Queue(part.records, each) for _, part, _ in parts]
@@ -76,7 +78,12 @@ def merge(parts: Sequence[tuple[int, PartReader, NDArray[np.uint16]]], folder: P
             block = np.concatenate(taken)
             block = block[np.argsort(block["number"], kind="stable")]
             numbers = block["number"].astype(np.int64)
-            assert (np.diff(numbers, prepend=last) > 0).all(), "two parts hold the same document"
+            steps = np.diff(numbers, prepend=last)
+            wrong = np.flatnonzero((steps != 1) if every else (steps < 1))
+            if len(wrong):
+                number = int(numbers[wrong[0]])
+                what = f"the parts do not fit together: two hold the same document, or none holds one, near number {number:,} of a source"
+                raise KitaeError(what, cure="remove the folder and run again", where=str(folder.parent))
             last, total = int(numbers[-1]), total + len(block)
             file.write(block.tobytes())
     return total
@@ -130,16 +137,20 @@ def mark_duplicates(records: Rows, fates: Fates, scratch: Path) -> None:
 def mark_near_duplicates(records: Rows, fates: Fates, sketches: Path, similarity: float) -> None:
     """NEAR for rows much like one that came before, among those that are kept so far.
 
-    `sketches` holds the parts' sketches, of all rows that no step dropped. Memory: 17 bytes a row of these.
+    `sketches` holds the parts' sketches, of all rows that no step dropped. Memory: a chunk of rows, and near_duplicates' buffers.
     """
-    parts, places = [], []
-    for first, rows in chunks(records):
-        chosen = np.flatnonzero(rows["reason"] == 0)
-        parts.append(rows["part"][chosen])
-        places.append(first + chosen)
-    if places:
-        where = np.concatenate(places)
-        fates[where[near_duplicates(sketches, np.concatenate(parts), fates[where] == TRAIN, similarity)]] = NEAR
+
+    def kept() -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint32]]]:
+        for first, rows in chunks(records):
+            chosen = np.flatnonzero(rows["reason"] == 0)
+            yield first + chosen, rows["part"][chosen]
+
+    near = near_duplicates(sketches, ((part, fates[places] == TRAIN) for places, part in kept()), similarity)
+    done = 0
+    for places, _ in kept():
+        taken = places[fates[places] == TRAIN]
+        fates[taken[near(done, done + len(taken))]] = NEAR
+        done += len(taken)
 
 
 def mark_held_out(records: Rows, fates: Fates, number: int, seed: int) -> None:

@@ -6,6 +6,7 @@ another package) that sets the mark.
 """
 
 import collections
+import functools
 import itertools
 import json
 from abc import abstractmethod
@@ -20,6 +21,7 @@ from kitae.text.clean import Normalization, normalize
 from kitae.text.corpus import ShardWriter
 from kitae.text.decontaminate import Index, find, load_index
 from kitae.text.dedup import digest
+from kitae.text.feed import Row, ask
 from kitae.text.format import Columns, Found
 from kitae.text.parts import Facts, PartReader, PartWriter
 from kitae.text.readers import read, share
@@ -68,25 +70,35 @@ class Run:
     end: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fed:
+    """The parts whose documents the starting process reads for them, and where to ask for these."""
+
+    address: str
+    ranks: frozenset[int]
+
+
 class ReadParts(PipelineStep):
     """Yields the documents of a part; see `documents_of` for who reads what."""
 
     type = "reader"
     name = "read parts"
 
-    def __init__(self, sources: tuple[Source, ...], parts: tuple[Part, ...]) -> None:
+    def __init__(self, sources: tuple[Source, ...], parts: tuple[Part, ...], fed: Fed | None = None) -> None:
         super().__init__()
-        self.sources, self.parts = sources, parts
+        self.sources, self.parts, self.fed = sources, parts, fed
 
     def run(self, data: Iterator[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Documents with `source`, `number` (in the source) and perhaps `dropped` in their metadata."""
         part = self.parts[rank]
         source = self.sources[part.source]
-        for number, found, drop in documents_of(source, part):
+        rows = ask(self.fed.address, rank) if self.fed and rank in self.fed.ranks else documents_of(source, part)
+        for number, found, drop in rows:
             metadata: dict[str, object] = {"source": source.name, "number": number}
-            late = not isinstance(found.text, str)
-            text = "" if drop and late else found.content  # no costly conversion for what is dropped
-            if drop := drop or ("stub" if late and not text else None):
+            if not drop:
+                found, drop = _made(found)
+            text = found.text if isinstance(found.text, str) else ""  # no costly conversion for what is dropped
+            if drop:
                 metadata["dropped"] = drop
             if "replaced" in found.metadata:
                 metadata["replaced"] = found.metadata["replaced"]
@@ -94,30 +106,54 @@ class ReadParts(PipelineStep):
             yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
 
 
-def documents_of(source: Source, part: Part) -> Iterator[tuple[int, Found, str | None]]:
-    """The documents of a part as far as the source's limits reach: number, document, and why it is dropped, if it is.
+def part_of(number: int, parts: int) -> int:
+    """Which of so many parts a document belongs to, when its source is read as a whole: blocks are dealt in turn."""
+    return number // BLOCK % parts
 
-    A format that can divide the path reads its share alone. Otherwise the whole path is read, its cheap side, and a part is
-    every `parts`-th block of documents. `max_characters` counts the raw text of all documents that are not dropped; the one
-    that reaches it is the last.
-    """
+
+def divides(source: Source) -> bool:
+    """Whether a part can read its share of the source without the rest."""
+    return _share(source, Part(source=0, part=0, parts=2)) is not None
+
+
+def documents_of(source: Source, part: Part) -> Iterator[Row]:
+    """The documents of a part: its share of a path that its format can divide, else of the whole what belongs to it."""
+    mine = _share(source, part)
+    if mine is not None:
+        yield from mine
+        return
+    for row in all_documents(source, report=part.part == 0):  # every part reads all of the source
+        if part_of(row[0], part.parts) == part.part:
+            yield row
+
+
+def _share(source: Source, part: Part) -> Iterator[Row] | None:
     whole = source.limit is not None or source.max_characters is not None
     mine = None if whole else share(source.path, source.format, part.part, part.parts, columns=source.columns)
-    if mine is not None:
-        yield from ((number, one, one.drop or source.selection.reason(one.metadata)) for number, one in mine)
-        return
+    return None if mine is None else ((number, one, one.drop or source.selection.reason(one.metadata)) for number, one in mine)
+
+
+def all_documents(source: Source, *, report: bool, travel: bool = False) -> Iterator[Row]:
+    """The documents as far as the source's limits reach. `max_characters` counts the raw text of all that are not dropped; the one
+    that reaches it is the last. `report` logs the files with bytes that are no text; `travel` makes texts that cannot be made elsewhere.
+    """
     characters = 0
-    told = part.part == 0  # every part reads all of the source
-    found = read(source.path, source.format, columns=source.columns, encoding=source.encoding, errors=source.errors, report=told)
+    found = read(source.path, source.format, columns=source.columns, encoding=source.encoding, errors=source.errors, report=report)
     for number, one in enumerate(itertools.islice(found, source.limit)):
         drop = one.drop or source.selection.reason(one.metadata)
+        if not drop and (source.max_characters is not None or (travel and not isinstance(one.text, str | functools.partial))):
+            one, drop = _made(one)
         if source.max_characters is not None and not drop:
-            one = one._replace(text=one.content)
             characters += len(one.content)
-        if number // BLOCK % part.parts == part.part:
-            yield number, one, drop
+        yield number, one, drop
         if source.max_characters is not None and characters >= source.max_characters:
             return
+
+
+def _made(found: Found) -> tuple[Found, str | None]:
+    """A document with its text, and why it is dropped: one made late that comes out empty is a "stub"."""
+    text = found.content
+    return found._replace(text=text), None if text or isinstance(found.text, str) else "stub"
 
 
 class DocumentStep(PipelineStep):
