@@ -9,8 +9,10 @@ import pytest
 import torch
 from planted import SPECIAL, Document, describe, in_sentences, write
 
+from kitae.data.pairs import PairConfig, Partners
 from kitae.data.plan import Plan
 from kitae.data.sampler import Heldout, Sampler
+from kitae.data.shards import Shards
 from kitae.models.bert import BertConfig, BertEncoder
 from kitae.objectives.masking import Masker
 from kitae.tensor.batch import Batch
@@ -185,6 +187,41 @@ def test_heldout_pairs_are_always_the_same_and_one_document_has_only_true_ones(f
     labels = [pair.label for batch in Heldout(folder, "a", 4) for pair in shown(batch)]
     assert {0, 1} <= set(labels)
     assert {pair.label for batch in Heldout(folder, "b", 4) for pair in shown(batch)} <= {0, None}
+
+
+def test_text_without_any_pair_gives_batches_without_labels(tmp_path: Path) -> None:
+    singles = in_sentences([[20]] * 9)
+    write(tmp_path / "train", natural(4, 3), max_length=LENGTH, vocab_size=VOCAB, packing="pairs")
+    write(tmp_path / "heldout/0", singles, max_length=LENGTH, vocab_size=VOCAB, packing="pairs")
+    describe(tmp_path, max_length=LENGTH, vocab_size=VOCAB, packing="pairs", pairs={})
+    batches = list(Heldout(tmp_path, "a", 2))
+    pairs = [pair for batch in batches for pair in shown(batch)]
+    assert [pair.label for pair in pairs] == [None] * 9
+    assert sorted(pair.a for pair in pairs) == [list(document[0][0]) for document in singles]
+
+
+@pytest.mark.parametrize("others", [1, 4])
+def test_a_document_that_is_most_of_its_source_gets_its_share_of_random_seconds(tmp_path: Path, others: int) -> None:
+    documents = in_sentences([[12, 9] * 900, *([[11, 10, 12]] * others)])
+    write(tmp_path / "train", documents, max_length=64, vocab_size=VOCAB, packing="pairs")
+    describe(tmp_path, max_length=64, vocab_size=VOCAB, packing="pairs", pairs={})
+    pairs = [pair for pair in all_pairs(Sampler(tmp_path, rows_per_step=1, rows_per_micro_batch=1, seed=1)) if pair.label is not None]
+    negatives = [pair for pair in pairs if pair.label == 1]
+    assert 0.45 < len(negatives) / len(pairs) < 0.55
+    border = documents[1][0][0][0]
+    assert all((pair.a[0] < border) != (pair.b[0] < border) for pair in negatives if pair.a[0] < border)
+    if others > 1:
+        assert len({pair.b[0] for pair in negatives}) >= others, "more than one of the others is drawn"
+    shards, plan = Shards(tmp_path / "train"), Plan(tmp_path / "train/plan")
+    (share,) = Partners(shards, plan, PairConfig(negative=0.3), seed=1).shares()
+    assert share == pytest.approx(0.3, abs=0.05)
+
+
+def test_shares_by_source_show_that_a_single_document_has_only_true_pairs(tmp_path: Path) -> None:
+    write(tmp_path, natural(40, 4), max_length=LENGTH, vocab_size=VOCAB, packing="pairs", sources=[0] * 39 + [1])
+    many, one = Partners(Shards(tmp_path), Plan(tmp_path / "plan"), PairConfig(), seed=1).shares()
+    assert many == pytest.approx(0.5, abs=0.1)
+    assert one == 0
 
 
 def test_masks_leave_the_targets_of_pairs_and_no_pair_sees_its_neighbor(folder: Path) -> None:

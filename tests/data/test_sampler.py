@@ -1,6 +1,5 @@
 """Batches: rows laid out right, every row once an epoch, a pure function of (seed, step, micro), any step at once."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -131,13 +130,18 @@ def test_micro_batches_are_a_pure_function_and_only_their_size_splits_a_step(tmp
     assert not same(late, Sampler(folder, rows_per_step=8, rows_per_micro_batch=2, seed=6).micro(7, 3))
 
 
-def test_step_one_million_is_immediate(tmp_path: Path) -> None:
+def test_step_one_million_costs_what_the_first_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = Sampler(dataset(tmp_path, of_lengths([40] * 50), max_length=64), rows_per_step=4096, rows_per_micro_batch=32, seed=5)
-    sampler.micro(0, 0)
-    start = time.perf_counter()
-    batch = sampler.micro(1_000_000, 127)
-    assert time.perf_counter() - start < 0.1
-    assert (batch.step, batch.micro) == (1_000_000, 127)
+    networks: list[int] = []
+    network = Permutation._network
+    monkeypatch.setattr(Permutation, "_network", lambda self, values: networks.append(len(values)) or network(self, values))
+    counts = []
+    for step, micro in ((0, 127), (1_000_000, 127)):
+        networks.clear()
+        batch = sampler.micro(step, micro)
+        assert (batch.step, batch.micro) == (step, micro)
+        counts.append(sum(networks))
+    assert max(counts) < 32 * 8, "about two rounds a row of this micro-batch, however late the step"
 
 
 def test_a_corpus_smaller_than_a_step_wraps(tmp_path: Path) -> None:
@@ -191,3 +195,5 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         Sampler(tmp_path, rows_per_step=4, rows_per_micro_batch=4, seed=1)
     with pytest.raises(KitaeError, match="whole micro-batches"):
         Sampler(tmp_path, rows_per_step=4, rows_per_micro_batch=3, seed=1)
+    with pytest.raises(KitaeError, match="micro-batches of 0 rows"):
+        Sampler(tmp_path, rows_per_step=4, rows_per_micro_batch=0, seed=1)

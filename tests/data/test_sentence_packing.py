@@ -63,6 +63,7 @@ def test_any_corpus_is_packed_without_loss(tmp_path_factory, lengths, max_length
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sentences, "WINDOW", window)
         patch.setattr(sentences, "PORTION", 5)
+        patch.setattr(sentences, "_PORTION_ROWS", window)
         patch.setattr(sentences, "_TOKENS", 100)
         packed(tmp_path_factory.mktemp("plan"), lengths, max_length=max_length, packing=packing)
 
@@ -117,6 +118,22 @@ def test_documents_stay_nearly_whole(tmp_path: Path) -> None:
     built = packed(tmp_path, lengths, max_length=512, packing="sentences")
     needed = sum(-(-sum(document) // 510) for document in lengths)
     assert built.num_pieces <= 2 * needed
+
+
+@pytest.mark.parametrize("packing", ["sentences", "pairs"])
+@pytest.mark.parametrize("max_length", [2048, 8192])
+def test_documents_of_many_sentences_fill_long_rows(tmp_path: Path, max_length: int, packing: plan.Packing) -> None:
+    built = packed(tmp_path, [[10] * 2000] * 12, max_length=max_length, packing=packing, short=0)
+    needed = 12 * -(-20_000 // (max_length - 2))
+    assert built.num_pieces <= 1.3 * needed
+    assert built.lengths.max() > 0.98 * max_length
+    assert built.fill >= 0.97
+
+
+def test_natural_sentences_fill_long_rows_with_few_pieces(tmp_path: Path) -> None:
+    built = packed(tmp_path, natural(12, seed=10, mean=3000), max_length=8192, packing="sentences")
+    assert built.num_pieces <= 1.6 * built.num_rows
+    assert built.fill >= 0.97
 
 
 def test_most_pieces_of_pairs_are_pairs(tmp_path: Path) -> None:

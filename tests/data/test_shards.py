@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import describe
 
 from kitae.core.errors import KitaeError
+from kitae.data import plan
 from kitae.data import shards as module
+from kitae.data.sampler import Sampler
 from kitae.data.shards import Shards, ShardWriter, join, token_dtype
 
 WORD = st.lists(st.integers(0, 99_999), max_size=3).map(tuple)
@@ -82,6 +85,42 @@ def test_joined_folders_read_as_one(tmp_path: Path, shard_tokens: int) -> None:
     assert [int(n) for shard in range(len(shards)) for n in shards.sources(shard)] == [0, 2, 2, 3]
     assert len(shards) == {1: 3, 9: 2, 1000: 1}[shard_tokens]
     assert shards.empty_documents == 4
+
+
+def test_joining_again_replaces_what_an_attempt_left(tmp_path: Path) -> None:
+    for part, words in (("a", [(1, 2), (3,)]), ("b", [(4,)])):
+        with ShardWriter(tmp_path / part, vocab_size=100) as writer:
+            writer.add([words])
+    join([tmp_path / "a", tmp_path / "b"], tmp_path / "whole", shard_tokens=1)
+    (tmp_path / "whole/index.json").unlink()  # cut off before the last file
+    join([tmp_path / "b", tmp_path / "a"], tmp_path / "whole")
+    assert read(Shards(tmp_path / "whole")) == [[[4]], [[1, 2, 3]]]
+    assert not list((tmp_path / "whole").glob("*-00001.bin"))
+
+
+def test_ids_beyond_65535_survive_joining_packing_and_sampling(tmp_path: Path) -> None:
+    texts = [[[(70_000, 99_999), (5,)]], [[(65_536,) * 9]], [[(65_535, 131_071)], [(90_000,)]]]
+    for number, document in enumerate(texts):
+        with ShardWriter(tmp_path / str(number), vocab_size=1 << 17) as writer:
+            writer.add(document)
+    join([tmp_path / str(number) for number in range(3)], tmp_path / "train", shard_tokens=5)
+    shards = Shards(tmp_path / "train")
+    assert len(shards) == 2
+    ids = [token for document in texts for sentence in document for word in sentence for token in word]
+    assert shards.tokens(0, shards.num_tokens).tolist() == ids
+    plan.build(shards, max_length=16, folder=tmp_path / "train/plan")
+    describe(tmp_path, max_length=16, vocab_size=1 << 17, dtype="<u4")
+    sampler = Sampler(tmp_path, rows_per_step=1, rows_per_micro_batch=1, seed=1)
+    batches = [sampler.micro(step, 0) for step in range(sampler.rows_per_epoch)]
+    assert sorted(token for batch in batches for token in batch.ids_BL[batch.words_BL >= 0].tolist()) == sorted(ids)
+
+
+def test_parts_that_were_cut_off_are_not_joined(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "part", vocab_size=100) as writer:
+        writer.add([[(1, 2, 3)]])
+    (tmp_path / "part/tokens-00000.bin").write_bytes(b"")
+    with pytest.raises(KitaeError, match=r"tokens-00000\.bin is damaged: it has 0 bytes instead of 6"):
+        join([tmp_path / "part"], tmp_path / "whole")
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:

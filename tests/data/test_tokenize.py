@@ -4,13 +4,17 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
+import resource
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kitae.core.errors import KitaeError
+from kitae.data.shards import Shards
 from kitae.data.tokenize import tokenize
 from kitae.text.corpus import ShardWriter
 from kitae.tokenization.definition import Definition
@@ -83,6 +87,25 @@ def test_the_bytes_do_not_depend_on_workers_and_deaths(
     assert {Path(name).parts[1] for name in one} == {"train", "heldout"}
 
 
+def test_more_heldout_sources_than_a_process_may_open_files(tmp_path: Path, corpus: dict[str, list[Path]]) -> None:
+    names = tuple(f"source-{number}" for number in range(60))
+    with ShardWriter(tmp_path / "many") as writer:
+        for number in range(180):
+            writer.write(json.dumps({"id": str(number), "source": names[number * 7 % 60], "text": "a " * (number // 60) + "b"}).encode())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        shards = {"train": [], "heldout": sorted((tmp_path / "many").iterdir())}
+        _, heldout = tokenize(
+            shards, tokenizer=tmp_path / "tokenizer", sources=names, folder=tmp_path / "made", work=tmp_path / "work", workers=1
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert list(heldout) == list(range(60))
+    for folder in heldout.values():
+        assert np.diff(Shards(folder).documents(0), prepend=0).tolist() == [1, 2, 3], "in the corpus's order"
+
+
 def test_another_tokenizer_takes_nothing_over(tmp_path: Path, corpus: dict[str, list[Path]]) -> None:
     small = {"train": corpus["train"][:4], "heldout": []}
     first = make(small, tmp_path, tmp_path / "x", 1)
@@ -91,3 +114,4 @@ def test_another_tokenizer_takes_nothing_over(tmp_path: Path, corpus: dict[str, 
     again = make(small, tmp_path, tmp_path / "x", 1)
     assert first.keys() == again.keys()
     assert first["made/train/tokens-00000.bin"] != again["made/train/tokens-00000.bin"]
+    assert (tmp_path / "x/made/train/tokens-00000.bin").stat().st_size == 2 * sum(number + 2 for number in range(4)), "nothing is appended"

@@ -1,6 +1,9 @@
 """The dataset stage: real sentences through MeCab to rows and back, equal bytes for any number of workers, honest counts."""
 
 import json
+import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +12,9 @@ import pytest
 
 from kitae.core.artifact import Inputs, Out
 from kitae.core.errors import KitaeError
+from kitae.data import plan, tokenize
 from kitae.data.plan import Plan
+from kitae.data.rows import RowWriter
 from kitae.data.sampler import DatasetFacts, Heldout, Sampler, heldout_sources
 from kitae.data.shards import Shards
 from kitae.stages import dataset
@@ -150,6 +155,98 @@ def test_a_source_without_heldout_text_has_no_folder(tmp_path: Path, tokenizer: 
     source = corpus(tmp_path / "corpus", train=[documents(5)], heldout=[[("news", SENTENCES[0])]])
     out = make(tmp_path / "dataset", source, tokenizer, DatasetConfig(max_length=32, workers=1))
     assert heldout_sources(out.path) == ("news",)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("where", ["join", "pack_sentences", "pack_documents"])
+def test_an_attempt_that_ended_on_the_way_is_taken_up_to_the_same_bytes(
+    tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    source = corpus(tmp_path / "corpus", train=[documents(6, seed=seed) for seed in range(3)], heldout=[documents(4, seed=9)])
+    config = DatasetConfig(max_length=32, workers=1, packing="documents" if where == "pack_documents" else "pairs")
+    whole = make(tmp_path / "whole", source, tokenizer, config)
+    module = tokenize if where == "join" else plan
+    real, calls = getattr(module, where), []
+
+    def stopping(*given: object, **named: object) -> None:
+        real(*given, **named)
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    out = Out(path=tmp_path / "cut", work=tmp_path / "work")
+    out.path.mkdir()
+    inputs = Inputs(parents={"corpus": source, "tokenizer": tokenizer}, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            dataset.run(config, inputs, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenize, "run_job", lambda job: pytest.fail("a finished shard is tokenized again"))
+        dataset.run(config, inputs, out)
+    assert tree(out.path) == tree(whole.path)
+    assert out.counts == whole.counts
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from kitae.core.artifact import Inputs, Out, write_folder
+from kitae.core.errors import KitaeError
+from kitae.stages import dataset
+from test_dataset import tree
+
+folder, size = Path(sys.argv[2]), int(sys.argv[3])
+inputs = Inputs(parents={"corpus": folder / "corpus", "tokenizer": Path(sys.argv[4])}, seed=1)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # beyond it a write is refused, as on a full disk
+try:
+    with write_folder(folder / "made") as part:
+        dataset.run(dataset.DatasetConfig(max_length=32, workers=1), inputs, Out(path=part, work=folder / "work"))
+    sys.exit("nothing was refused")
+except KitaeError as error:
+    assert "the disk is full" in str(error), error
+assert not (folder / "made").exists()
+"""
+
+
+def test_on_a_full_disk_the_stage_says_so_and_goes_on_later(tmp_path: Path, tokenizer: Path) -> None:
+    source = corpus(tmp_path / "corpus", train=[documents(12, seed=seed) for seed in range(3)])
+    whole = make(tmp_path / "whole", source, tokenizer, DatasetConfig(max_length=32, workers=1))
+    largest = max(path.stat().st_size for path in whole.path.rglob("*.bin"))
+    arguments = [str(Path(__file__).parent), str(tmp_path), str(largest - 1), str(tokenizer)]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    out = Out(path=tmp_path / "again", work=tmp_path / "work")
+    out.path.mkdir()
+    dataset.run(DatasetConfig(max_length=32, workers=1), Inputs(parents={"corpus": source, "tokenizer": tokenizer}, seed=1), out)
+    assert tree(out.path) == tree(whole.path)
+
+
+def test_a_lost_token_is_an_error(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def losing(shards: Shards, number: int, *, max_length: int, rows: RowWriter) -> None:
+        ((starts, ends),) = shards.documents_of(number)
+        rows.add(starts[1:], np.minimum(ends - starts, 30)[1:], np.ones(len(starts) - 1, dtype=np.int64))
+
+    monkeypatch.setattr(plan, "pack_documents", losing)
+    source = corpus(tmp_path / "corpus", train=[documents(8)])
+    with pytest.raises(KitaeError, match="packing lost tokens"):
+        make(tmp_path / "dataset", source, tokenizer, DatasetConfig(max_length=32, workers=1))
+
+
+def test_weights_that_cannot_be_are_refused_before_anything_is_tokenized(
+    tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = corpus(tmp_path / "corpus", train=[documents(8)])
+    facts = json.loads((source / "corpus.json").read_text())
+    (source / "corpus.json").write_text(json.dumps(facts | {"weight": {"news": math.inf, "books": 1}}))
+    monkeypatch.setattr(dataset, "tokenize", lambda *_, **__: pytest.fail("it began to work"))
+    with pytest.raises(KitaeError, match="weight of {'news': inf}"):
+        make(tmp_path / "dataset", source, tokenizer, DatasetConfig(workers=1))
 
 
 def test_an_empty_corpus_is_refused(tmp_path: Path, tokenizer: Path) -> None:

@@ -1,5 +1,6 @@
 """The dataset stage on a thousand real documents: shards decode to the text, every packing is full, repeats and weights arrive."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from kitae.core.artifact import Inputs, Out, seal, sha256_of
+from kitae.core.artifact import Inputs, Out, seal, verify
 from kitae.core.errors import KitaeError
 from kitae.data.order import BLOCK
 from kitae.data.plan import Packing, Plan
@@ -108,13 +109,20 @@ def test_the_manifest_counts_rows_fill_and_tokens_by_source(made: Out, parents: 
 
 def test_the_manifest_has_the_checksum_of_every_shard(made: Out) -> None:
     manifest = seal(made.path, kind="dataset", facts={})
+    tokens = made.path / "train/tokens-00000.bin"
+    whole = tokens.read_bytes()
+    tokens.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1, whole[-1]]))
+    with pytest.raises(KitaeError, match=r"train/tokens-00000\.bin is damaged"):
+        verify(made.path)
+    tokens.write_bytes(whole)
     (made.path / "manifest.json").unlink()
     shards = [name for name in manifest.files if name.startswith("train/") and name.endswith(".bin")]
     assert {name.rpartition("/")[2].partition("-")[0] for name in shards if "plan" not in name} == {
         "tokens", "documents", "sentences", "sources", "words",
     }  # fmt: skip
     for name in shards:
-        assert manifest.files[name].sha256 == sha256_of(made.path / name)
+        content = (made.path / name).read_bytes()
+        assert (manifest.files[name].size, manifest.files[name].sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_pairs_reach_the_batch_with_the_label_that_was_asked_for(made: Out) -> None:

@@ -53,6 +53,11 @@ def lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def cores() -> int:
+    """How many processor cores this process may use; where the system does not say, how many there are."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 class StopSignals:
     """Remembers the first SIGTERM or SIGINT; a second SIGINT ends the process at once."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from kitae.core.errors import KitaeError
 from kitae.data.packing import SPECIALS
 from kitae.data.pairs import Partners, Segments
 from kitae.data.plan import Plan
@@ -15,10 +16,13 @@ class Collator:
 
     With partners the batch has segments, and two targets: "pairs" (int64 [N], where the [CLS] of every pair stands in the
     flattened rows) and "pair_labels" (int64 [N]). A piece of a single segment has no label.
+    Raises KitaeError for an id outside of the vocabulary: a model reads anything there, or takes the device down.
     """
 
-    def __init__(self, shards: Shards, plan: Plan, *, cls: int, sep: int, pad: int, partners: Partners | None = None) -> None:
-        self._shards, self._plan, self._partners = shards, plan, partners
+    def __init__(
+        self, shards: Shards, plan: Plan, *, vocab_size: int, cls: int, sep: int, pad: int, partners: Partners | None = None
+    ) -> None:
+        self._shards, self._plan, self._vocab_size, self._partners = shards, plan, vocab_size, partners
         self._cls, self._sep, self._pad = cls, sep, pad
 
     def __call__(self, rows: Ints, visits: Ints, *, step: int, micro: int) -> Batch:
@@ -83,6 +87,12 @@ class Collator:
         inside = np.arange(ends[-1]) - np.repeat(ends - tokens, tokens)
         target = np.repeat(begins, tokens) + inside
         content, word_starts = self._shards.gather(np.repeat(starts, tokens) + inside)
+        if (highest := int(content.max())) >= self._vocab_size:
+            raise KitaeError(
+                f"the token shards are damaged: id {highest} is not in the vocabulary of {self._vocab_size}",
+                cure="see with `kitae verify` which file it is; remove the dataset and run its stage again",
+                where=str(self._shards.folder),
+            )
         ids[target] = content
         word_starts[ends - tokens] = True  # a cut may fall into a word; a word never spans two segments
         word = word_starts.cumsum()

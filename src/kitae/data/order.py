@@ -13,6 +13,8 @@ from kitae.tensor.random import key
 
 BLOCK = 1000
 """Rows in which every weighted source has its exact quota."""
+MOST = 1e6
+"""The largest repeat or weight."""
 _ROUNDS = 6
 
 
@@ -123,36 +125,44 @@ def quotas(weights: Sequence[float]) -> Ints:
 
 def order(plan: Plan, names: Sequence[str], *, repeats: Mapping[str, int], weights: Mapping[str, float], seed: int) -> Order:
     """The order of a plan's rows. Raises KitaeError when repeats and weights (by source) cannot be honoured."""
-    check(plan, names, repeats=repeats, weights=weights)
+    check(names, repeats=repeats, weights=weights)
+    check_plan(plan, names, weights=weights)
     count = len(plan.sources)
     if weights:
         return Quotas(plan, [weights.get(name, 0.0) for name in names[:count]], seed=seed)
     return Epochs(plan, [repeats.get(name, 1) for name in names[:count]], seed=seed)
 
 
-def check(plan: Plan, names: Sequence[str], *, repeats: Mapping[str, int], weights: Mapping[str, float]) -> None:
-    """Refuse what cannot be honoured: some sources with a weight and some without, both, too small a share, a weight on no text."""
-    sized = [name for name, source in zip(names, plan.sources) if source.rows]
+def check(names: Sequence[str], *, repeats: Mapping[str, int], weights: Mapping[str, float]) -> None:
+    """Refuse what no text can honour: unknown sources, numbers that are none, repeat and weight on one source, too small a share."""
     for kind, given in (("repeat", repeats), ("weight", weights)):
-        odd = {name: value for name, value in given.items() if name not in names or not value > 0}
+        odd = {name: value for name, value in given.items() if name not in names or not 0 < value <= MOST}
         if odd:
             raise KitaeError(
-                f"a {kind} of {odd} is none: sources are {', '.join(names)}", cure="give a source of the corpus a number above 0"
+                f"a {kind} of {odd} is none: sources are {', '.join(names)}",
+                cure=f"give a source of the corpus a number above 0, at most {MOST:,.0f}",
             )
     if not weights:
         return
     both = sorted(name for name in weights if repeats.get(name, 1) != 1)
     if both:
         raise KitaeError(f'source "{both[0]}" has a repeat and a weight', cure="give it one: a weight already says how often it comes")
+    least = min(weights, key=lambda name: weights[name])
+    if quotas(list(weights.values()))[list(weights).index(least)] < 1:
+        raise KitaeError(
+            f'the weight of source "{least}" ({weights[least]:g}) is less than one row in {BLOCK:,}',
+            cure="raise it, or take the source out",
+        )
+
+
+def check_plan(plan: Plan, names: Sequence[str], *, weights: Mapping[str, float]) -> None:
+    """Refuse weights that this text cannot honour: some sources with one and some without, or one on a source without text."""
+    if not weights:
+        return
+    sized = [name for name, source in zip(names, plan.sources) if source.rows]
     bare = [name for name in sized if name not in weights]
     if bare:
         raise KitaeError(f'source "{bare[0]}" has no weight, but others have', cure="give every source a weight, or none")
     empty = sorted(set(weights) - set(sized))
     if empty:
         raise KitaeError(f'source "{empty[0]}" has a weight, but no text to train on', cure="take it out, or hold less of it out")
-    least = min(weights, key=lambda name: weights[name])
-    if quotas([weights[name] for name in sized])[sized.index(least)] < 1:
-        raise KitaeError(
-            f'the weight of source "{least}" ({weights[least]:g}) is less than one row in {BLOCK:,}',
-            cure="raise it, or take the source out",
-        )

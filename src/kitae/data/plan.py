@@ -4,16 +4,15 @@ A row holds text of one source; rows lie source by source. See rows.py for the f
 for the choice of pieces.
 """
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kitae.core.errors import KitaeError
+from kitae.core.config import Config
 from kitae.data.documents import pack_documents
+from kitae.data.files import check_sizes, read_index
 from kitae.data.packing import SPECIALS
 from kitae.data.rows import INDEX, RowWriter
 from kitae.data.sentences import SHORT, pack_sentences
@@ -37,8 +36,7 @@ def build(shards: Shards, *, max_length: int, folder: Path, packing: Packing = "
     return Plan(folder)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SourceRows:
+class SourceRows(Config):
     """What a plan holds of one source."""
 
     rows: int
@@ -47,7 +45,7 @@ class SourceRows:
     """Pieces in them."""
     tokens: int
     """Tokens in them, special ones not counted."""
-    pairs: int
+    pairs: int = 0
     """Pieces of two segments."""
 
     @property
@@ -56,34 +54,41 @@ class SourceRows:
         return self.tokens + SPECIALS * self.pieces + self.pairs
 
 
+class _Index(SourceRows):
+    """What `plan.json` says: first of all sources together."""
+
+    format: int
+    packing: Packing
+    max_length: int
+    squares: int | None = None
+    sources: tuple[SourceRows, ...] | None = None
+    """Plans of the first layout mix the sources in their rows, and say nothing of them."""
+
+
 class Plan:
-    """Reads a plan, memory mapped. Raises KitaeError when there is none."""
+    """Reads a plan, memory mapped. Raises KitaeError when there is none, or a file has not the size that its index says."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / INDEX
-        if not path.is_file():
-            raise KitaeError(f"{folder} holds no packing plan: {INDEX} is missing", cure="run the dataset stage again")
-        index = json.loads(path.read_text(encoding="utf-8"))
-        self.max_length: int = index["max_length"]
-        self.num_rows: int = index["rows"]
-        self.num_pieces: int = index["pieces"]
-        self.num_tokens: int = index["tokens"]
-        self.num_pairs: int = index.get("pairs", 0)
-        whole = {"rows": self.num_rows, "pieces": self.num_pieces, "tokens": self.num_tokens, "pairs": self.num_pairs}
-        # plans of the first layout mix the sources in their rows, and say nothing of them
-        self.sources = tuple(SourceRows(**counts) for counts in index.get("sources", [whole]))
+        index = read_index(folder / INDEX, _Index, what="packing plan")
+        self.max_length = index.max_length
+        self.num_rows, self.num_pieces, self.num_tokens, self.num_pairs = index.rows, index.pieces, index.tokens, index.pairs
+        sizes = {"starts": 8 * index.pieces, "lengths": 4 * index.pieces, "rows": 8 * (index.rows + 1)}
+        sizes |= {"splits": 4 * index.pieces} if index.packing == "pairs" else {}
+        check_sizes(folder, {f"{name}.bin": size for name, size in sizes.items()})
+        whole = SourceRows(rows=index.rows, pieces=index.pieces, tokens=index.tokens, pairs=index.pairs)
+        self.sources = (whole,) if index.sources is None else index.sources
         """What there is of each source, in order of their numbers."""
         self.source_rows: Ints = np.concatenate([[0], np.cumsum([source.rows for source in self.sources])]).astype(np.int64)
         """int64 [sources + 1]: first row of each source, and the number of rows."""
-        self._folder, self._squares = folder, index.get("squares")
+        self._folder, self._squares = folder, index.squares
         self.starts = self._map("starts", "<i8", self.num_pieces)
         """int64 [pieces]: first token, counted over all shards."""
         self.lengths = self._map("lengths", "<u4", self.num_pieces)
         """uint32 [pieces]: tokens without special ones."""
         self.rows = self._map("rows", "<i8", self.num_rows + 1)
         """int64 [rows + 1]: first piece of each row, and the number of pieces."""
-        self.splits = self._map("splits", "<u4", self.num_pieces) if self.num_pairs else None
-        """uint32 [pieces]: tokens of the first segment, 0 where there is no second; None in a plan without pairs."""
+        self.splits = self._map("splits", "<u4", self.num_pieces) if index.packing == "pairs" else None
+        """uint32 [pieces]: tokens of the first segment, 0 where there is no second; None in another packing."""
 
     @property
     def real_positions(self) -> int:

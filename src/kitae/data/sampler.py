@@ -1,6 +1,5 @@
 """Batches as a pure function of (seed, step, micro-batch), without state: see order.py for which row comes when."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.data.collate import Collator
+from kitae.data.files import read_index
 from kitae.data.order import Permutation, order
 from kitae.data.pairs import PairConfig, Partners
 from kitae.data.plan import Plan
@@ -47,11 +47,8 @@ class DatasetFacts(Config):
 
     @classmethod
     def read(cls, folder: Path) -> "DatasetFacts":
-        """Read them from a dataset artifact. Raises KitaeError when it is none."""
-        path = folder / DATASET
-        if not path.is_file():
-            raise KitaeError(f"{folder} is no dataset: {DATASET} is missing", cure="give the folder of a dataset stage")
-        return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        """Read them from a dataset artifact. Raises KitaeError when it is none, or dataset.json is damaged."""
+        return read_index(folder / DATASET, cls, what="dataset", cure="give the folder of a dataset stage")
 
 
 def _collator(dataset: Path, split: str, seed: int) -> tuple[Collator, Plan]:
@@ -59,7 +56,8 @@ def _collator(dataset: Path, split: str, seed: int) -> tuple[Collator, Plan]:
     plan, shards = Plan(dataset / split / "plan"), Shards(dataset / split)
     special = facts.special
     partners = None if facts.pairs is None else Partners(shards, plan, facts.pairs, seed=seed)
-    return Collator(shards, plan, cls=special["cls"], sep=special["sep"], pad=special["pad"], partners=partners), plan
+    ids = {name: special[name] for name in ("cls", "sep", "pad")}
+    return Collator(shards, plan, vocab_size=facts.vocab_size, **ids, partners=partners), plan
 
 
 class Sampler:
@@ -67,10 +65,10 @@ class Sampler:
 
     def __init__(self, dataset: Path, *, rows_per_step: int, rows_per_micro_batch: int, seed: int, split: str = "train") -> None:
         """Raises KitaeError when a step is not made of whole micro-batches, the split has no rows, or weights make no sense."""
-        if rows_per_step % rows_per_micro_batch:
+        if rows_per_micro_batch < 1 or rows_per_step < 1 or rows_per_step % rows_per_micro_batch:
             raise KitaeError(
                 f"a step of {rows_per_step} rows is not made of whole micro-batches of {rows_per_micro_batch} rows",
-                cure=f"choose a micro-batch that divides {rows_per_step}",
+                cure=f"choose a micro-batch of 1 row or more that divides {rows_per_step}",
             )
         self._collate, plan = _collator(dataset, split, seed)
         if not plan.num_rows:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kitae.core.config import Config
 from kitae.core.errors import KitaeError
+from kitae.data.files import check_sizes, read_index
 
 Ints = NDArray[np.int64]
 Word = tuple[int, ...]
@@ -27,17 +30,38 @@ _FLUSH_WORDS = 1 << 18
 _CHUNK = 1 << 20
 
 
+class _Counts(Config):
+    """What the index says of a shard."""
+
+    tokens: int
+    documents: int
+    sentences: int
+
+
+class _Index(Config):
+    """What `index.json` says."""
+
+    format: int
+    dtype: Literal["<u2", "<u4"]
+    shards: tuple[_Counts, ...]
+    empty_documents: int
+
+
 def token_dtype(vocab_size: int) -> np.dtype:
     """The smallest little-endian unsigned type that holds every id."""
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
 class ShardWriter:
-    """Writes documents into shards below a folder. Use as a context manager; leaving it writes `index.json`."""
+    """Writes documents into shards below a folder. Use as a context manager; leaving it writes `index.json`.
+
+    Raises KitaeError for an id outside of the vocabulary, at the latest when it is left.
+    """
 
     def __init__(self, folder: Path, *, vocab_size: int, shard_tokens: int = SHARD_TOKENS) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._dtype, self._shard_tokens = folder, token_dtype(vocab_size), shard_tokens
+        self.folder, self._vocab_size, self._shard_tokens = folder, vocab_size, shard_tokens
+        self._dtype = token_dtype(vocab_size)
         self.empty_documents = 0
         self._shards: list[dict[str, int]] = []
         self._words: list[Word] = []
@@ -92,7 +116,11 @@ class ShardWriter:
         lengths = np.fromiter(map(len, self._words), dtype=np.int64, count=len(self._words))
         word_ends = lengths.cumsum()
         total = int(word_ends[-1])
-        tokens = np.fromiter(chain.from_iterable(self._words), dtype=self._dtype, count=total)
+        ids = np.fromiter(chain.from_iterable(self._words), dtype=np.int64, count=total)
+        if ids.min() < 0 or ids.max() >= self._vocab_size:
+            odd = int(ids[(ids < 0) | (ids >= self._vocab_size)][0])
+            raise KitaeError(f"token id {odd} is not below the size of the vocabulary, {self._vocab_size}", cure="check the tokenizer")
+        tokens = ids.astype(self._dtype)
         starts = np.zeros(total, dtype=np.uint8)
         starts[(word_ends - lengths)[lengths > 0]] = 1
         sentence_words = np.asarray(self._sentence_words, dtype=np.int64).cumsum()
@@ -117,23 +145,30 @@ class ShardWriter:
 
 
 def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKENS) -> None:
-    """Append the shards of several written folders, in the order given, into shards of one. The parts stay."""
+    """Append the shards of several written folders, in the order given, into shards of one. The parts stay.
+
+    Shards that lie in the folder already, from an attempt that was cut off, are replaced.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    for stale in (path for name in PARTS for path in folder.glob(f"{name}-*.bin")):
+        stale.unlink()
     shards: list[dict[str, int]] = []
     empty = 0
     dtype = "<u2"
     bits = np.zeros(0, dtype=np.uint8)
     for part in parts:
-        index = json.loads((part / INDEX).read_text(encoding="utf-8"))
-        dtype = index["dtype"]
-        empty += index["empty_documents"]
-        for number, shard in enumerate(index["shards"]):
+        index = read_index(part / INDEX, _Index, what="token shards")
+        dtype = index.dtype
+        empty += index.empty_documents
+        for number, shard in enumerate(index.shards):
+            check_sizes(part, _sizes(number, shard, np.dtype(dtype)))
             if not shards or shards[-1]["tokens"] >= shard_tokens:
                 shards.append({"tokens": 0, "documents": 0, "sentences": 0})
                 bits = np.zeros(0, dtype=np.uint8)
-            bits = _append(part, number, folder, len(shards) - 1, open_shard=shards[-1], bits=bits, tokens=shard["tokens"])
-            for name in shard:
-                shards[-1][name] += shard[name]
+            bits = _append(part, number, folder, len(shards) - 1, open_shard=shards[-1], bits=bits, tokens=shard.tokens)
+            for name, count in shard:
+                shards[-1][name] += count
     text = json.dumps({"format": 1, "dtype": dtype, "shards": shards, "empty_documents": empty}, indent=1)
     (folder / INDEX).write_text(text, encoding="utf-8")
 
@@ -160,19 +195,28 @@ def _append(
     return bits
 
 
+def _sizes(number: int, shard: _Counts, dtype: np.dtype) -> dict[str, int]:
+    """Bytes of a shard's files."""
+    tokens, documents, sentences = shard.tokens, shard.documents, shard.sentences
+    sizes = (dtype.itemsize * tokens, 8 * documents, 8 * sentences, 2 * documents, -(-tokens // 8))
+    return {f"{part}-{number:05d}.bin": size for part, size in zip(PARTS, sizes, strict=True)}
+
+
 class Shards:
-    """Reads the shards of a folder, memory mapped. Tokens are numbered through all shards. Raises KitaeError when absent."""
+    """Reads the shards of a folder, memory mapped. Tokens are numbered through all shards.
+
+    Raises KitaeError when they are absent, or a file has not the size that the index says.
+    """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / INDEX
-        if not path.is_file():
-            raise KitaeError(f"{folder} holds no token shards: {INDEX} is missing", cure="run the dataset stage again")
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = read_index(folder / INDEX, _Index, what="token shards")
         self.folder = folder
-        self._dtype = np.dtype(index["dtype"])
-        self._index: list[dict[str, int]] = index["shards"]
-        self.empty_documents: int = index["empty_documents"]
-        self.starts: Ints = np.concatenate([[0], np.cumsum([shard["tokens"] for shard in self._index])]).astype(np.int64)
+        self._dtype = np.dtype(index.dtype)
+        self._index = index.shards
+        for number, shard in enumerate(index.shards):
+            check_sizes(folder, _sizes(number, shard, self._dtype))
+        self.empty_documents = index.empty_documents
+        self.starts: Ints = np.concatenate([[0], np.cumsum([shard.tokens for shard in self._index])]).astype(np.int64)
         """First token of each shard, and the end of the last."""
 
     @property
@@ -183,7 +227,7 @@ class Shards:
     @property
     def num_documents(self) -> int:
         """Documents with at least one token."""
-        return sum(shard["documents"] for shard in self._index)
+        return sum(shard.documents for shard in self._index)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -234,6 +278,14 @@ class Shards:
         stored = self._map("sentences", shard, _ENDS)
         first, last = np.searchsorted(stored, np.array([start, end], dtype=np.int64) - self.starts[shard], side="right")
         return stored[first:last].astype(np.int64) + self.starts[shard]
+
+    def next_sentences(self, start: int, end: int, count: int) -> Ints:
+        """The first `count` of sentence_ends(start, end), without a look at the others."""
+        shard = int(np.searchsorted(self.starts, start, side="right")) - 1
+        stored = self._ends[shard][1]
+        first = int(np.searchsorted(stored, np.uint64(start - self.starts[shard]), side="right"))
+        found = stored[first : first + count].astype(np.int64) + self.starts[shard]
+        return found[found <= end]
 
     def document_at(self, index: Ints) -> tuple[Ints, Ints]:
         """First token and end of the document that each of these tokens belongs to."""

@@ -5,12 +5,13 @@ A task leaves its folder whole or not at all, so that an attempt which was cut o
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from kitae.core.artifact import sync_folder
@@ -30,6 +31,7 @@ class Job:
 
     shard: Path
     tokenizer: Path
+    fingerprint: str
     folder: Path
     sources: tuple[str, ...]
     split_sources: bool
@@ -50,11 +52,13 @@ def tokenize(
     Raises KitaeError naming the shards in work when a worker process dies.
     """
     files = [[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in shards[split]] for split in ("train", "heldout")]
-    parts = resume(work / "parts", [files, Tokenizer.load(tokenizer).fingerprint, sources])
+    fingerprint = Tokenizer.load(tokenizer).fingerprint
+    parts = resume(work / "parts", [files, fingerprint, sources])
     jobs = [
         Job(
             shard=path,
             tokenizer=tokenizer,
+            fingerprint=fingerprint,
             folder=parts / split / f"{number:05d}",
             sources=sources,
             split_sources=split == "heldout",
@@ -67,7 +71,7 @@ def tokenize(
     todo = [job for job in jobs if not job.folder.is_dir()]
     if len(todo) < len(jobs):
         log.info("going on: %d of %d shards are tokenized already", len(jobs) - len(todo), len(jobs))
-    _run(sorted(todo, key=lambda job: -(job.shard.stat().st_size >> 20)), workers)  # the largest first: none is left over at the end
+    _run(todo, workers)
     train = folder / "train"
     join([job.folder for job in jobs if not job.split_sources], train)
     heldout: dict[int, Path] = {}
@@ -85,7 +89,9 @@ def _run(jobs: Sequence[Job], workers: int) -> None:
             run_job(job)
         return
     with worker_pool(min(workers, len(jobs))) as pool:
-        futures: list[Future[None]] = [pool.submit(run_job, job) for job in jobs]
+        # the largest first, so that no long one is left when the others are done
+        largest_first = sorted(jobs, key=lambda job: -job.shard.stat().st_size)
+        futures: list[Future[None]] = [pool.submit(run_job, job) for job in largest_first]
         try:
             for future in futures:
                 future.result()
@@ -97,7 +103,7 @@ def _run(jobs: Sequence[Job], workers: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(folder: Path) -> Tokenizer:
+def _tokenizer(folder: Path, fingerprint: str) -> Tokenizer:  # the folder may hold another one at the next call
     return Tokenizer.load(folder)
 
 
@@ -105,17 +111,21 @@ def run_job(job: Job) -> None:
     """Tokenize one corpus shard (in whichever process)."""
     shutil.rmtree(job.making, ignore_errors=True)
     job.making.mkdir(parents=True)  # from now on the job counts as begun
-    tokenizer = _tokenizer(job.tokenizer)
     numbers = {name: number for number, name in enumerate(job.sources)}
-    with ExitStack() as stack:
-        writers: dict[int, ShardWriter] = {}
-        if not job.split_sources:
-            writers[0] = stack.enter_context(ShardWriter(job.making, vocab_size=tokenizer.vocab_size))
-        for document in read_shard(job.shard):
-            number = numbers[document.metadata["source"]]
-            which = number if job.split_sources else 0
-            if which not in writers:
-                writers[which] = stack.enter_context(ShardWriter(job.making / str(number), vocab_size=tokenizer.vocab_size))
-            writers[which].add(tokenizer.words_of_each(document.text.split("\n")), source=number)
+    documents = ((numbers[document.metadata["source"]], document.text) for document in read_shard(job.shard))
+    if job.split_sources:  # one after the other: a writer for each would have 5 files open
+        ordered = sorted(documents, key=itemgetter(0))
+        for number, texts in groupby(ordered, key=itemgetter(0)):
+            _write(job, job.making / str(number), texts)
+    else:
+        _write(job, job.making, documents)
     sync_folder(job.making)
     job.making.rename(job.folder)
+
+
+def _write(job: Job, folder: Path, documents: Iterable[tuple[int, str]]) -> None:
+    """Tokenize documents, given as (source number, text), into a folder."""
+    tokenizer = _tokenizer(job.tokenizer, job.fingerprint)
+    with ShardWriter(folder, vocab_size=tokenizer.vocab_size) as writer:
+        for number, text in documents:
+            writer.add(tokenizer.words_of_each(text.split("\n")), source=number)

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
-import os
+import logging
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -12,16 +13,18 @@ from pydantic import Field, model_validator
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
+from kitae.core.runtime import cores
 from kitae.data import order, plan, sampler
-from kitae.data.pairs import PairConfig
+from kitae.data.pairs import PairConfig, Partners
 from kitae.data.shards import Shards, token_dtype
 from kitae.data.tokenize import tokenize
 from kitae.tensor.random import key
 from kitae.text.corpus import Corpus
 from kitae.tokenization.tokenizer import Tokenizer
 
-VERSION = 2
-"""2: a row holds text of one source, and there are packings of whole sentences."""
+log = logging.getLogger(__name__)
+VERSION = 3
+"""2: a row holds text of one source, and there are packings of whole sentences. 3: whole sentences fill long rows."""
 
 
 class DatasetConfig(Config):
@@ -32,7 +35,8 @@ class DatasetConfig(Config):
     packing: plan.Packing = "documents"
     """How text lies in rows, several pieces in each, of which none sees another. "documents": pieces of documents, each
     [CLS] ... [SEP]. "sentences": runs of whole sentences of a document; only a sentence longer than a row is cut.
-    "pairs": such runs as [CLS] A [SEP] B [SEP], for next sentence or sentence order prediction."""
+    "pairs": such runs as [CLS] A [SEP] B [SEP], for next sentence or sentence order prediction. No objective reads their labels
+    yet: pre-training learns from the tokens of pairs only, and warns of it."""
     pairs: PairConfig = PairConfig()
     """With packing = "pairs": what is to be told of them."""
     workers: Annotated[int, OPERATIONAL] = Field(0, ge=0)
@@ -57,7 +61,8 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     if tokenizer.definition.algorithm == "characters-of-words":  # shards of labels would lose every word outside the vocabulary
         raise KitaeError("a dataset cannot keep the characters of words yet", cure="choose another algorithm", where="[tokenizer]")
     names = corpus.sources
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or cores()
+    order.check(names, repeats=corpus.repeat, weights=corpus.weight)
     shards = {split: corpus.shards(split) for split in ("train", "heldout")}
     with out.workplace() as work:
         train, heldout = tokenize(shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, work=work, workers=workers)
@@ -71,7 +76,7 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
             shutil.rmtree(folder)
     if config.packing == "pairs":
         _check_pairs(packed["train"], Shards(train), config, str(corpus.folder))
-    order.check(packed["train"], names, repeats=corpus.repeat, weights=corpus.weight)
+    order.check_plan(packed["train"], names, weights=corpus.weight)
     facts = sampler.DatasetFacts(
         max_length=config.max_length,
         packing=config.packing,
@@ -88,6 +93,8 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     (out.path / sampler.DATASET).write_text(text, encoding="utf-8")
     shutil.copytree(inputs.path("tokenizer"), out.path / "tokenizer", ignore=shutil.ignore_patterns("manifest.json"))
     out.counts.update(_split_counts(packed["train"], Shards(train), names))
+    if config.packing == "pairs":
+        _count_negatives(out.counts, packed["train"], Shards(train), config, names)
     out.counts["heldout"] = {
         name: _split_counts(packed[f"heldout/{name}"], Shards(heldout[number]), names)
         for number, name in enumerate(names)
@@ -118,8 +125,19 @@ def _check_pairs(packed: plan.Plan, shards: Shards, config: DatasetConfig, where
         raise KitaeError("a random next segment comes from another document, and there is but one", cure="give more text", where=where)
 
 
+def _count_negatives(counts: Mapping[str, object], packed: plan.Plan, shards: Shards, config: DatasetConfig, names: Sequence[str]) -> None:
+    """Add to the counts of every source the share of its pairs that are random or swapped; warn where they all stay true."""
+    by_source = counts["sources"]
+    assert isinstance(by_source, dict)
+    for name, share in zip(names, Partners(shards, packed, config.pairs, seed=0).shares()):
+        if share is not None:
+            by_source[name]["negatives"] = round(share, 4)
+            if config.pairs.task == "nsp" and config.pairs.negative and by_source[name]["documents"] == 1:
+                log.warning('source "%s" is a single document: none of its pairs can have a random next', name)
+
+
 def _split_counts(packed: plan.Plan, shards: Shards, names: tuple[str, ...]) -> dict[str, object]:
-    """Documents, tokens and rows of a split, in all and by source. The tokens lost are counted, not assumed."""
+    """Documents, tokens and rows of a split, in all and by source. Raises KitaeError when a token was lost: it is counted, not assumed."""
     documents, tokens = shards.count_sources(len(names))
     by_source = {
         name: _counts(source, packed.max_length, documents[number], tokens[number])
@@ -128,6 +146,12 @@ def _split_counts(packed: plan.Plan, shards: Shards, names: tuple[str, ...]) -> 
     }
     whole = plan.SourceRows(rows=packed.num_rows, pieces=packed.num_pieces, tokens=packed.num_tokens, pairs=packed.num_pairs)
     counts = _counts(whole, packed.max_length, shards.num_documents, shards.num_tokens)
+    for name, found in {"all sources": counts, **by_source}.items():
+        if found["tokens_lost"]:
+            what = f"packing lost tokens: {found['tokens_lost']:,} of {found['tokens']:,} of {name} stand in no row, or in several"
+            raise KitaeError(
+                what, cure="this is a bug in kitae: please report it with the settings of the dataset", where=str(shards.folder)
+            )
     return {**counts, "empty_documents": shards.empty_documents, "sources": by_source}
 
 

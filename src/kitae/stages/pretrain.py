@@ -114,6 +114,8 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     with session(config.train.device) as world:
         batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
         objective = _objective(config, dataset, facts, tokenizer, start, seed=seed)
+        if facts.pairs is not None:
+            _check_pairs(objective, config.objective)
         meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
         if world.main:
             if rows > batches.rows_per_epoch:
@@ -185,6 +187,17 @@ def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, f
                 cure=f"set dataset.max_length = {part.config.max_position_embeddings} or less",
                 where=str(place),
             )
+
+
+def _check_pairs(objective: Objective, name: str) -> None:
+    """Refuse a model that cannot tell two segments apart, and say that nothing learns from the labels of pairs yet."""
+    for part, model in objective.models().items():
+        if model.config.type_vocab_size == 1:
+            raise KitaeError(
+                f"the {part} knows one kind of segment (type_vocab_size = 1), but the dataset has pairs of two",
+                cure='set type_vocab_size = 2 in pretrain.config, or make the dataset with packing = "sentences"',
+            )
+    log.warning('the dataset has pairs, but no objective reads their labels yet: "%s" learns from their tokens only', name)
 
 
 def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted: Fitted, world: World) -> dict[str, object]:
