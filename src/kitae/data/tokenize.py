@@ -18,10 +18,13 @@ from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
 from kitae.core.runtime import worker_pool
 from kitae.data.shards import ShardWriter, join
+from kitae.data.together import words_of_documents
 from kitae.text.corpus import read_shard
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+FAILURES = "failures.txt"
+"""In a part, where it is not zero: the number of its sentences that the segmenter failed at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +45,12 @@ class Job:
 
 def tokenize(
     shards: Mapping[str, Sequence[Path]], *, tokenizer: Path, sources: tuple[str, ...], folder: Path, work: Path, workers: int
-) -> tuple[Path, dict[int, Path]]:
+) -> tuple[Path, dict[int, Path], int]:
     """Tokenize the corpus shards of "train" into folder/train and of "heldout" into folder/heldout/<source number>.
 
     `work` is for the parts, one a corpus shard; those that an earlier, equal attempt finished there are taken over.
-    Returns the training folder and the held-out folders by source number (sources without held-out text have none).
+    Returns the training folder, the held-out folders by source number (sources without held-out text have none), and the number of
+    sentences whose words are what stands between blanks, because the segmenter failed at them.
     Raises KitaeError naming the shards in work when a worker process dies.
     """
     parts = work / "parts"
@@ -77,7 +81,8 @@ def tokenize(
         if mine:
             heldout[number] = folder / "heldout" / str(number)
             join(mine, heldout[number])
-    return train, heldout
+    failures = sum(int((job.folder / FAILURES).read_text(encoding="utf-8")) for job in jobs if (job.folder / FAILURES).is_file())
+    return train, heldout, failures
 
 
 def _run(jobs: Sequence[Job], workers: int) -> None:
@@ -112,11 +117,14 @@ def run_job(job: Job) -> None:
         writers: dict[int, ShardWriter] = {}
         if not job.split_sources:
             writers[0] = stack.enter_context(ShardWriter(job.making, vocab_size=tokenizer.vocab_size))
-        for document in read_shard(job.shard):
-            number = numbers[document.metadata["source"]]
+        before = tokenizer.failures
+        documents = ((numbers[document.metadata["source"]], document.text) for document in read_shard(job.shard))
+        for number, words in words_of_documents(tokenizer, documents):
             which = number if job.split_sources else 0
             if which not in writers:
                 writers[which] = stack.enter_context(ShardWriter(job.making / str(number), vocab_size=tokenizer.vocab_size))
-            writers[which].add(tokenizer.words_of_each(document.text.split("\n")), source=number)
+            writers[which].add(words, source=number)
+    if tokenizer.failures > before:
+        (job.making / FAILURES).write_text(str(tokenizer.failures - before), encoding="utf-8")
     sync_folder(job.making)
     job.making.rename(job.folder)
