@@ -121,8 +121,10 @@ def test_a_chance_death_changes_nothing(segmenter: JumanppSegmenter, caplog: pyt
 
 
 def test_an_answer_too_many_costs_nobody_its_words(segmenter: JumanppSegmenter, caplog: pytest.LogCaptureFixture) -> None:
-    for texts in (["SURPLUS", "東京に行く", "日本に"], ["日本に", "SURPLUS"], ["東京に行く"]):
+    for texts in (["SURPLUS", "東京に行く", "日本に"], ["日本に", "SURPLUS"]):
         assert segmenter.segment_all(texts) == [expected(text) for text in texts]
+    assert segmenter._pipe is None  # the last had an end too many, so the next sentence gets a new program
+    assert segmenter.segment("東京に行く") == expected("東京に行く")
     assert segmenter.failures == 0
     assert not caplog.records
 
@@ -287,9 +289,11 @@ def test_what_a_script_started_ends_though_the_script_ended_before(noticed: bool
 
 def test_threads_take_turns(segmenter: JumanppSegmenter) -> None:
     texts = [f"東京に{number}人が行く" for number in range(40)]
+    segmenter.segment("東京")
+    pipe = segmenter._pipe
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(segmenter.segment, texts)) == [expected(text) for text in texts]
-    assert segmenter.failures == 0
+    assert segmenter._pipe is pipe  # nobody read another's answer, and began anew
 
 
 def test_a_fork_has_a_program_of_its_own(segmenter: JumanppSegmenter) -> None:
@@ -307,8 +311,8 @@ def test_a_fork_has_a_program_of_its_own(segmenter: JumanppSegmenter) -> None:
         os._exit(0 if right else 1)
     assert segmenter.segment_all(texts) == words
     assert os.waitpid(child, 0)[1] == 0
-    assert segmenter._pipe is pipe
     assert segmenter.segment_all(texts) == words
+    assert segmenter._pipe is pipe
     assert segmenter.failures == 0
 
 
