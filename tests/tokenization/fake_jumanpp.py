@@ -2,7 +2,8 @@
 
 The text of a sentence asks for the fault, so that the process that meets it is the real path: "HANG" never answers, "DIE" ends
 the process with a message, "GARBAGE" answers with what is no morpheme, "FEWER" is passed over in silence, "OTHER" is answered
-with other words, "ERROR" is refused as Juman++ refuses what it cannot take, "ONCE" dies the first time that a file does not exist.
+with other words, "EMPTY" with none, "ERROR" is refused as Juman++ refuses what it cannot take, behind "SURPLUS" stands one more end,
+"LOUD" says much on the standard error, "ONCE" dies the first time that a file does not exist.
 """
 
 import os
@@ -57,7 +58,7 @@ def serve(place: str) -> None:
                 shown = ESCAPES.get(surface, surface)
                 out.write(f"{shown} {shown} {shown} 名詞 6 普通名詞 1 * 0 * 0 NIL\n".encode())
                 out.write(f'@ {shown} {shown} {shown} 動詞 2 * 0 * 0 * 0 "代表表記:x/y z"\n'.encode())
-            out.write(b"EOS\n")
+            out.write(b"EOS\nEOS\n" if "SURPLUS" in text else b"EOS\n")
         out.flush()
 
 
@@ -83,7 +84,12 @@ def fault(text: str, place: str, out) -> bool:
         sys.stderr.write("lattice is broken\n")
         sys.stderr.flush()
         os._exit(3)
-    if "GARBAGE" in text:
+    if "LOUD" in text:
+        sys.stderr.write("x" * (1 << 20))
+        sys.stderr.flush()
+    if "EMPTY" in text:
+        out.write(b"EOS\n")
+    elif "GARBAGE" in text:
         out.write(b"\xff\xfe what is this\nEOS\n")
     elif "OTHER" in text:
         out.write("別 別 別 名詞 6 普通名詞 1 * 0 * 0 NIL\nEOS\n".encode())

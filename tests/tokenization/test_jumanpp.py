@@ -1,11 +1,14 @@
 """Juman++ through its pipe, with an executable that speaks its protocol and has every fault that a process can have."""
 
+import gc
+import json
 import logging
 import os
 import re
 import sys
-import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -15,13 +18,18 @@ import pytest
 from real_text import AWKWARD, GOLDEN, sentences
 from transformers import AutoTokenizer
 
+from kitae.core.artifact import read_manifest
 from kitae.core.errors import KitaeError
-from kitae.tokenization import jumanpp
+from kitae.data import together
+from kitae.data.tokenize import tokenize
+from kitae.text.corpus import ShardWriter
+from kitae.tokenization import jumanpp, resources
 from kitae.tokenization.counting import count_words
 from kitae.tokenization.jumanpp import JumanppSegmenter, find, read_spans
-from kitae.tokenization.pipe import Pipe
+from kitae.tokenization.pipe import ERRORS_KEPT, Pipe
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
+from tiny_recipe import kitae
 
 TOKENS = (GOLDEN / "vocab_japanese.txt").read_text(encoding="utf-8").splitlines()
 
@@ -71,6 +79,14 @@ def test_a_long_sentence_is_cut(segmenter: JumanppSegmenter) -> None:
     assert segmenter.failures == 0
 
 
+@pytest.mark.parametrize("size", range(4092, 4100))
+def test_a_long_line_that_looks_like_a_comment(size: int, segmenter: JumanppSegmenter) -> None:
+    """What keeps it from being one is a character of more bytes."""
+    for text in ("# " + "a" * (size - 2), "# " + "漢" * 1000 + "a" * (size - 3002), "漢" * 700 + " # " + "a " * (size // 2)):
+        assert "".join(segmenter.segment(text)) == "".join(text.split())
+    assert segmenter.failures == 0
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -79,6 +95,7 @@ def test_a_long_sentence_is_cut(segmenter: JumanppSegmenter) -> None:
         ("GARBAGE する", "does not fit it"),
         ("OTHER する", "does not fit it"),
         ("FEWER する", "gave no answer|does not fit it"),
+        ("EMPTY する", "does not fit it"),
         ("ERROR する", "refuses it"),
     ],
 )
@@ -101,6 +118,22 @@ def test_a_chance_death_changes_nothing(segmenter: JumanppSegmenter, caplog: pyt
     assert segmenter.segment_all(texts) == [expected(text) for text in texts]
     assert segmenter.failures == 0
     assert not caplog.records
+
+
+def test_an_answer_too_many_costs_nobody_its_words(segmenter: JumanppSegmenter, caplog: pytest.LogCaptureFixture) -> None:
+    for texts in (["SURPLUS", "東京に行く", "日本に"], ["日本に", "SURPLUS"]):
+        assert segmenter.segment_all(texts) == [expected(text) for text in texts]
+    assert segmenter._pipe is None  # the last had an end too many, so the next sentence gets a new program
+    assert segmenter.segment("東京に行く") == expected("東京に行く")
+    assert segmenter.failures == 0
+    assert not caplog.records
+
+
+def test_warnings_have_an_end(segmenter: JumanppSegmenter, caplog: pytest.LogCaptureFixture) -> None:
+    segmenter.segment_all(["ERROR", "東京"] * 30)
+    assert segmenter.failures == 30
+    assert len(caplog.records) == jumanpp.MOST_WARNINGS
+    assert "the last warning" in caplog.records[-1].getMessage()
 
 
 def test_a_program_that_fails_at_everything_is_an_error(segmenter: JumanppSegmenter) -> None:
@@ -133,11 +166,60 @@ def test_an_absent_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         find()
 
 
+def test_a_version_without_end(tmp_path: Path) -> None:
+    program = fake_jumanpp.install(tmp_path, before="while '--version' in sys.argv: sys.stdout.write('x' * 65536)")
+    with pytest.raises(KitaeError, match="--version fails: it gave 8,388,608 bytes"):
+        find(str(program))
+
+
+def test_a_relative_path_becomes_absolute(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find("./jumanpp").path == program
+    assert resources.find(SegmenterSpec(kind="jumanpp", program="./jumanpp")).place == str(program)
+
+
 def test_babble_without_end_is_stopped(tmp_path: Path) -> None:
     before = "if '--version' not in sys.argv:\n    while True: sys.stdout.write('x' * 65536)"
     program = find(str(fake_jumanpp.install(tmp_path, before=before)))
     with pytest.raises(KitaeError, match="bytes without an end of sentence"):
         JumanppSegmenter(program).segment("東京")
+
+
+def test_more_than_fits_into_the_pipes() -> None:
+    """A megabyte each way, in a batch: whoever wrote it all before reading would wait for ever, and so would the program."""
+    lines = [bytes([97 + number % 26]) * 4096 for number in range(jumanpp.BATCH)]
+    pipe = Pipe(["sed", "-u", "a EOS"])
+    assert pipe.exchange(lines, 5.0) == [[line] for line in lines]
+    assert not pipe.trouble
+    pipe.close()
+
+
+def test_a_program_that_never_reads_is_a_hang() -> None:
+    pipe = Pipe(["sleep", "600"])
+    begun = time.monotonic()
+    assert pipe.exchange([b"x" * 4096] * jumanpp.BATCH, 0.2) == []  # the pipe holds 64 kB of them
+    assert pipe.trouble == "gave no answer within 0.2 seconds"
+    pipe.close()
+    assert time.monotonic() - begun < 5
+
+
+def test_more_answers_than_lines_are_trouble() -> None:
+    pipe = Pipe(["sed", "-u", "a EOS\\nrest\\nEOS"])
+    assert pipe.exchange([b"a"], 5.0) == [[b"a"]]
+    assert pipe.trouble == "gave more answers than it was asked for"
+    pipe.close()
+
+
+def test_what_is_said_on_the_standard_error_takes_no_room(segmenter: JumanppSegmenter) -> None:
+    """Neither a full pipe stops the program, nor does much of it stay; the end of it is what a message says."""
+    texts = ["LOUDな東京", "名前はまだ無い"] * 8
+    assert segmenter.segment_all(texts) == [expected(text) for text in texts]
+    pipe = segmenter._pipe
+    assert pipe is not None
+    assert 0 < len(pipe._said) <= ERRORS_KEPT
+    assert pipe.exchange([b"LOUD DIE"], 5.0) == []
+    assert pipe.trouble.endswith("xxxlattice is broken)")
+    assert len(pipe.trouble) < 500
 
 
 def test_a_drip_without_end_is_a_hang(tmp_path: Path) -> None:
@@ -162,7 +244,21 @@ def test_several_processes_make_the_same_tokenizer(program: Path, tmp_path: Path
     assert (alone["東京"], alone["DIE"]) == (6, 3)
 
 
-def test_no_process_stays_behind(segmenter: JumanppSegmenter) -> None:
+def gone(number: int) -> bool:
+    """Whether a process has ended: at once where this process waits for it, else within a second."""
+    place = Path(f"/proc/{number}/stat")
+    for _ in range(100):
+        try:
+            if place.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_no_process_stays_behind(program: Path) -> None:
+    segmenter = JumanppSegmenter(find(str(program)))
     segmenter.segment("東京")
     assert segmenter._pipe is not None
     number = segmenter._pipe._process.pid
@@ -170,9 +266,54 @@ def test_no_process_stays_behind(segmenter: JumanppSegmenter) -> None:
     segmenter.close()
     assert not Path(f"/proc/{number}").exists()
     assert segmenter.segment("東京") == expected("東京")  # another one starts
-    before = threading.active_count()
+    number = segmenter._pipe._process.pid
+    assert Path(f"/proc/{number}").exists()
     del segmenter
-    assert threading.active_count() == before
+    gc.collect()
+    assert not Path(f"/proc/{number}").exists()
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_what_a_script_started_ends_though_the_script_ended_before(noticed: bool, tmp_path: Path) -> None:
+    place = tmp_path / "number"
+    pipe = Pipe(["sh", "-c", f"sleep 600 >/dev/null 2>&1 & echo $! > {place}; echo; {'read line' if noticed else ''}"])
+    if noticed:
+        assert pipe.exchange([b"a"], 5.0) == []
+        assert pipe.trouble == "ended with exit code 0"
+    else:
+        os.waitid(os.P_PID, pipe._process.pid, os.WEXITED | os.WNOWAIT)
+    number = int(place.read_text())
+    pipe.close()
+    assert gone(number)
+
+
+def test_threads_take_turns(segmenter: JumanppSegmenter) -> None:
+    texts = [f"東京に{number}人が行く" for number in range(40)]
+    segmenter.segment("東京")
+    pipe = segmenter._pipe
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(segmenter.segment, texts)) == [expected(text) for text in texts]
+    assert segmenter._pipe is pipe  # nobody read another's answer, and began anew
+
+
+def test_a_fork_has_a_program_of_its_own(segmenter: JumanppSegmenter) -> None:
+    """Two processes that write into one pipe would read each other's answers; and the child's end must not end the parent's."""
+    texts = ["東京に行く", "名前はまだ無い"] * 20
+    words = [expected(text) for text in texts]
+    assert segmenter.segment(texts[0]) == words[0]
+    pipe = segmenter._pipe
+    assert pipe is not None
+    child = os.fork()
+    if not child:
+        right = segmenter.segment_all(texts) == words and segmenter._pipe is not pipe
+        del pipe
+        segmenter.close()
+        os._exit(0 if right else 1)
+    assert segmenter.segment_all(texts) == words
+    assert os.waitpid(child, 0)[1] == 0
+    assert segmenter.segment_all(texts) == words
+    assert segmenter._pipe is pipe
+    assert segmenter.failures == 0
 
 
 @pytest.mark.parametrize(
@@ -207,18 +348,44 @@ def test_a_tokenizer_of_it(program: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert {text[a:b] for a, b in zip(encoding.starts, encoding.ends, strict=True)} >= {"会社", "東京", "に", "。"}
     tokenizer.save(tmp_path / "t")
     assert str(tmp_path) not in (tmp_path / "t" / "tokenizer_config.json").read_text()
-    assert Tokenizer.load(tmp_path / "t").words(text) == together
-
-    moved = program.rename(tmp_path / "elsewhere")
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(KitaeError, match="Juman\\+\\+ is not on this machine"):
-        Tokenizer.load(tmp_path / "t")
-    monkeypatch.setenv(jumanpp.VARIABLE, str(moved))
-    assert Tokenizer.load(tmp_path / "t").fingerprint == tokenizer.fingerprint
+    with monkeypatch.context() as searched:
+        searched.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        assert Tokenizer.load(tmp_path / "t").words(text) == together
+    with jumanpp.named(str(program.rename(tmp_path / "elsewhere"))):
+        assert Tokenizer.load(tmp_path / "t").fingerprint == tokenizer.fingerprint
+    assert jumanpp.VARIABLE not in os.environ
     (tmp_path / "other").mkdir()
     monkeypatch.setenv(jumanpp.VARIABLE, str(fake_jumanpp.install(tmp_path / "other", version="Juman++ Version: 3")))
     with pytest.raises(KitaeError, match=r"fingerprint [0-9a-f]{16}, expected [0-9a-f]{16}"):
         Tokenizer.load(tmp_path / "t")
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_a_program_that_a_folder_names_is_never_run(usual: bool, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever hands on a tokenizer could name any file of the machine, or one of the folder's own."""
+    spec = SegmenterSpec(kind="jumanpp", program=str(program))
+    Tokenizer.new(TOKENS, spec).save(tmp_path / "t")
+    marker = tmp_path / "was-run"
+    other = tmp_path / "t" / "program"
+    other.write_text(f"#!/bin/sh\n: > {marker}\necho Juman++\n")
+    other.chmod(0o755)
+    own = tmp_path / "t" / "kitae_tokenizer.json"
+    said = json.loads(own.read_text())
+    assert said["dictionary_path"] == str(program)
+    said["dictionary_path"] = said["segmenter"]["program"] = str(other)
+    own.write_text(json.dumps(said))
+    if usual:
+        monkeypatch.setenv(jumanpp.VARIABLE, str(program))
+        assert Tokenizer.load(tmp_path / "t").definition.spec == spec
+    else:
+        monkeypatch.setenv("PATH", "/nowhere")
+        with pytest.raises(KitaeError, match="is not on this machine") as error:
+            Tokenizer.load(tmp_path / "t")
+        assert f"{jumanpp.VARIABLE} (the tokenizer was made with '{other}'" in error.value.cure
+    assert not marker.exists()
+    with jumanpp.named(str(other)), pytest.raises(KitaeError, match="is not the one this tokenizer was made with"):
+        Tokenizer.load(tmp_path / "t")  # the test's own check: it does run, and leave its mark, when its user names it
+    assert marker.exists()
 
 
 def test_words_are_counted_in_batches(program: Path, tmp_path: Path) -> None:
@@ -227,6 +394,76 @@ def test_words_are_counted_in_batches(program: Path, tmp_path: Path) -> None:
         [tmp_path / "a.txt"], lambda path: path.read_text().splitlines(), SegmenterSpec(kind="jumanpp", program=str(program))
     )
     assert counts == {"東京": 600, "に": 600, "行く": 600, **dict.fromkeys(expected("ABC"), 1)}
+
+
+def test_short_documents_go_through_it_together(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are filled across documents, and that changes no byte of the shards."""
+    spec = SegmenterSpec(kind="jumanpp", program=str(program))
+    Tokenizer.new(TOKENS, spec).save(tmp_path / "tokenizer")
+    with ShardWriter(tmp_path / "corpus") as writer:
+        for number in range(300):
+            text = "ERRORだ" if number % 100 == 7 else "\n".join(["東京に行く", "", "日本"][: number % 3 + 1])
+            writer.write(json.dumps({"id": str(number), "source": "ab"[number % 2], "text": text}).encode())
+    sizes: list[int] = []
+    exchange = Pipe.exchange
+
+    def recorded(pipe: Pipe, lines: Sequence[bytes], patience: float) -> list[list[bytes]]:
+        sizes.append(len(lines))
+        return exchange(pipe, lines, patience)
+
+    monkeypatch.setattr(Pipe, "exchange", recorded)
+    monkeypatch.setenv(jumanpp.VARIABLE, str(program))
+    made = []
+    for name, characters in (("together", together.CHARACTERS), ("alone", 1)):
+        monkeypatch.setattr(together, "CHARACTERS", characters)
+        shards = sorted((tmp_path / "corpus").iterdir())
+        *_, failures = tokenize(
+            {"train": shards, "heldout": shards},
+            tokenizer=tmp_path / "tokenizer",
+            sources=("a", "b"),
+            folder=tmp_path / name,
+            work=tmp_path / name / "work",
+            workers=1,
+        )
+        assert failures == 6
+        files = [file for file in (tmp_path / name).rglob("*.*") if file.is_file() and "work" not in file.parts]
+        made.append({str(file.relative_to(tmp_path / name)): file.read_bytes() for file in files})
+        if name == "together":
+            few = len(sizes)
+            assert max(sizes) > jumanpp.BATCH // 2  # blank lines are not sent
+    assert made[0] == made[1]
+    assert len(made[0]) == 18  # five files and an index of "train", of "a" and of "b"
+    assert few * 20 < len(sizes) - few
+
+
+def test_a_recipe_names_its_program_for_every_stage(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for those that only have the tokenizer's folder, which runs no program by itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    texts = [*(f"東京都に{number}人が行く。\n{number}は日本の数だ。" for number in range(20)), "ERROR は困る。"]
+    Path("general.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    Path("r.toml").write_text(
+        f"""output = "run"
+[corpus]
+source = [{{ path = "general.txt", format = "text" }}]
+[tokenizer]
+segmenter = "jumanpp"
+program = "{program}"
+vocab_size = 100
+workers = 1
+[dataset]
+max_length = 32
+workers = 1
+""",
+        encoding="utf-8",
+    )
+    done = kitae("run", "r.toml")
+    assert done.returncode == 0, done.stderr
+    for stage in ("tokenizer", "dataset"):  # 41 sentences are measured, and all are tokenized
+        assert read_manifest(Path("run", stage)).facts["counts"]["sentences_by_blanks"] == 1
+    refused = kitae("inspect", "run/tokenizer", "general.txt")
+    assert refused.returncode == 2
+    assert f"name its program in KITAE_JUMANPP (the tokenizer was made with '{program}'" in refused.stderr
 
 
 def test_ids_are_those_of_transformers(program: Path, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,16 @@
 """MeCab with other dictionaries, Sudachi, and text that is segmented already: words, ids and folders."""
 
+import importlib.util
 import itertools
 import json
 import lzma
+import subprocess
 from pathlib import Path
 
+import fake_jumanpp
 import ipadic
 import pytest
+import unidic_lite
 from real_text import AWKWARD, GOLDEN, sentences
 from transformers import AutoTokenizer, BertJapaneseTokenizer
 from transformers.models.bert_japanese.tokenization_bert_japanese import SudachiTokenizer
@@ -15,12 +19,15 @@ from kitae.core.errors import KitaeError
 from kitae.text.clean import normalize
 from kitae.text.sentences import split_japanese
 from kitae.tokenization import dictionary, resources, sudachi
+from kitae.tokenization.counting import Unit, count_words
+from kitae.tokenization.cuts import encodable
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import SegmenterSpec, build, words_of
 from kitae.tokenization.sudachi import SplitMode, SudachiSegmenter
 from kitae.tokenization.tokenizer import Tokenizer
 
 VOCABULARY = GOLDEN / "vocab_japanese.txt"
+COMPILER = Path("/usr/lib/mecab/mecab-dict-index")
 TOKENS = VOCABULARY.read_text(encoding="utf-8").splitlines()
 
 
@@ -105,9 +112,64 @@ def test_sudachi_fingerprints_and_refusals(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "t")
     with pytest.raises(KitaeError, match="Sudachi refuses the dictionary"):
         build(SegmenterSpec(kind="sudachi", dictionary=str(linked)))
-    with pytest.raises(KitaeError, match='"small" is not installed') as error:
-        sudachi.find("small")
-    assert error.value.cure == "pip install sudachidict-small"
+
+
+@pytest.mark.parametrize(
+    ("absent", "says", "cure"),
+    [
+        ("sudachidict_small", '"small" is not installed', "pip install sudachidict-small"),
+        ("sudachidict_full", '"full" is not installed', "pip install sudachidict-full"),
+        ("sudachipy", "sudachipy is not installed", "pip install 'kitae[sudachi]'"),
+    ],
+)
+def test_what_sudachi_lacks(absent: str, says: str, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a recipe, and in a tokenizer that was made where it is installed."""
+    name = absent.removeprefix("sudachidict_") if absent != "sudachipy" else "core"
+    Tokenizer.new(TOKENS, SegmenterSpec(kind="sudachi")).save(tmp_path)
+    own = tmp_path / "kitae_tokenizer.json"
+    own.write_text(own.read_text().replace('"dictionary": "core"', f'"dictionary": "{name}"'))
+    installed = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked, *more: None if asked == absent else installed(asked, *more))
+    for attempt in (lambda: sudachi.find(name), lambda: Tokenizer.load(tmp_path)):
+        with pytest.raises(KitaeError, match=says) as error:
+            attempt()
+        assert error.value.cure == cure
+
+
+@pytest.mark.parametrize("file", [b"", b"no dictionary", bytes(4096)])
+def test_a_file_that_is_no_sudachi_dictionary(file: bytes, tmp_path: Path) -> None:
+    (tmp_path / "my.dic").write_bytes(file)
+    with pytest.raises(KitaeError, match="Sudachi refuses the dictionary"):
+        build(SegmenterSpec(kind="sudachi", dictionary=str(tmp_path / "my.dic")))
+
+
+UNITS: list[tuple[str, Unit]] = [
+    *((kind, "words") for kind in ("mecab", "sudachi", "jumanpp", "basic", "whitespace")),
+    ("none", "byte-words"),
+    ("none", "sentences"),
+]
+
+
+def pairs_cut_in_half(path: Path) -> list[str]:
+    return ["東京\ud83dに行く。", "a\udc00b", "\ud800", "東京"]
+
+
+@pytest.mark.parametrize(("kind", "unit"), UNITS)
+def test_half_a_surrogate_pair_is_the_same_character_to_all(kind: str, unit: Unit, tmp_path: Path) -> None:
+    """Whoever counts words for a vocabulary has to see what the tokenizer will see: U+FFFD, and never a traceback."""
+    program = str(fake_jumanpp.install(tmp_path)) if kind == "jumanpp" else ""
+    spec = SegmenterSpec.model_validate({"kind": kind, "program": program})
+    counts = count_words([tmp_path / "one"], pairs_cut_in_half, spec, unit=unit)
+    assert counts == count_words([tmp_path / "one"], pairs_replaced, spec, unit=unit)
+    if unit == "words":
+        tokenizer = Tokenizer.new(TOKENS, spec)
+        broken, mended = pairs_cut_in_half(tmp_path), pairs_replaced(tmp_path)
+        assert tokenizer.words_of_each(broken) == tokenizer.words_of_each(mended) == [tokenizer.words(text) for text in broken]
+        assert kind == "basic" or any("\N{REPLACEMENT CHARACTER}" in word for word in counts)  # BERT's rules drop it
+
+
+def pairs_replaced(path: Path) -> list[str]:
+    return [encodable(text) for text in pairs_cut_in_half(path)]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +219,81 @@ def test_an_absent_dictionary_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KitaeError, match='"jumandic" is not on this machine') as error:
         dictionary.find("jumandic")
     assert "apt-get install mecab-jumandic-utf8" in error.value.cure
+
+
+def compiled(folder: Path, words: str) -> Path:
+    """A user dictionary of IPAdic with these words; a skip where MeCab's compiler is absent."""
+    if not COMPILER.is_file():
+        pytest.skip(f"{COMPILER} is not on this machine: apt-get install mecab")
+    rows = "".join(f"{word},1288,1288,-8000,名詞,固有名詞,一般,*,*,*,{word},*,*\n" for word in words.split())
+    (folder / "user.csv").write_text(rows, encoding="utf-8")
+    line = [COMPILER, "-d", ipadic.DICDIR, "-u", folder / "user.dic", "-f", "utf-8", "-t", "utf-8", folder / "user.csv"]
+    subprocess.run(line, check=True, capture_output=True)
+    return folder / "user.dic"
+
+
+def like_neologd(folder: Path, user: Path) -> Path:
+    """A folder with IPAdic's files and more words, as mecab-ipadic-NEologd is one, by IPAdic's dicrc and a further line."""
+    folder.mkdir()
+    for file in Path(ipadic.DICDIR).iterdir():
+        (folder / file.name).symlink_to(file)
+    settings = (folder / "dicrc").read_text()
+    (folder / "dicrc").unlink()
+    (folder / "dicrc").write_text(f"{settings}\nuserdic = {user}\n")
+    return folder
+
+
+def test_a_folder_with_more_words_than_the_usual_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any compiled folder gives its words, has a fingerprint by content, and is found again: at its place, or where one says."""
+    folder = like_neologd(tmp_path / "neologd", compiled(tmp_path, "推しの子 鬼滅の刃"))
+    monkeypatch.chdir(tmp_path)
+    spec = SegmenterSpec(kind="mecab", dictionary="neologd")
+    assert words_of(spec)("推しの子と鬼滅の刃を見た") == ["推しの子", "と", "鬼滅の刃", "を", "見", "た"]
+    tokenizer = Tokenizer.new(TOKENS, spec)
+    assert tokenizer.fingerprint != Tokenizer.new(TOKENS, SegmenterSpec(kind="mecab")).fingerprint
+    tokenizer.save(tmp_path / "t")
+    assert json.loads((tmp_path / "t" / "kitae_tokenizer.json").read_text())["dictionary_path"] == str(folder)
+    monkeypatch.chdir("/")
+    assert Tokenizer.load(tmp_path / "t").definition.spec.dictionary == str(folder)
+    moved = folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(KitaeError, match="is not on this machine"):
+        Tokenizer.load(tmp_path / "t")
+    monkeypatch.setenv(dictionary.VARIABLE, str(moved))
+    assert Tokenizer.load(tmp_path / "t").fingerprint == tokenizer.fingerprint
+    compiled(tmp_path, "推しの子")
+    with pytest.raises(KitaeError, match="is not the one this tokenizer was made with"):
+        Tokenizer.load(tmp_path / "t")
+
+
+@pytest.mark.parametrize("flag", ["-u {0}", "--userdic={0}", "--userdic {0}", "-u{0}"])
+def test_a_user_dictionary_counts_by_its_content(flag: str, tmp_path: Path) -> None:
+    found = dictionary.find("ipadic")
+    flags = flag.format(compiled(tmp_path, "推しの子"))
+    assert found.tagger(flags).parse("推しの子").split() == ["推しの子"]
+    before = found.fingerprint(flags)
+    assert before != found.fingerprint()
+    compiled(tmp_path, "推しの子 鬼滅の刃")
+    assert found.fingerprint(flags) != before
+    compiled(tmp_path, "推しの子")
+    assert found.fingerprint(flags) == before
+    (tmp_path / "user.dic").unlink()
+    with pytest.raises(KitaeError, match="MeCab refuses"):
+        found.fingerprint(flags)
+
+
+def test_flags_that_name_another_dictionary() -> None:
+    """Its files would not be those of the fingerprint."""
+    with pytest.raises(KitaeError, match="name another dictionary, .*unidic_lite") as error:
+        dictionary.find("ipadic").fingerprint(f"-d {unidic_lite.DICDIR}")
+    assert error.value.cure == "name it as `dictionary`"
+
+
+def test_a_name_that_is_no_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never stands for another one, and what the environment names is taken in its place when a tokenizer is read again."""
+    with pytest.raises(KitaeError, match='"naist" is not on this machine'):
+        dictionary.find_again("naist", "")
+    monkeypatch.setenv(dictionary.VARIABLE, str(ipadic.DICDIR))
+    assert dictionary.find_again("naist", "").path == Path(ipadic.DICDIR)
 
 
 @pytest.mark.parametrize("option", ['-d "{0}"', "--dicdir={0} -r /etc/mecabrc", "-r /dev/null -d {0}", "-d{0}"])

@@ -24,6 +24,7 @@ from kitae.stages.table import Stage, stage
 from kitae.tasks.records import load
 from kitae.tensor.world import ranks
 from kitae.text.remote import download
+from kitae.tokenization import jumanpp
 
 log = logging.getLogger(__name__)
 OWNER = "kitae.json"
@@ -37,7 +38,8 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
     """
     rank, size = ranks()
     output = Path(recipe.output)
-    with lock(output) if rank == 0 else nullcontext():
+    program = "" if recipe.tokenizer is None else recipe.tokenizer.program
+    with jumanpp.named(program), lock(output) if rank == 0 else nullcontext():
         if rank == 0:
             _own(output, path)
         found = statuses(nodes, output, recipe.seed)

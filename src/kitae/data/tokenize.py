@@ -19,10 +19,13 @@ from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
 from kitae.core.runtime import worker_pool
 from kitae.data.shards import ShardWriter, join
+from kitae.data.together import words_of_documents
 from kitae.text.corpus import read_shard
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+FAILURES = "failures.txt"
+"""In a part, where it is not zero: the number of its sentences that the segmenter failed at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +47,12 @@ class Job:
 
 def tokenize(
     shards: Mapping[str, Sequence[Path]], *, tokenizer: Path, sources: tuple[str, ...], folder: Path, work: Path, workers: int
-) -> tuple[Path, dict[int, Path]]:
+) -> tuple[Path, dict[int, Path], int]:
     """Tokenize the corpus shards of "train" into folder/train and of "heldout" into folder/heldout/<source number>.
 
     `work` is for the parts, one a corpus shard; those that an earlier, equal attempt finished there are taken over.
-    Returns the training folder and the held-out folders by source number (sources without held-out text have none).
+    Returns the training folder, the held-out folders by source number (sources without held-out text have none), and the number of
+    sentences whose words are what stands between blanks, because the segmenter failed at them.
     Raises KitaeError naming the shards in work when a worker process dies.
     """
     files = [[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in shards[split]] for split in ("train", "heldout")]
@@ -80,7 +84,8 @@ def tokenize(
         if mine:
             heldout[number] = folder / "heldout" / str(number)
             join(mine, heldout[number])
-    return train, heldout
+    failures = sum(int((job.folder / FAILURES).read_text(encoding="utf-8")) for job in jobs if (job.folder / FAILURES).is_file())
+    return train, heldout, failures
 
 
 def _run(jobs: Sequence[Job], workers: int) -> None:
@@ -112,20 +117,23 @@ def run_job(job: Job) -> None:
     shutil.rmtree(job.making, ignore_errors=True)
     job.making.mkdir(parents=True)  # from now on the job counts as begun
     numbers = {name: number for number, name in enumerate(job.sources)}
+    tokenizer = _tokenizer(job.tokenizer, job.fingerprint)
+    before = tokenizer.failures
     documents = ((numbers[document.metadata["source"]], document.text) for document in read_shard(job.shard))
     if job.split_sources:  # one after the other: a writer for each would have 5 files open
         ordered = sorted(documents, key=itemgetter(0))
         for number, texts in groupby(ordered, key=itemgetter(0)):
-            _write(job, job.making / str(number), texts)
+            _write(tokenizer, job.making / str(number), texts)
     else:
-        _write(job, job.making, documents)
+        _write(tokenizer, job.making, documents)
+    if tokenizer.failures > before:
+        (job.making / FAILURES).write_text(str(tokenizer.failures - before), encoding="utf-8")
     sync_folder(job.making)
     job.making.rename(job.folder)
 
 
-def _write(job: Job, folder: Path, documents: Iterable[tuple[int, str]]) -> None:
+def _write(tokenizer: Tokenizer, folder: Path, documents: Iterable[tuple[int, str]]) -> None:
     """Tokenize documents, given as (source number, text), into a folder."""
-    tokenizer = _tokenizer(job.tokenizer, job.fingerprint)
     with ShardWriter(folder, vocab_size=tokenizer.vocab_size) as writer:
-        for number, text in documents:
-            writer.add(tokenizer.words_of_each(text.split("\n")), source=number)
+        for number, words in words_of_documents(tokenizer, documents):
+            writer.add(words, source=number)

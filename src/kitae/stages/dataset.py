@@ -65,7 +65,9 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     order.check(names, repeats=corpus.repeat, weights=corpus.weight)
     shards = {split: corpus.shards(split) for split in ("train", "heldout")}
     with out.workplace() as work:
-        train, heldout = tokenize(shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, work=work, workers=workers)
+        train, heldout, failures = tokenize(
+            shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, work=work, workers=workers
+        )
     packed = {"train": _pack(train, config, inputs.seed)}
     if not packed["train"].num_tokens:
         raise KitaeError("the corpus has no text to train on", cure="give it more text, or hold less of it out", where=str(corpus.folder))
@@ -100,6 +102,8 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
         for number, name in enumerate(names)
         if f"heldout/{name}" in packed
     }
+    if tokenizer.definition.spec.kind == "jumanpp":
+        out.counts["sentences_by_blanks"] = failures
     for role in ("corpus", "tokenizer"):
         out.inherit_licences(inputs.path(role))
 

@@ -239,10 +239,12 @@ def _sentences(shard: Path) -> Iterator[str]:
 
 def _fit(tokenizer: Tokenizer, corpus: Corpus) -> dict[str, object]:
     split: Literal["train", "heldout"] = "heldout" if corpus.shards("heldout") else "train"
+    before = tokenizer.failures
     fit = measure(tokenizer, itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE))
     return {
         "measured_on": split,
         "unknown_words_share": round(fit.unknown / max(fit.words, 1), 6),
         "tokens_per_word": round(fit.tokens_per_word, 4),
         "tokens_per_character": round(fit.tokens_per_character, 4),
+        **({"sentences_by_blanks": tokenizer.failures - before} if tokenizer.definition.spec.kind == "jumanpp" else {}),
     }

@@ -19,6 +19,7 @@ from typing import Literal
 from tokenizers import pre_tokenizers
 
 from kitae.core.runtime import worker_pool
+from kitae.tokenization.cuts import encodable
 from kitae.tokenization.segmenter import SegmenterSpec, library_parts, words_of, words_of_each
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def _units_of_each(job: Job) -> Iterator[list[str]]:
         try:
             yield units(sentence)
         except UnicodeEncodeError:  # half of a surrogate pair
-            yield units(sentence.encode("utf-8", "replace").decode())
+            yield units(encodable(sentence))
 
 
 def _units(job: Job) -> Callable[[str], list[str]]:
@@ -111,7 +112,7 @@ def _units(job: Job) -> Callable[[str], list[str]]:
 
 
 def _pieces_of_sentence(text: str) -> list[str]:
-    text = text.replace("\t", " ").strip()
+    text = encodable(text).replace("\t", " ").strip()
     return [part for i in range(0, len(text), LONGEST) if (part := text[i : i + LONGEST].strip())]
 
 

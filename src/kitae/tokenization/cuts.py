@@ -1,9 +1,16 @@
-"""Where a text is cut that is longer than a segmenter takes at once."""
+"""What is done to a text before a segmenter gets it: half characters are replaced, and a longer one than it takes is cut."""
 
+import re
 from collections.abc import Iterator
 
 CUTS = ("\n", " \t\u3000", "。！？!?", "、，,")
 """Where a longer text is cut: behind the last of the first kind that its second half has."""
+SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """The text with U+FFFD for every unpaired surrogate, which UTF-8 cannot hold."""
+    return text if text.isascii() else SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def parts(text: str, *, characters: int, size: int) -> Iterator[str]:

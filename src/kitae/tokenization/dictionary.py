@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import fugashi
 import ipadic
 import unidic_lite
 
@@ -34,7 +35,7 @@ class Dictionary:
     name: str
     """One of NAMES, or the last part of the folder's path."""
     path: Path
-    """Its folder."""
+    """Its folder, absolute."""
     named: bool
     """Whether it is found by its name."""
 
@@ -50,13 +51,34 @@ class Dictionary:
         return f'-d "{self.path}" -r "{settings if settings.is_file() else os.devnull}"'
 
     def fingerprint(self, flags: str = "") -> str:
-        """sha256 over the files that decide the segmentation and MeCab's further flags; computed once per process."""
+        """sha256 over the files that decide the segmentation, user dictionaries among them, and MeCab's further flags.
+
+        Raises KitaeError when MeCab refuses the flags.
+        """
         digest = hashlib.sha256()
         for name in (*NEEDED, "dicrc"):
             file = self.path / name
             digest.update(f"{name} {file_digest(file) if file.is_file() else '-'}\n".encode())
         digest.update(f"flags {flags}".encode())
+        for file in self._user_dictionaries(flags):
+            digest.update(f"\nuser dictionary {file_digest(file)}".encode())
         return digest.hexdigest()
+
+    def tagger(self, flags: str = "") -> fugashi.GenericTagger:
+        """MeCab with this dictionary and further flags; it writes words with blanks between them. Raises KitaeError if it refuses."""
+        try:
+            return fugashi.GenericTagger(f"{self.options} -Owakati {flags}")
+        except RuntimeError as error:
+            raise KitaeError(
+                f"MeCab refuses the dictionary {self.path} with the flags {flags!r}", cure="correct the flags or the dictionary"
+            ) from error
+
+    def _user_dictionaries(self, flags: str) -> list[Path]:
+        """The user dictionaries that MeCab takes besides: of the flags, of the dictionary's dicrc or mecabrc."""
+        system, *users = (Path(str(found["filename"])) for found in self.tagger(flags).dictionary_info)
+        if not system.samefile(self.path / "sys.dic"):
+            raise KitaeError(f"the flags {flags!r} name another dictionary, {system.parent}", cure="name it as `dictionary`")
+        return users
 
 
 def file_digest(path: Path) -> str:
@@ -76,8 +98,8 @@ def find(dictionary: str) -> Dictionary:
     """
     name = (dictionary or USUAL).replace("_", "-")
     named = name in NAMES
-    path = _named(name) if named else Path(dictionary).expanduser()
-    if not path.is_dir():
+    path = _named(name) if named else Path(dictionary).expanduser().absolute()
+    if path is None or not path.is_dir():
         raise KitaeError(
             f'the MeCab dictionary "{dictionary}" is not on this machine',
             cure=_install(name) or f"name one of {', '.join(NAMES)}, or the folder of a compiled dictionary (also through {VARIABLE})",
@@ -91,15 +113,16 @@ def find(dictionary: str) -> Dictionary:
     return Dictionary(name=name if named else path.name, path=path, named=named)
 
 
-def _named(name: str) -> Path:
+def _named(name: str) -> Path | None:
+    """Where the dictionary of a name lies, or None where it is not."""
     if name == "ipadic":
         return Path(str(ipadic.DICDIR))
     if name == "unidic-lite":
         return Path(str(unidic_lite.DICDIR))
     if name == "unidic":
         found = importlib.util.find_spec("unidic") is not None
-        return Path(str(importlib.import_module("unidic").DICDIR)) if found else Path("unidic is not installed")
-    return next((path for path in map(Path, JUMANDIC) if path.is_dir()), Path(JUMANDIC[0]))
+        return Path(str(importlib.import_module("unidic").DICDIR)) if found else None
+    return next((path for path in map(Path, JUMANDIC) if path.is_dir()), None) if name == "jumandic" else None
 
 
 def _install(name: str) -> str:
@@ -111,5 +134,5 @@ def _install(name: str) -> str:
 
 def find_again(name: str, path: str) -> Dictionary:
     """The dictionary of a saved tokenizer: by its name or where it was, else where the environment says."""
-    here = Path(path).is_dir() if path else _named(name).is_dir()
-    return find((path or name) if here else os.environ.get(VARIABLE, path or name))
+    place = Path(path) if path else _named(name)
+    return find((path or name) if place is not None and place.is_dir() else os.environ.get(VARIABLE, path or name))

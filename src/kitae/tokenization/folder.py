@@ -28,9 +28,9 @@ def write(definition: Definition, folder: Path, *, max_length: int | None = None
 
     A CharacterBERT's tokenizer has no class in transformers: its folder is kitae's alone. The path of a dictionary does
     not travel: whoever loads such an export with transformers passes, for MeCab,
-    `mecab_kwargs={"mecab_dic": None, "mecab_option": "-d FOLDER -r /dev/null"}`; kitae looks where the dictionary or program was,
-    then at the environment variables KITAE_MECAB_DICTIONARY, KITAE_SUDACHI_DICTIONARY or KITAE_JUMANPP, and refuses another one
-    either way.
+    `mecab_kwargs={"mecab_dic": None, "mecab_option": "-d FOLDER -r /dev/null"}`; kitae looks where the dictionary was, then at the
+    environment variables KITAE_MECAB_DICTIONARY or KITAE_SUDACHI_DICTIONARY, and refuses another one either way. A program is
+    found by KITAE_JUMANPP or on the search path alone, because a folder from elsewhere could name any.
     """
     folder.mkdir(parents=True, exist_ok=True)
     spec = definition.spec

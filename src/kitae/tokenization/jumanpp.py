@@ -6,15 +6,16 @@ text that was sent, so that the escapes of the several versions (a blank is "\\ 
 answer that does not belong to its sentence is noticed.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
 import os
 import re
 import shutil
-import subprocess
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,12 @@ SENTENCE_SECONDS = 20.0
 """Juman++ analyses 4,096 bytes in a few milliseconds; a sentence without an answer for so long will have none."""
 MOST_FAILURES = 20
 """Sentences one after another; then it is not the sentences."""
+MOST_WARNINGS = 10
+"""Further failures are only counted."""
 PROBE = "日本語"
 
+COMMENT, PROTECTED = "# ", "\uff03 "
+"""A line that begins with the first would be a comment, and no sentence; the second has as many characters, and more bytes."""
 LINE_BREAKS = str.maketrans("\n\r\0", "   ")
 NARROW = {"\u201d": '"', "\uff1c": "<", "\uff1e": ">"}
 """What 2.0.0-rc3 writes for these."""
@@ -71,21 +76,53 @@ def find(program: str = "") -> Program:
             f'Juman++ is not on this machine: there is no program "{wanted}"',
             cure=f"build the package with the model from {HOME}, then name its program (`program`, or {VARIABLE})",
         )
-    return Program(path=Path(path), version=_version(path, os.stat(path).st_mtime_ns))
+    place = Path(path).absolute()
+    return Program(path=place, version=_version(place, place.stat().st_mtime_ns))
 
 
 @functools.cache
-def _version(path: str, changed: int) -> str:
+def _version(path: Path, changed: int) -> str:
+    cure = f"give the program of Juman++ ({HOME})"
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, stdin=subprocess.DEVNULL, timeout=START_SECONDS, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KitaeError(f"{path} --version fails: {error}", cure=f"give the program of Juman++ ({HOME})") from error
-    return done.stdout.decode(errors="replace").strip()
+        pipe = Pipe([str(path), "--version"])
+    except OSError as error:
+        raise KitaeError(f"{path} --version fails: {error.strerror}", cure=cure) from error
+    lines = pipe.until_end(START_SECONDS)
+    pipe.close()
+    if lines is None:
+        raise KitaeError(f"{path} --version fails: it {pipe.trouble}", cure=cure)
+    return b"\n".join(lines).decode(errors="replace").strip()
 
 
-def find_again(path: str) -> Program:
-    """The program of a saved tokenizer: where it was, else where the environment or the search path says."""
-    return find(path if path and shutil.which(path) else "")
+def find_again(place: str) -> Program:
+    """The program for a saved tokenizer: what the environment names, or what is on the search path.
+
+    `place`, where it was when the tokenizer was made, is for the message only: a folder from elsewhere could name any program.
+    """
+    try:
+        return find()
+    except KitaeError as error:
+        raise KitaeError(error.what, cure=name_it(place)) from error
+
+
+def name_it(place: str) -> str:
+    """What its user does to have the program run that a saved tokenizer was made with."""
+    return f"name its program in {VARIABLE} (the tokenizer was made with {place!r}, but none is run because a folder names it)"
+
+
+@contextlib.contextmanager
+def named(program: str) -> Iterator[None]:
+    """Meanwhile, here and in the processes that start here, saved tokenizers are used with this program ("": as before)."""
+    before = os.environ.get(VARIABLE)
+    if program:
+        os.environ[VARIABLE] = program
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
 
 
 class JumanppSegmenter:
@@ -94,7 +131,8 @@ class JumanppSegmenter:
     Needs the program with its model, which is in no package registry. Next to MeCab with JumanDIC it knows the meaning of words
     better, at a tenth of the speed. `segment_all` sends sentences in batches; `segment` costs a way there and back. A longer
     sentence than Juman++ takes is cut. A sentence that Juman++ dies of, hangs at or answers with rubbish is tried once more alone in
-    a new process; then what stands between blanks are its words, a warning says so, and `failures` counts it.
+    a new process; then what stands between blanks are its words, a warning says so, and `failures` counts it. Threads take turns,
+    and a fork starts a program of its own.
     Tolmachev et al. 2018, "Juman++: A Morphological Analysis Toolkit for Scriptio Continua".
     """
 
@@ -103,6 +141,7 @@ class JumanppSegmenter:
         self._program, self._patience, self._in_a_row = program, patience, 0
         self._pipe: Pipe | None = None
         self._trouble = ""
+        self._process, self._lock = os.getpid(), threading.Lock()
 
     def segment(self, text: str) -> list[str]:
         """The words of one sentence."""
@@ -110,6 +149,12 @@ class JumanppSegmenter:
 
     def segment_all(self, texts: Sequence[str]) -> list[list[str]]:
         """The words of each sentence. Raises KitaeError when Juman++ cannot be started or fails at many sentences in a row."""
+        if self._process != os.getpid():  # a fork: the pipe belongs to the process before it, and the lock may be held for ever
+            self._process, self._lock, self._pipe = os.getpid(), threading.Lock(), None
+        with self._lock:
+            return self._segment_all(texts)
+
+    def _segment_all(self, texts: Sequence[str]) -> list[list[str]]:
         words: list[list[str]] = [[] for _ in texts]
         waiting = deque((number, part) for number, text in enumerate(texts) for part in _clean(text))
         while waiting:
@@ -141,11 +186,11 @@ class JumanppSegmenter:
             if spans is not None:
                 self._in_a_row = 0
                 found.append([word for start, end in spans for word in sentence[start:end].split()])
-            elif not answer or answer[0].startswith(b"# ERROR"):
+            elif answer and answer[0].startswith(b"# ERROR"):
                 found.append(self._give_up(sentence, "refuses it"))
             else:
                 break
-        if len(found) < len(sentences):
+        if len(found) < len(sentences) or self._pipe.trouble:
             self._trouble = self._pipe.trouble if len(found) == len(answers) else "gave an answer that does not fit it"
             self.close()
         return found
@@ -158,7 +203,7 @@ class JumanppSegmenter:
                 f"{self._program.path} cannot be started: {error.strerror}", cure=f"mend it, or build it anew ({HOME})"
             ) from error
         answers = pipe.exchange([PROBE.encode()], START_SECONDS)
-        if not answers or not read_spans(PROBE, answers[0]):
+        if pipe.trouble or not answers or not read_spans(PROBE, answers[0]):
             pipe.close()
             what = pipe.trouble or "gave another answer than words"
             raise KitaeError(f"{self._program.path} does not work as Juman++ does: it {what}", cure=f"give the program of Juman++ ({HOME})")
@@ -177,19 +222,22 @@ class JumanppSegmenter:
                 f"Juman++ failed at {self._in_a_row} sentences in a row; at the last it {why}",
                 cure=f"try {self._program.path} by hand: echo '...' | {self._program.path.name}",
             )
-        log.warning("Juman++ %s: what stands between blanks counts as words (%d so far): %.60s", why, self.failures, sentence)
+        if self.failures <= MOST_WARNINGS:
+            last = ", the last warning of its kind" if self.failures == MOST_WARNINGS else ""
+            log.warning("Juman++ %s: what stands between blanks counts as words (%d so far%s): %.60s", why, self.failures, last, sentence)
         return sentence.split()
 
 
-def _clean(text: str) -> list[str]:
-    """What is sent of a text: its parts, each one line; nothing of a blank one."""
+def _clean(text: str) -> Iterator[str]:
+    """What is sent of a text: its parts, each one line that is short enough also when it is protected; nothing of a blank one."""
     text = text.translate(LINE_BREAKS).strip()
-    return [part for part in parts(text, characters=LONGEST_BYTES, size=LONGEST_BYTES) if part.strip()]
+    for part in parts(text, characters=LONGEST_BYTES, size=LONGEST_BYTES):
+        grows = len(PROTECTED.encode()) - len(COMMENT) if part.startswith(COMMENT) else 0
+        yield from filter(str.strip, parts(part, characters=LONGEST_BYTES, size=LONGEST_BYTES - grows))
 
 
 def _protected(sentence: str) -> str:
-    """With as many characters as before; a line that begins with "# " would be a comment, and no sentence."""
-    return "\uff03" + sentence[1:] if sentence.startswith("# ") else sentence
+    return PROTECTED + sentence.removeprefix(COMMENT) if sentence.startswith(COMMENT) else sentence
 
 
 def read_spans(sentence: str, answer: Sequence[bytes]) -> list[tuple[int, int]] | None:

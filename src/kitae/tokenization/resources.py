@@ -19,7 +19,7 @@ class Resource:
     spec: SegmenterSpec
     """The specification as it is saved: names that travel, no paths."""
     place: str
-    """Where it lies, if its name alone does not lead there again."""
+    """Where it lies, if its name alone does not lead there again; absolute."""
 
 
 def find(spec: SegmenterSpec) -> Resource:
@@ -54,8 +54,10 @@ def find(spec: SegmenterSpec) -> Resource:
 def find_again(spec: SegmenterSpec, place: str, *, expected: str, where: str) -> SegmenterSpec:
     """The specification for this machine of a saved tokenizer.
 
-    Raises KitaeError when its dictionary or program is absent, or is another than the tokenizer was made with.
+    A dictionary, which is only read, is looked for at its place, a program never: see `jumanpp.find_again`. Raises KitaeError when
+    either is absent, or is another than the tokenizer was made with.
     """
+    cure = "install the same version (the manifest names the packages), or train the tokenizer again"
     if spec.kind == "mecab":
         mecab = dictionaries.find_again(spec.dictionary, place)
         spec = spec.model_copy(update={"dictionary": mecab.name if mecab.named else str(mecab.path)})
@@ -64,11 +66,12 @@ def find_again(spec: SegmenterSpec, place: str, *, expected: str, where: str) ->
         spec = spec.model_copy(update={"dictionary": system.name if system.named else str(system.path)})
     elif spec.kind == "jumanpp":
         spec = spec.model_copy(update={"program": str(jumanpp.find_again(place).path)})
+        cure = f"{jumanpp.name_it(place)}, or train the tokenizer again"
     found = find(spec)
     if found.fingerprint != expected:
         raise KitaeError(
             f"{found.title} is not the one this tokenizer was made with (fingerprint {found.fingerprint[:16]}, expected {expected[:16]})",
-            cure="install the same version (the manifest names the packages), or train the tokenizer again",
+            cure=cure,
             where=where,
         )
     return spec

@@ -5,15 +5,13 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, Protocol
 
-import fugashi
 from tokenizers import Tokenizer as Library
 from tokenizers import models, normalizers, pre_tokenizers
 
 from kitae.core.config import Config
-from kitae.core.errors import KitaeError
 from kitae.tokenization import dictionary as dictionaries
 from kitae.tokenization import jumanpp, sudachi
-from kitae.tokenization.cuts import parts
+from kitae.tokenization.cuts import encodable, parts
 from kitae.tokenization.jumanpp import JumanppSegmenter
 from kitae.tokenization.sudachi import SplitMode, SudachiSegmenter
 
@@ -56,6 +54,11 @@ class SegmenterSpec(Config):
 class WordSegmenter(Protocol):
     """What every segmenter does."""
 
+    @property
+    def failures(self) -> int:
+        """Sentences so far that it failed at, so that what stands between their blanks became their words."""
+        ...
+
     def segment(self, text: str) -> list[str]:
         """The words in order. Joined, they are the (normalized) text without its white space."""
         ...
@@ -75,13 +78,10 @@ class MecabSegmenter:
     Morphological Analysis".
     """
 
+    failures = 0
+
     def __init__(self, dictionary: dictionaries.Dictionary, flags: str = "") -> None:
-        try:
-            self._parse = fugashi.GenericTagger(f"{dictionary.options} -Owakati {flags}").parse
-        except RuntimeError as error:
-            raise KitaeError(
-                f"MeCab refuses the dictionary {dictionary.path} with the flags {flags!r}", cure="correct the flags or the dictionary"
-            ) from error
+        self._parse = dictionary.tagger(flags).parse
 
     def segment(self, text: str) -> list[str]:
         """The words of one sentence. A NUL character would end the text for MeCab; it counts as white space here."""
@@ -98,6 +98,8 @@ class MecabSegmenter:
 
 class LibrarySegmenter:
     """The normalizer and pre-tokenizer of the `tokenizers` library: basic, whitespace, or what a tokenizer.json says."""
+
+    failures = 0
 
     def __init__(self, normalizer: normalizers.Normalizer | None, pre_tokenizer: pre_tokenizers.PreTokenizer | None) -> None:
         self._normalizer, self._pre_tokenizer = normalizer, pre_tokenizer
@@ -148,7 +150,10 @@ def build(spec: SegmenterSpec) -> WordSegmenter:
 
 
 def words_of(spec: SegmenterSpec, segmenter: WordSegmenter | None = None) -> Callable[[str], list[str]]:
-    """The function that a vocabulary sees: normalize, segment, lower-case. Build it once in each process."""
+    """The function that a vocabulary sees: normalize, segment, lower-case. Build it once in each process.
+
+    It raises UnicodeEncodeError for an unpaired surrogate (see `encodable`).
+    """
     segment = (segmenter or build(spec)).segment
     if spec.kind not in SURFACES:
         return segment  # the library's normalizer does the rest
@@ -163,7 +168,10 @@ def words_of(spec: SegmenterSpec, segmenter: WordSegmenter | None = None) -> Cal
 
 
 def words_of_each(spec: SegmenterSpec, segmenter: WordSegmenter | None = None) -> Callable[[Iterable[str]], Iterator[list[str]]]:
-    """As `words_of`, for a stream of sentences: Juman++ gets them in batches, which is several times faster."""
+    """As `words_of`, for a stream of sentences: Juman++ gets them in batches, which is several times faster.
+
+    There an unpaired surrogate counts as U+FFFD, because an error would cost the whole batch.
+    """
     segmenter = segmenter or build(spec)
     words = words_of(spec, segmenter)
     if spec.kind != "jumanpp":
@@ -171,7 +179,7 @@ def words_of_each(spec: SegmenterSpec, segmenter: WordSegmenter | None = None) -
     segment_all = segmenter.segment_all
 
     def stream(texts: Iterable[str]) -> Iterator[list[str]]:
-        normal = (unicodedata.normalize("NFKC", text) for text in texts) if spec.nfkc else iter(texts)
+        normal = (unicodedata.normalize("NFKC", text) if spec.nfkc else text for text in map(encodable, texts))
         while batch := list(itertools.islice(normal, jumanpp.BATCH)):
             for words in segment_all(batch):
                 yield [word.lower() for word in words] if spec.lower_case else words

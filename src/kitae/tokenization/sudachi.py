@@ -82,6 +82,8 @@ class SudachiSegmenter:
     Example: `SudachiSegmenter(find("core"), "C").segment("...")`. Takaoka et al. 2018, "Sudachi: a Japanese Tokenizer for Business".
     """
 
+    failures = 0
+
     def __init__(self, dictionary: SudachiDictionary, split_mode: SplitMode = "A") -> None:
         library = importlib.import_module("sudachipy")
         self._error: type[Exception] = importlib.import_module("sudachipy.errors").SudachiError

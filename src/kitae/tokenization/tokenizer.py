@@ -1,6 +1,5 @@
 """Text to ids and back: the same ids as Hugging Face's tokenizer of the same folder, several times faster, with offsets."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from kitae.core.errors import KitaeError
 from kitae.tokenization import folder as folders
 from kitae.tokenization import resources
 from kitae.tokenization.characters import LabelCache
+from kitae.tokenization.cuts import encodable
 from kitae.tokenization.definition import WITHOUT_DICTIONARY, Definition
 from kitae.tokenization.encoding import Encoding, arrays
 from kitae.tokenization.files import SENTENCEPIECE
@@ -27,8 +27,6 @@ from kitae.tokenization.segmenter import (
 from kitae.tokenization.sentencepiece import SPACE, Encoder, read
 from kitae.tokenization.special import SpecialIds
 from kitae.tokenization.wordpiece import PREFIX, Cache, CharacterCache, SentencePieceCache, WordCache
-
-SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 class Tokenizer:
@@ -89,32 +87,37 @@ class Tokenizer:
         special = self.special
         return tuple(sorted({special.cls, special.sep, special.mask, special.pad, special.unk}))
 
+    @property
+    def failures(self) -> int:
+        """Sentences so far that the segmenter failed at (only Juman++ does), so that what stands between their blanks became words."""
+        return 0 if self._lines is not None else self._segmenter.failures
+
     def words(self, sentence: str) -> list[tuple[int, ...]]:
         """Per word its ids, no special tokens: the fast path, for one sentence."""
         if self._lines is not None:
-            return self._lines.words([_whole(sentence)])[0]
+            return self._lines.words([encodable(sentence)])[0]
         try:
             return list(filter(None, map(self._lookup, self._segment(sentence))))
         except UnicodeEncodeError:
-            return list(filter(None, map(self._lookup, self._segment(_whole(sentence)))))
+            return list(filter(None, map(self._lookup, self._segment(encodable(sentence)))))
 
     def words_of_each(self, sentences: Sequence[str]) -> list[list[tuple[int, ...]]]:
         """`words` of many sentences: faster where pieces are found in whole lines, much faster with Juman++, which gets them together."""
         if self._lines is not None:
-            return self._lines.words(list(map(_whole, sentences)))
+            return self._lines.words(list(map(encodable, sentences)))
         if self.definition.spec.kind != "jumanpp":
             return list(map(self.words, sentences))
-        return [list(filter(None, map(self._lookup, words))) for words in self._segment_each(map(_whole, sentences))]
+        return [list(filter(None, map(self._lookup, words))) for words in self._segment_each(sentences)]
 
     def surfaces(self, sentence: str) -> list[str]:
         """The words themselves, as the vocabulary sees them: what a CharacterBERT reads. Raises KitaeError where there are none."""
         if self._lines is not None:
             raise KitaeError(f"a {self.definition.algorithm} tokenizer on whole lines has no words", cure="take one with a segmenter")
-        return self._segment(_whole(sentence))
+        return self._segment(encodable(sentence))
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and offsets into `text`; line breaks count as white space."""
-        text = _whole(text)
+        text = encodable(text)
         if self._lines is not None:
             return self._lines.encode(text)
         if self._surfaces:
@@ -189,7 +192,3 @@ def _cache(definition: Definition) -> Cache:
     if definition.algorithm == "characters-of-words":
         return LabelCache(definition.tokens, reserved=reserved, unk=unk)
     return WordCache(definition.tokens, reserved=reserved, unk=unk, max_chars=definition.max_chars)
-
-
-def _whole(text: str) -> str:
-    return text if text.isascii() else SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
