@@ -349,10 +349,10 @@ def test_a_sparse_member_of_10_gb_is_refused_at_once(tmp_path: Path) -> None:
     info.type = tarfile.GNUTYPE_SPARSE
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
     block[386:410] = b"%011o\0%011o\0" % (0, 0)  # one piece of no bytes
-    block[483:495] = b"%011o\0" % min(10 << 30, 0o77777777777)  # the real size
+    block[483:495] = b"\x80" + (10 << 30).to_bytes(11, "big")  # the real size
     block[148:156] = b"        "
     block[148:156] = b"%06o\0 " % sum(block)
-    with pytest.raises(KitaeError, match="NUL byte at offset 0|truncated|damaged"):
+    with pytest.raises(KitaeError, match="is a sparse file"):
         texts(put(tmp_path / "a.tar", bytes(block) + bytes(1024)), "files")
 
 

@@ -207,6 +207,9 @@ def _documents(path: Path, format: Format, columns: Columns, encoding: str | Non
         yield from format.path(path, columns)
         return
     for member in members(path, format.endings):
+        if member.empty:
+            yield Found("", None, "empty")
+            continue
         if format.binary is not None:
             yield from format.binary(member.stream, columns)
             continue

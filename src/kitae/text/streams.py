@@ -19,7 +19,6 @@ from kitae.text.packed import bzip2, xz, zstd
 
 MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".zip")
 DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError, tarfile.TarError, zipfile.BadZipFile)  # gzip's are OSErrors
 HEAD_BYTES = 1 << 16
 PIECE_BYTES = 1 << 18
@@ -34,15 +33,40 @@ class _Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
+class Allowance:
+    """How many bytes a source's path may unpack to, whatever lies in it and however deep, by what is stored on the disk."""
+
+    def __init__(self) -> None:
+        self._stored = self._spent = 0
+
+    def store(self, size: int) -> None:
+        """A file of the path is opened; what is packed inside of it stores nothing more."""
+        self._stored += size
+
+    def spend(self, size: int) -> bool:
+        """Whether so many bytes more are borne."""
+        self._spent += size
+        return self._spent <= most_unpacked(self._stored)
+
+
+def most_unpacked(stored: int) -> int:
+    """How many bytes so many stored ones may unpack to."""
+    return max(ALWAYS_ALLOWED_BYTES, MOST_UNPACKED_RATIO * stored)
+
+
 class CheckedStream(io.RawIOBase):
     """Unpacked bytes of one file or archive member. Reading raises KitaeError for a truncated, damaged or bursting archive.
 
-    With `text`, also for NUL bytes (a binary file). `where` names the file in errors, `stored` is its size on disk.
+    With `text`, also for NUL bytes (a binary file). `where` names the file in errors, `stored` is its size where it is packed;
+    what it unpacks to is taken from `allowance`, too.
     """
 
-    def __init__(self, inner: _Readable, *, where: str, stored: int | None = None, text: bool = False) -> None:
+    def __init__(
+        self, inner: _Readable, *, where: str, stored: int | None = None, allowance: Allowance | None = None, text: bool = False
+    ) -> None:
         super().__init__()
         self._inner, self.where, self._stored, self._text = inner, where, stored, text
+        self.allowance = allowance or Allowance()
         self.position = 0
         self.tail = b""
 
@@ -67,10 +91,18 @@ class CheckedStream(io.RawIOBase):
         self.position += len(data)
         if data:
             self.tail = data[-512:]
-        if self._stored is not None and self.position > max(ALWAYS_ALLOWED_BYTES, MOST_UNPACKED_RATIO * self._stored):
-            what = f"{self._stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
-            raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
+        if self._stored is not None:
+            self._check_size(len(data), self._stored)
         return data
+
+    def _check_size(self, size: int, stored: int) -> None:
+        if self.position > most_unpacked(stored):
+            what = f"{stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
+        elif not self.allowance.spend(size):
+            what = f"all that is packed in it unpacks to more than {MOST_UNPACKED_RATIO} times its size: this looks like an archive bomb"
+        else:
+            return
+        raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
 
     def read1(self, size: int = -1) -> bytes:
         """As `read`: TextIOWrapper asks for this name."""
@@ -82,21 +114,28 @@ class CheckedStream(io.RawIOBase):
         super().close()
 
 
-def open_bytes(path: Path) -> CheckedStream:
+def open_bytes(path: Path, allowance: Allowance | None = None) -> CheckedStream:
     """A file's unpacked bytes. Raises KitaeError when it is missing, empty, or not what its ending says (an HTML page, say)."""
+    file = open_file(path)
+    allowance, size = allowance or Allowance(), path.stat().st_size
+    allowance.store(size)
+    return unpack(file, path.name, where=str(path), stored=size, allowance=allowance)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A file as it is. Raises KitaeError when it is missing, not a file, or locked."""
     where = str(path)
     if not path.exists():
         raise KitaeError(f"{path.name} does not exist", cure="correct the path, or bring the file there", where=where)
     if not path.is_file():
         raise KitaeError(f"{path.name} is not a file", cure="give the path of a file", where=where)
     try:
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as error:
         raise KitaeError(f"{path.name} cannot be opened: {error.strerror}", cure="check the permissions", where=where) from error
-    return unpack(file, path.name, where=where, stored=path.stat().st_size)
 
 
-def unpack(file: BinaryIO, name: str, *, where: str, stored: int) -> CheckedStream:
+def unpack(file: BinaryIO, name: str, *, where: str, stored: int, allowance: Allowance) -> CheckedStream:
     """The unpacked bytes of an open, seekable file that was called `name`."""
     head = file.read(512)
     file.seek(0)
@@ -110,7 +149,7 @@ def unpack(file: BinaryIO, name: str, *, where: str, stored: int) -> CheckedStre
         page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
         what = f"this is {'an HTML page' if page else 'not a ' + claimed + ' archive'}, although its name ends in {claimed}"
         raise KitaeError(what, cure="download the file again" if page else "correct its name or bring a complete copy", where=where)
-    return CheckedStream(_opened(file, found), where=where, stored=stored if found else None)
+    return CheckedStream(_opened(file, found), where=where, stored=stored if found else None, allowance=allowance)
 
 
 def look_at(stream: CheckedStream) -> tuple[bytes, CheckedStream]:
@@ -118,7 +157,7 @@ def look_at(stream: CheckedStream) -> tuple[bytes, CheckedStream]:
     head = b""
     while len(head) < 512 and (more := stream.read(512 - len(head))):
         head += more
-    return head, CheckedStream(_Joined(head, stream), where=stream.where)
+    return head, CheckedStream(_Joined(head, stream), where=stream.where, allowance=stream.allowance)
 
 
 def claimed_compression(name: str) -> str | None:
