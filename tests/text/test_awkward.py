@@ -191,7 +191,7 @@ class Endless(io.RawIOBase):
 @pytest.fixture
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents of at most 2^20 characters, so that 100 MB are far beyond it."""
-    for module in ("streams", "readers"):
+    for module in ("streams", "readers", "format", "aozora", "filings"):
         monkeypatch.setattr(f"kitae.text.{module}.LONGEST_LINE", 1 << 20)
 
 
@@ -228,7 +228,7 @@ def test_documents_and_files_without_end(tmp_path: Path) -> None:
 
 
 def test_a_limit_is_not_reached_by_a_character_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("streams", "readers"):
+    for module in ("streams", "readers", "format", "aozora", "filings"):
         monkeypatch.setattr(f"kitae.text.{module}.LONGEST_LINE", 10)
     for size, drop in ((8, None), (9, None), (11, "oversized"), (21, "oversized"), (31, "oversized")):
         path = put(tmp_path / "a.txt", b"x" * size + b"\n\nnext\n")

@@ -128,7 +128,7 @@ def _tar(stream: CheckedStream, endings: tuple[str, ...], *, depth: int) -> Iter
     try:
         with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
             for count, info in enumerate(archive, start=1):
-                archive.members = []  # it would keep the head of every member
+                archive.members = []  # type: ignore[attr-defined]  # it would keep the head of every member
                 _check_name(info.name, where, count)
                 if info.isdir():
                     continue
