@@ -93,8 +93,7 @@ def read_wikiextractor(stream: TextStream, columns: Columns) -> Iterator[Found]:
         where = f"{stream.where}, line {number}"
         if body is not None:
             if line.rstrip() == "</doc>":
-                title = attributes.get("title")
-                yield _article("".join(body), title) if size <= LONGEST_LINE else oversized("".join(body[:1]))
+                yield _article("".join(body), attributes.get("title")) if size <= LONGEST_LINE else oversized("".join(body[:1]))
                 body = None
             elif NEXT.match(line):
                 what = "a <doc ...> block begins before the last one was closed"

@@ -1,9 +1,9 @@
 """Files as checked streams: plain, .gz, .bz2, .xz and .zst; every damage is an error that names file and cure, never silence."""
 
-import codecs
 import gzip
 import io
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal, Protocol
 import zstandard
 
 from kitae.core.errors import KitaeError
-from kitae.text.encodings import by_mark, guess, spoken
+from kitae.text.encodings import WIDE_MARKS, by_mark, decoder, guess, known, spoken
 from kitae.text.mending import Mended
 from kitae.text.packed import bzip2, xz, zstd
 
@@ -25,6 +25,7 @@ PIECE_BYTES = 1 << 18
 MOST_UNPACKED_RATIO = 1000  # text rarely shrinks more than 20 times, bombs a million times
 ALWAYS_ALLOWED_BYTES = 1 << 28
 LONGEST_LINE = 1 << 24  # characters; five times the Bible
+SHIFTED = re.compile(rb"\x1b\$[@B]")  # how ISO-2022-JP goes over to Japanese
 Errors = Literal["fail", "replace", "skip"]
 """What becomes of bytes that are no text: the run stops; they become U+FFFD; the document is dropped."""
 
@@ -180,24 +181,23 @@ class TextStream:
     """
 
     def __init__(self, stream: CheckedStream, *, encoding: str | None = None, errors: Errors = "fail") -> None:
-        self.where, self.encoding = stream.where, encoding or "utf-8"
+        self.where, self.encoding = stream.where, "utf-8" if encoding is None else encoding
         try:
-            self.encoding = codecs.lookup(self.encoding).name
+            self.encoding = known(self.encoding)
         except LookupError as error:
-            raise KitaeError(
-                f'encoding = "{encoding}" is unknown', cure='use "utf-8", "cp932", "euc_jp" or "utf-16"', where=self.where
-            ) from error
+            cure = 'use "utf-8", "cp932", "euc_jp" or "utf-16"'
+            raise KitaeError(f'encoding = "{encoding}" is unknown', cure=cure, where=self.where) from error
         head = stream.read(HEAD_BYTES)
         _check_head(head, self.encoding, stream.where, strict=errors == "fail")
+        codec = decoder(self.encoding, head)
         self.mended: Mended | None = None
         self._text: io.TextIOWrapper
         if errors == "fail":
             wide = self.encoding.startswith(("utf-16", "utf-32"))
             self._stream = CheckedStream(_Joined(head, stream), where=stream.where, text=not wide)
-            decoder = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-            self._text = io.TextIOWrapper(self._stream, encoding=decoder, errors="strict", newline=None)  # type: ignore[arg-type]
+            self._text = io.TextIOWrapper(self._stream, encoding=codec, errors="strict", newline=None)  # type: ignore[arg-type]
         else:
-            self.mended = Mended(_Joined(head, stream), encoding=self.encoding, where=stream.where)
+            self.mended = Mended(_Joined(head, stream), encoding=self.encoding, codec=codec, where=stream.where)
             self._text = io.TextIOWrapper(self.mended, encoding="utf-8", errors="surrogatepass", newline=None)  # type: ignore[arg-type]
         self._text._CHUNK_SIZE = PIECE_BYTES  # type: ignore[attr-defined]  # calls of Python code per 256 KiB, not per 8
 
@@ -258,15 +258,29 @@ def open_text(path: Path, *, encoding: str | None = None) -> TextStream:
 def _check_head(head: bytes, encoding: str, where: str, *, strict: bool) -> None:
     if not head:
         raise KitaeError("the file is empty", cure="remove it from the sources or bring a complete copy", where=where)
-    if encoding.startswith("utf-16"):
+    if encoding in WIDE_MARKS:
+        _check_wide(head, encoding, where)
         return
     looks = by_mark(head) or (guess(head) if b"\0" in head else None)
+    if encoding == "utf-8" and SHIFTED.search(head) and guess(head) == "iso2022_jp":
+        raise _wrong_encoding(encoding, head.index(b"\x1b"), "iso2022_jp", where)  # valid UTF-8, too: seven bits
     if looks and looks.startswith("utf-16"):
         raise _wrong_encoding(encoding, 0, looks, where)
     if strict and encoding != "utf-8" and not head.isascii():
         cut = head.rfind(b"\n") + 1 or len(head)
         if guess(head[:cut]) == "utf-8":
             raise _wrong_encoding(encoding, 0, "utf-8", where)
+
+
+def _check_wide(head: bytes, encoding: str, where: str) -> None:
+    """Refuse UTF-16 and UTF-32 that lack the byte order mark which they go by, or have that of the other order."""
+    marked = head.startswith(WIDE_MARKS[encoding[:6]])
+    if marked and not head.startswith(WIDE_MARKS[encoding]):
+        raise _wrong_encoding(encoding, 0, encoding[:6], where)
+    if not marked and encoding == encoding[:6]:
+        looks = guess(head)
+        what = f"the file has no byte order mark, which {spoken(encoding)} begins with"
+        raise KitaeError(what, cure=f'say encoding = "{looks or encoding + "-le"}" in this source', where=where)
 
 
 def _wrong_encoding(encoding: str, offset: int, looks: str | None, where: str) -> KitaeError:
