@@ -72,8 +72,8 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
                 self._head(status, None, **more, **{"Transfer-Encoding": "chunked"})
                 self.wfile.write(f"{keep:x}\r\n".encode() + body[first : first + keep] + b"\r\n")
                 return None
-            self._head(status, len(body) - first, **more)
-            self.wfile.write(body[first : first + keep] if fault in ("cut", "whole-cut") else body[first:])
+            self._head(status, None if fault == "unstated" else len(body) - first, **more)
+            self.wfile.write(body[first : first + keep] if fault in ("cut", "whole-cut", "unstated") else body[first:])
             return None
 
         def _head(self, status: int, length: int | None, **more: str) -> None:

@@ -89,7 +89,7 @@ SOURCES = {
     "cp932.txt": (TEXT.decode().encode("cp932"), "", ['say encoding = "cp932"', "cp932.txt"]),
     "euc.txt": (TEXT.decode().encode("euc_jp"), "", ['say encoding = "euc_jp"', "euc.txt"]),
     "named.txt": (TEXT, ', encoding = "cp932"', ['say encoding = "utf-8"', "named.txt"]),
-    "unknown.txt": (TEXT, ', encoding = "utf8x"', ['encoding = "utf8x" is unknown', "unknown.txt"]),
+    "unknown.txt": (TEXT, ', encoding = "utf8x"', ['encoding: "utf8x" is no encoding of text files', "corpus.source.0"]),
     "cut.txt.gz": (gzip.compress(os.urandom(4000).hex().encode())[:-2000], "", ["truncated", "cut.txt.gz"]),
     "table.csv": ("本文,番号\nあいう,1\n".encode(), ', format = "csv"', ['no column "text"', "the columns are 本文, 番号", "table.csv"]),
     "lines.jsonl": (b'{"text": "a"}\n{"text": \n', ', format = "jsonl"', ["not JSON", "lines.jsonl, line 2"]),

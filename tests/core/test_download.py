@@ -232,3 +232,13 @@ def test_the_beginning_of_a_file(site: Site) -> None:
     assert beginning(remote(site), 5000, patience=QUICK) == BODY[:5000]
     assert beginning(remote(site), 2_000_000, patience=QUICK) == BODY
     assert site.ranges("/a.bz2") == ["bytes=0-4999", "bytes=0-4999", "bytes=0-1999999", "bytes=0-1999999"]
+
+
+def test_a_length_that_nobody_states_is_warned_of(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    site.faults["/a.bz2"] = ["unstated 1000"]
+    assert download(remote(site), tmp_path, patience=QUICK).stat().st_size == 1000  # nothing tells that it was cut
+    assert "does not say how long the file is" in caplog.text
+    caplog.clear()
+    site.faults["/a.bz2"] = [f"unstated {len(BODY)}"]
+    assert download(remote(site, checksum=sha1(BODY)), tmp_path / "checked", patience=QUICK).read_bytes() == BODY
+    assert "does not say" not in caplog.text

@@ -213,3 +213,32 @@ def test_headings_go_with_wikipedia_dumps_only() -> None:
     assert SourceConfig(path="a.xml.bz2", format="wikipedia", headings=True).headings
     with pytest.raises(ValidationError, match="wikipedia"):
         SourceConfig(path="a.txt", headings=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"path": "a.txt", "column": "body"}, "column goes with csv"),
+        ({"path": "a.txt", "id_column": "id"}, "id_column goes with csv"),
+        ({"path": "a.xml", "format": "kyoto", "id_column": "id"}, "id_column goes with csv"),
+        ({"path": "a.jsonl", "format": "jsonl", "headings": True}, "headings = true goes with"),
+        ({"path": "task:sentiment/train", "format": "jsonl"}, "remove format"),
+        ({"path": "task:sentiment/train", "encoding": "cp932"}, "remove encoding"),
+        ({"path": "task:sentiment/train", "errors": "skip"}, "remove errors"),
+        ({"path": "task:sentiment/train", "column": "text_a"}, "remove column"),
+        ({"path": "folder/.txt"}, "say `name"),
+        ({"path": "con.txt"}, "Windows keeps it"),
+    ],
+)
+def test_settings_of_a_source_that_would_do_nothing_or_harm(source: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        SourceConfig.model_validate(source)
+
+
+def test_a_path_of_dots_is_called_after_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ja" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "ja")
+    assert [SourceConfig(path=path).label for path in (".", "./", "deep/..", "..", "deep/../deep", "deep/.")] == [
+        "ja", "ja", "ja", tmp_path.name, "deep", "deep",
+    ]  # fmt: skip
+    assert SourceConfig(path="a.xml", format="kyoto", column="en").column == "en"

@@ -191,7 +191,7 @@ class Endless(io.RawIOBase):
 @pytest.fixture
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents of at most 2^20 characters, so that 100 MB are far beyond it."""
-    for module in ("streams", "readers"):
+    for module in ("streams", "readers", "format", "aozora", "filings"):
         monkeypatch.setattr(f"kitae.text.{module}.LONGEST_LINE", 1 << 20)
 
 
@@ -228,7 +228,7 @@ def test_documents_and_files_without_end(tmp_path: Path) -> None:
 
 
 def test_a_limit_is_not_reached_by_a_character_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("streams", "readers"):
+    for module in ("streams", "readers", "format", "aozora", "filings"):
         monkeypatch.setattr(f"kitae.text.{module}.LONGEST_LINE", 10)
     for size, drop in ((8, None), (9, None), (11, "oversized"), (21, "oversized"), (31, "oversized")):
         path = put(tmp_path / "a.txt", b"x" * size + b"\n\nnext\n")
@@ -349,10 +349,10 @@ def test_a_sparse_member_of_10_gb_is_refused_at_once(tmp_path: Path) -> None:
     info.type = tarfile.GNUTYPE_SPARSE
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
     block[386:410] = b"%011o\0%011o\0" % (0, 0)  # one piece of no bytes
-    block[483:495] = b"%011o\0" % min(10 << 30, 0o77777777777)  # the real size
+    block[483:495] = b"\x80" + (10 << 30).to_bytes(11, "big")  # the real size
     block[148:156] = b"        "
     block[148:156] = b"%06o\0 " % sum(block)
-    with pytest.raises(KitaeError, match="NUL byte at offset 0|truncated|damaged"):
+    with pytest.raises(KitaeError, match="is a sparse file"):
         texts(put(tmp_path / "a.tar", bytes(block) + bytes(1024)), "files")
 
 

@@ -12,6 +12,7 @@ from kitae.core.errors import KitaeError
 from kitae.text import columnar
 from kitae.text.format import Columns
 from kitae.text.readers import read
+from kitae.text.selection import Drop, Keep, Selection
 
 BY_NAME = Columns("body", "n")
 
@@ -70,6 +71,71 @@ def test_parquet_kinds_of_text(tmp_path: Path) -> None:
         pq.write_table(table(0, 3), tmp_path / "a.parquet")
         with pytest.raises(KitaeError, match=message):
             pairs(tmp_path / "a.parquet", "parquet", Columns(column))
+
+
+def test_few_bytes_that_stand_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of 2 MB in each of 300 rows is kept once in the file: 600 MB, were all decoded together."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a" * 2_000_000] * 300}), path, compression="zstd")
+    assert path.stat().st_size < 2000
+    before = pa.total_allocated_bytes()
+    rows = read(path, "parquet")
+    next(rows)
+    assert pa.total_allocated_bytes() - before < 100 << 20
+    assert sum(1 for _ in rows) == 299
+    monkeypatch.setattr("kitae.text.streams.ALWAYS_ALLOWED_BYTES", 1 << 20)
+    with pytest.raises(KitaeError, match="archive bomb"):
+        next(read(path, "parquet"))
+
+
+@pytest.mark.parametrize("format", ["parquet", "hf"])
+def test_a_text_longer_than_any_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    for module in ("format", "columnar"):
+        monkeypatch.setattr(f"kitae.text.{module}.LONGEST_LINE", 10)
+    monkeypatch.setattr(columnar, "BATCH_BYTES", 60)
+    texts = ["一二三", "あ" * 10, "い" * 11, None, "う" * 50, "四"]
+    path = tmp_path / "a.parquet"
+    for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
+        rows = pa.table({"text": pa.array(texts, kind)})
+        if format == "hf":
+            path = save(tmp_path / str(kind).partition("<")[0], ((0, 1),))
+            with (path / "data-00000-of-00001.arrow").open("wb") as file, pa.ipc.new_stream(file, rows.schema) as stream:
+                stream.write_table(rows)
+        else:
+            pq.write_table(rows, path)
+        found = [(one.drop, one.content[:1]) for one in read(path, format)]
+        assert found == [(None, "一"), (None, "あ"), ("oversized", "い"), (None, ""), ("oversized", "う"), (None, "四")], kind
+
+
+@pytest.mark.parametrize("format", ["parquet", "hf"])
+def test_filters_go_by_columns(tmp_path: Path, format: str) -> None:
+    rows = pa.table(
+        {
+            "text": ["一", "二", "三", "四"],
+            "day": pa.array(["2019-05-01", "2021-01-01", None, "2019-06-01"]).cast(pa.date32()),
+            "p": [0.9, 0.9, 0.9, 0.1],
+            "marks": [["a"], [], [], []],
+            "n": [1, 2, 3, 4],
+        }
+    )
+    path = tmp_path / "a.parquet"
+    if format == "hf":
+        path = save(tmp_path / "a", ((0, 1),))
+        with (path / "data-00000-of-00001.arrow").open("wb") as file, pa.ipc.new_stream(file, rows.schema) as stream:
+            stream.write_table(rows)
+    else:
+        pq.write_table(rows, path)
+    names = {"date": "day", "language_probability": "p", "annotations": "marks"}
+    keep = Keep(date=("2019", "2019"), language_probability=0.5)
+    for selection, expected in (
+        (Selection(keep=keep, names=names), [None, "date", "no date", "language probability"]),
+        (Selection(drop=Drop(annotations=("a",)), names=names), ["annotation:a", None, None, None]),
+    ):
+        found = read(path, format, columns=Columns(filters=selection.columns))
+        assert [selection.reason(one.metadata) for one in found] == expected
+    with pytest.raises(KitaeError, match='no column "date"') as caught:
+        list(read(path, format, columns=Columns(filters=Selection(keep=keep).columns)))
+    assert "metadata = {" in caught.value.cure
 
 
 def test_damaged_parquet_names_the_file(tmp_path: Path) -> None:

@@ -86,6 +86,15 @@ def test_a_refusal_is_one_message_and_leaves_nothing(
     assert not list(tmp_path.rglob("*.bz2*"))
 
 
+@pytest.mark.parametrize("mirror", ["mirror.example", "http://[::1", "file:///etc", "ftp://mirror.example"])
+def test_mirrors_that_are_no_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    monkeypatch.setenv("KITAE_MIRROR", mirror)
+    done = kitae("fetch", "wikipedia:ja/20210601", tmp_path / "wiki")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "is no address" in done.stderr
+    assert mirror in done.stderr
+
+
 def test_the_second_mirror_is_asked_when_the_first_fails(site: Site, tmp_path: Path) -> None:
     with serving() as empty:
         got = fetch("wikipedia:ja/20210601", tmp_path, mirrors=[empty.address, f"{site.address}/"], patience=QUICK)

@@ -145,6 +145,9 @@ def test_inline_xbrl_pages(tmp_path: Path) -> None:
     found = one(path, "ixbrl")
     assert found.content == "４【リスク】\n本文はここにある。\n一部分。\n続き。\n売上 1,000"
     assert found.metadata == {"company": "甲株式会社", "date": "2024-03-31"}
+    closed = INLINE.replace('<ix:continuation id="c2">', '<ix:continuation id="c2"/><ix:continuation id="c3">')
+    path.write_text(closed, encoding="utf-8")
+    assert one(path, "ixbrl").content == "４【リスク】\n本文はここにある。\n一部分。\n続き。"
     path.write_text(INLINE.replace("</html>", ""), encoding="utf-8")
     with pytest.raises(KitaeError, match="does not end"):
         one(path, "ixbrl")

@@ -70,6 +70,8 @@ def test_oscar_2301_and_lacking_fields(tmp_path: Path) -> None:
         "date": "2022-11-26T08:53:57Z",
     }
     assert (less.key, less.metadata) == (None, {"annotations": ("tiny",), "categories": ()})
+    (sure,) = read(put(tmp_path / "a.jsonl", {"content": "x", "metadata": {"identification": {"label": "ja", "prob": 1}}}), "oscar")
+    assert sure.metadata["language_probability"] == 1.0
     with pytest.raises(KitaeError, match='no text "content"') as caught:
         list(read(put(tmp_path / "a.jsonl", OSCAR_23, {"text": "x"}), "oscar"))
     assert caught.value.where.endswith("line 2")
@@ -101,6 +103,9 @@ def test_cirrussearch_pairs_of_lines(tmp_path: Path) -> None:
     assert found[0].metadata == {"title": "アンパサンド", "date": "2023-06-01T02:03:04Z", "language": "ja"}
     with pytest.raises(KitaeError, match="does not follow"):
         list(read(put(tmp_path / "cut.json", *rows[:3]), "cirrussearch"))
+    with pytest.raises(KitaeError, match="does not follow") as caught:
+        list(read(put(tmp_path / "lost.json", rows[0], *rows[2:]), "cirrussearch"))
+    assert caught.value.where.endswith("line 2")
     with pytest.raises(KitaeError, match="not a page") as caught:
         list(read(put(tmp_path / "other.json", *rows[:2], {"body": "x"}), "cirrussearch"))
     assert caught.value.where.endswith("line 3")
@@ -180,6 +185,8 @@ def test_aozora_layout(tmp_path: Path) -> None:
     (one,) = read(aozora(tmp_path / "a.txt", text), "aozora")
     assert one.content == "本文。\n底本：という語。\n終わり。\n"
     assert one.metadata == {"title": "題", "author": "著者"}
+    (one,) = read(aozora(tmp_path / "a.txt", text.replace("。\n\n\n底本", "。\n底本")), "aozora")
+    assert one.content == "本文。\n底本：という語。\n終わり。\n"
     (one,) = read(aozora(tmp_path / "b.txt", "題\n\n本文。\n"), "aozora")
     assert (one.content, one.metadata) == ("本文。\n", {"title": "題"})
     (tmp_path / "b.txt").write_text("題\n\n本文。\n", encoding="utf-8")

@@ -14,6 +14,7 @@ import pytest
 from kitae.core.errors import KitaeError
 from kitae.text.format import Columns, Format, Found
 from kitae.text.readers import READERS, read
+from kitae.text.selection import Keep, Selection
 from kitae.text.tables import format_of, read_rows
 
 
@@ -95,6 +96,63 @@ def test_broken_tables(tmp_path: Path) -> None:
     assert format_of(Path("x.jsonl.xz")) == "jsonl"
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"), [('{"ja": "一"}', "an object"), ('["一"]', "a list"), ("7", "a number"), ("-0.5", "a number"), ("true", "true")]
+)
+def test_a_column_of_json_that_is_no_text(tmp_path: Path, value: str, kind: str) -> None:
+    path = put(tmp_path / "a.jsonl", f'{{"text": "一", "id": 1}}\n{{"text": {value}, "id": {value}}}\n')
+    with pytest.raises(KitaeError, match=f'column "text" holds {kind}') as caught:
+        list(read(path, "jsonl"))
+    assert caught.value.where.endswith("a.jsonl, line 2")
+    if kind.startswith(("an", "a l")):
+        with pytest.raises(KitaeError, match=f'column "id" holds {kind}'):
+            list(read(put(path, f'{{"text": "", "id": {value}}}\n'), "jsonl", columns=Columns("text", "id")))
+    assert texts(put(path, '{"text": null}\n{"text": "{}"}\n'), "jsonl") == ["", "{}"]  # a text may look like JSON
+
+
+def test_a_number_of_5000_digits(tmp_path: Path) -> None:
+    with pytest.raises(KitaeError, match="too many digits") as caught:
+        list(read_rows(put(tmp_path / "a.jsonl", '{"n": ' + "9" * 5000 + "}\n")))
+    assert caught.value.where.endswith("line 1")
+
+
+def test_a_column_may_be_called_replaced(tmp_path: Path) -> None:
+    (found,) = read(put(tmp_path / "a.jsonl", '{"text": "一", "replaced": "no"}\n'), "jsonl", errors="replace")
+    assert (found.replaced, found.metadata["replaced"]) == (0, "no")
+
+
+def test_documents_that_are_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("format", "readers", "aozora", "filings"):
+        monkeypatch.setattr(f"kitae.text.{module}.LONGEST_LINE", 300)
+    long = "長" * 400
+    ixbrl = "<html><body><p>{}</p></body></html>"
+    of_format = {
+        "csv": f'text\n"{long}"\nshort\n',
+        "jsonl": f'{{"text": "{long}"}}\n{{"text": "short"}}\n',
+        "wikiextractor": f'<doc id="1" title="t">\nt\n{long}\n</doc>\n<doc id="2" title="u">\nu\nshort\n</doc>\n{{"text": "a\\n{long}"}}\n',
+        "oscar": json.dumps({"content": long}),
+        "ixbrl": ixbrl.format(long),
+    }
+    drops = {format: [one.drop for one in read(put(tmp_path / "a", text), format)] for format, text in of_format.items()}
+    assert drops == {
+        "csv": ["oversized", None], "jsonl": ["oversized", None], "wikiextractor": ["oversized", None, "oversized"],
+        "oscar": ["oversized"], "ixbrl": ["oversized"],
+    }  # fmt: skip
+    for body, drop in (("文。", None), (long, "oversized")):
+        (tmp_path / "b").write_bytes(f"題\n作者\n\n{body}\n".encode("cp932"))
+        assert [one.drop for one in read(tmp_path / "b", "aozora")] == [drop]
+        cells = f"要素ID\t値\nx:ATextBlock\t一\nx:BTextBlock\t{body}\n"
+        (tmp_path / "c").write_bytes(cells.encode("utf-16"))
+        assert [one.drop for one in read(tmp_path / "c", "edinet")] == [drop]
+
+
+def test_filters_go_by_keys_inside_keys(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jsonl", '{"text": "一", "meta": {"day": "2019-05-01"}}\n{"text": "二", "meta": {}}\n')
+    selection = Selection(keep=Keep(date=("2019", "2019")), names={"date": "meta.day"})
+    found = read(path, "jsonl", columns=Columns(filters=selection.columns))
+    assert [selection.reason(one.metadata) for one in found] == [None, "no date"]
+
+
 def test_unknown_format_suggests(tmp_path: Path) -> None:
     with pytest.raises(KitaeError) as caught:
         list(read(put(tmp_path / "a.txt", "x"), "jsonll"))
@@ -111,6 +169,9 @@ def test_wikiextractor_blocks_lines_and_stubs(tmp_path: Path) -> None:
     assert [one.drop for one in read(path, "wikiextractor")] == [None, "stub", "stub"]
     with pytest.raises(KitaeError, match="not closed"):
         list(read(put(tmp_path / "wiki_02", blocks[:-8]), "wikiextractor"))
+    with pytest.raises(KitaeError, match="before the last one was closed") as caught:
+        list(read(put(tmp_path / "wiki_02", blocks.replace("</doc>\n", "", 1)), "wikiextractor"))
+    assert caught.value.where.endswith("line 5")
     with pytest.raises(KitaeError, match="neither"):
         list(read(put(tmp_path / "wiki_03", "just text\n"), "wikiextractor"))
 

@@ -8,14 +8,17 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import zstandard
+from pydantic import ValidationError
 
 from kitae.core.errors import KitaeError
+from kitae.stages.corpus import SourceConfig
 from kitae.text.format import Columns
 from kitae.text.readers import read
-from kitae.text.streams import open_bytes, open_text
+from kitae.text.streams import TextStream, open_bytes, open_text
 
 TEXT = "これは一つ目の文です。\n二つ目の文です。\n\n次の文書。\n" * 300
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -79,13 +82,57 @@ def test_missing_empty_and_binary_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["cp932", "euc_jp", "utf-16", "utf-16-le", "iso2022_jp"])
 def test_wrong_encoding_is_named_and_the_cure_works(tmp_path: Path, encoding: str) -> None:
     path = put(tmp_path / "a.txt", ("ABC\n" * 3 + TEXT).encode(encoding))
-    if encoding != "iso2022_jp":  # seven-bit, so that it is valid UTF-8
-        with pytest.raises(KitaeError) as caught:
-            open_text(path).read()
+    with pytest.raises(KitaeError) as caught:
+        open_text(path).read()
+    assert f'encoding = "{encoding}"' in caught.value.cure
+    if encoding in ("cp932", "euc_jp"):
+        assert "byte 12" in caught.value.what
+    assert open_text(path, encoding=encoding).read() == "ABC\n" * 3 + TEXT
+
+
+@pytest.mark.parametrize("errors", ["fail", "replace"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_byte_order_marks_of_wide_encodings(tmp_path: Path, encoding: str, errors: Literal["fail", "replace"]) -> None:
+    bare, marked = TEXT.encode(encoding), ("\ufeff" + TEXT).encode(encoding)
+    other = encoding[:6] + {"l": "-be", "b": "-le"}[encoding[7]]
+    for name in (encoding, encoding[:6]):
+        assert TextStream(open_bytes(put(tmp_path / "a.txt", marked)), encoding=name, errors=errors).read() == TEXT
+    assert TextStream(open_bytes(put(tmp_path / "a.txt", bare)), encoding=encoding, errors=errors).read() == TEXT
+    with pytest.raises(KitaeError, match="no byte order mark") as caught:  # as Excel and PowerShell write it
+        TextStream(open_bytes(tmp_path / "a.txt"), encoding=encoding[:6], errors=errors)
+    if encoding.startswith("utf-16"):
         assert f'encoding = "{encoding}"' in caught.value.cure
-        if encoding in ("cp932", "euc_jp"):
-            assert "byte 12" in caught.value.what
-    assert open_text(path, encoding=encoding).read().removeprefix("\ufeff") == "ABC\n" * 3 + TEXT
+    with pytest.raises(KitaeError, match="looks like") as caught:
+        TextStream(open_bytes(put(tmp_path / "a.txt", marked)), encoding=other, errors=errors)
+    assert f'encoding = "{encoding[:6]}"' in caught.value.cure
+
+
+def test_a_table_of_edinet_without_a_byte_order_mark(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.tsv", ("要素ID\t値\r\n" + "x:ATextBlock\t文章である。\r\n" * 20).encode("utf-16-le"))
+    with pytest.raises(KitaeError, match="no byte order mark") as caught:
+        list(read(path, "edinet"))
+    assert 'encoding = "utf-16-le"' in caught.value.cure
+    assert len(list(read(path, "edinet", encoding="utf-16-le"))) == 1
+    assert len(list(read(put(tmp_path / "b.tsv", b"\xff\xfe" + path.read_bytes()), "edinet", encoding="utf-16-le"))) == 1
+
+
+def test_iso_2022_jp_is_named(tmp_path: Path) -> None:
+    """Seven bits: it is valid UTF-8, and reads as rubbish between escapes."""
+    path = put(tmp_path / "a.txt", TEXT.encode("iso2022_jp"))
+    with pytest.raises(KitaeError, match="looks like ISO-2022-JP") as caught:
+        open_text(path).read()
+    assert 'encoding = "iso2022_jp"' in caught.value.cure
+    assert open_text(path, encoding="iso2022_jp").read() == TEXT
+
+
+@pytest.mark.parametrize(
+    "encoding", ["base64", "hex", "rot13", "undefined", "punycode", "idna", "unicode_escape", "utf 8\0", "utf-\n8", ""]
+)
+def test_what_is_no_encoding_of_text(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(KitaeError, match="is unknown"):
+        TextStream(open_bytes(put(tmp_path / "a.txt", b"text")), encoding=encoding)
+    with pytest.raises(ValidationError, match="no encoding of text files"):
+        SourceConfig(path="a.txt", encoding=encoding)
 
 
 def test_offset_of_a_bad_byte_far_inside(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import string
 import time
 import urllib.error
 import urllib.parse
@@ -49,6 +50,8 @@ class Remote:
     name: str
     urls: tuple[str, ...]
     checksum: Checksum | None = None
+    page: bool = False
+    """Whether it is a web page; elsewhere one that comes is a refusal in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def download(remote: Remote, folder: Path, *, cure: str = "", patience: Patience
         _check_present(target, remote.checksum)
         return target
     with _part(target) as part, Progress(remote.name) as progress:
-        _in_turn(remote, cure, patience, lambda url: _whole(url, part, remote.checksum, patience, progress))
+        _in_turn(remote, cure, patience, lambda url: _whole(url, part, remote, patience, progress))
         part.finish(target)
     return target
 
@@ -115,13 +118,14 @@ def beginning(remote: Remote, size: int, *, cure: str = "", patience: Patience =
     """The first `size` bytes of a file (all of a shorter one), unchecked. Raises KitaeError as `download` does."""
 
     def read(url: str) -> bytes:
-        with _opened(url, {"Range": f"bytes=0-{size - 1}"}, patience) as response:
+        with _opened(url, {"Range": f"bytes=0-{size - 1}"}, patience, page=remote.page) as response:
             data = b""
             while len(data) < size and (piece := _read(response, min(PIECE_BYTES, size - len(data)))):
                 data += piece
-            length = response.headers.get("Content-Length")
-        _refuse_page(data)
-        if length is not None and len(data) < min(size, int(length)):
+            length = response.headers.get("Content-Length", "")
+        if not remote.page:
+            _refuse_page(data)
+        if length.isdigit() and len(data) < min(size, int(length)):
             raise _Broken("the connection was cut")
         return data
 
@@ -152,7 +156,7 @@ def _in_turn(remote: Remote, cure: str, patience: Patience, action: Callable[[st
 
 
 def _server(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc
+    return url.partition("://")[2].partition("/")[0] or url
 
 
 class _Part:
@@ -237,11 +241,12 @@ def _part(target: Path) -> Iterator[_Part]:
                 path.with_name(f"{path.name}.json").unlink(missing_ok=True)
 
 
-def _whole(url: str, part: _Part, checksum: Checksum | None, patience: Patience, progress: Progress) -> None:
+def _whole(url: str, part: _Part, remote: Remote, patience: Patience, progress: Progress) -> None:
     """Bring the rest of the file, then compare it with its checksum."""
+    checksum = remote.checksum
     if part.size != part.total:
         try:
-            _receive(url, part, checksum, patience, progress)
+            _receive(url, part, remote, patience, progress)
         except _Beyond:
             part.clear()
             raise
@@ -257,14 +262,15 @@ def _whole(url: str, part: _Part, checksum: Checksum | None, patience: Patience,
         raise _Refused(what)
 
 
-def _receive(url: str, part: _Part, checksum: Checksum | None, patience: Patience, progress: Progress) -> None:
+def _receive(url: str, part: _Part, remote: Remote, patience: Patience, progress: Progress) -> None:
+    checksum = remote.checksum
     mark = part.origin.get("mark", "") if part.origin.get("url") == url else ""
     headers: dict[str, str] = {}
     if part.size and (mark or checksum):  # otherwise nothing would tell that the file is another one by now
         headers["Range"] = f"bytes={part.size}-"
         if mark:
             headers["If-Range"] = mark
-    with _opened(url, headers, patience) as response:
+    with _opened(url, headers, patience, page=remote.page) as response:
         first, total = _extent(response)
         if response.status == 206 and first != part.size:
             part.clear()
@@ -279,7 +285,9 @@ def _receive(url: str, part: _Part, checksum: Checksum | None, patience: Patienc
         _check_space(part)
         if checksum is not None:
             part.hash_with(checksum.algorithm)
-        _copy(response, part, progress)
+        _copy(response, part, progress, page=remote.page)
+        if total is None and checksum is None and not response.chunked:
+            log.warning("%s: the server does not say how long the file is, so that a cut cannot be seen", url)
     if total is not None and part.size != total:
         if part.size > total:
             part.clear()
@@ -287,7 +295,7 @@ def _receive(url: str, part: _Part, checksum: Checksum | None, patience: Patienc
         raise _Broken(f"the connection was cut after {part.size:,} of {total:,} bytes", progress=grown)
 
 
-def _copy(response: http.client.HTTPResponse, part: _Part, progress: Progress) -> None:
+def _copy(response: http.client.HTTPResponse, part: _Part, progress: Progress, *, page: bool) -> None:
     begun, before = time.monotonic(), part.size
     while True:
         try:
@@ -297,7 +305,7 @@ def _copy(response: http.client.HTTPResponse, part: _Part, progress: Progress) -
             raise _Broken(str(broken), progress=grown) from broken
         if not data:
             return
-        if not part.size:
+        if not part.size and not page:
             _refuse_page(data)
         part.write(data)
         rate = (part.size - before) / 1e6 / max(time.monotonic() - begun, 1e-3)
@@ -306,11 +314,13 @@ def _copy(response: http.client.HTTPResponse, part: _Part, progress: Progress) -
 
 
 @contextlib.contextmanager
-def _opened(url: str, headers: dict[str, str], patience: Patience) -> Iterator[http.client.HTTPResponse]:
+def _opened(url: str, headers: dict[str, str], patience: Patience, *, page: bool) -> Iterator[http.client.HTTPResponse]:
     """A server's answer with 200 or 206; any other, and a web page instead of a file, raises _Refused or _Broken."""
+    if not url.lower().startswith(("http://", "https://")):
+        raise _Refused("is no address of a web server: it begins with neither https:// nor http://")
     standing = {"User-Agent": f"kitae/{__version__} (a toolkit for text encoders)", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(url, headers={**standing, **headers})
     try:
+        request = urllib.request.Request(urllib.parse.quote(url, safe=string.punctuation), headers={**standing, **headers})
         response = urllib.request.build_opener(_Redirects).open(request, timeout=patience.timeout)
     except urllib.error.HTTPError as error:
         with error:
@@ -321,10 +331,12 @@ def _opened(url: str, headers: dict[str, str], patience: Patience) -> Iterator[h
             if error.code == 416:
                 raise _Beyond(f"{what}: the file is shorter than what is here already") from error
             raise _Refused(what) from error
+    except (ValueError, http.client.InvalidURL) as error:
+        raise _Refused(f"is no address: {error}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(_spoken(error)) from error
     with response:
-        if response.headers.get_content_type() == "text/html":
+        if response.headers.get_content_type() == "text/html" and not page:
             raise _Refused("sends a web page instead of the file")
         yield response
 

@@ -19,7 +19,7 @@ from kitae.report.tables import neutral
 from kitae.tasks.batches import encode
 from kitae.tasks.classification import Classification
 from kitae.text.streams import open_text
-from kitae.text.tables import FORMATS, format_of, need_column, read_rows
+from kitae.text.tables import FORMATS, format_of, need_text, read_rows
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _lines(source: Path) -> Iterator[_Item]:
 
 def _table(source: Path, columns: Sequence[str], id: str) -> Iterator[_Item]:
     for number, row in read_rows(source):
-        parts = [need_column(row, column, f"{source}, line {number}").strip() for column in columns]
+        parts = [need_text(row, column, f"{source}, line {number}").strip() for column in columns]
         yield _Item(line=number, id=row.get(id), text="\n".join(part for part in parts if part))
 
 

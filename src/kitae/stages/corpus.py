@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,12 +13,13 @@ from pydantic import Field, field_validator, model_validator
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import did_you_mean
-from kitae.core.paths import file_name, fit, locate
+from kitae.core.paths import file_name, fit, is_url, locate, unfit
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import find, load
 from kitae.text.build import Built, Holdout, Tally, build
 from kitae.text.clean import Normalization
 from kitae.text.decontaminate import Index, build_index, missing, save_index
+from kitae.text.encodings import known as known_encoding
 from kitae.text.executors import Engine
 from kitae.text.filters import Filter, Filters
 from kitae.text.format import Columns
@@ -31,6 +33,7 @@ from kitae.text.streams import Errors
 log = logging.getLogger(__name__)
 VERSION = 2
 ENDINGS = (".zst", ".xz", ".bz2", ".gz", ".tar", ".txt", ".jsonl", ".csv", ".tsv", ".zip", ".tgz", ".parquet", ".xbrl", ".xml")
+TABLES = ("csv", "tsv", "jsonl", "parquet", "hf")
 METADATA = ("date", "language", "language_probability", "annotations")
 TASK_PATH = re.compile(r"task:(?P<name>.+)/train")
 
@@ -62,7 +65,7 @@ class SourceConfig(Config):
     max_characters: int | None = Field(default=None, ge=1)
     """Read documents until their raw text has this many characters; what `keep` and `drop` drop does not count."""
     keep: Keep = Keep()
-    """Filters by what the format knows of a document (in jsonl, csv and tsv: by the other columns)."""
+    """Filters by what the format knows of a document (in csv, tsv, jsonl, parquet and hf: by the other columns)."""
     drop: Drop = Drop()
     """The same, for what is not wanted."""
     metadata: dict[str, str] = {}
@@ -80,6 +83,14 @@ class SourceConfig(Config):
         if value not in READERS and value not in (names := known()):
             raise ValueError(f'"{value}" is not one of {", ".join(names)}: {did_you_mean(value, names)}')
         return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None or known_encoding(value) else None
+        except LookupError as error:
+            raise ValueError(f'"{value}" is no encoding of text files: use "utf-8", "cp932", "euc_jp" or "utf-16"') from error
 
     @field_validator("name")
     @classmethod
@@ -101,9 +112,24 @@ class SourceConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _headings(self) -> "SourceConfig":
+    def _of_format(self) -> "SourceConfig":
         if self.headings and self.format != "wikipedia":
             raise ValueError('headings = true goes with format = "wikipedia" only')
+        own = {"format": "text", "encoding": None, "errors": "fail", "column": "text", "id_column": None}
+        given = [name for name, default in own.items() if getattr(self, name) != default]
+        if self.path.startswith("task:"):
+            if given:
+                raise ValueError(f"a task says itself how its files are read: remove {given[0]}")
+        elif self.format in READERS and self.format not in TABLES:
+            idle = [name for name in given if name == "id_column" or (name == "column" and self.format != "kyoto")]
+            if idle:
+                raise ValueError(f'{idle[0]} goes with {", ".join(TABLES)} only, not with format = "{self.format}"')
+        return self
+
+    @model_validator(mode="after")
+    def _called(self) -> "SourceConfig":
+        if problem := unfit(self.label):
+            raise ValueError(f'the name {self.label[:60]!r} that follows from the path does not do: {problem}; say `name = "..."`')
         return self
 
     @property
@@ -117,7 +143,9 @@ class SourceConfig(Config):
         """The source's name, given or derived from its path."""
         if self.name or self.task:
             return self.name or f"{self.task}-train"
-        label = file_name(self.path.removeprefix("sample:"))
+        path = self.path.removeprefix("sample:")
+        label = file_name(path) if is_url(path) else Path(os.path.normpath(path)).name
+        label = Path(path).resolve().name if label in ("", "..") and not is_url(path) else label
         while label.lower().endswith(ENDINGS):
             label = label[: label.rindex(".")]
         return label
@@ -246,7 +274,8 @@ def _cleaning(config: CorpusConfig) -> list[PipelineStep]:
 
 
 def _source(config: CorpusConfig, source: SourceConfig, prepared: Path, number: int) -> Source:
-    columns = Columns(source.column, source.id_column, source.headings)
+    selection = Selection(keep=source.keep, drop=source.drop, names=source.metadata)
+    columns = Columns(source.column, source.id_column, source.headings, selection.columns)
     path, format = (prepared / f"{number}.jsonl", "jsonl") if source.task else (locate(source.path), source.format)
     if source.task:
         columns = Columns("text", "id")
@@ -256,7 +285,7 @@ def _source(config: CorpusConfig, source: SourceConfig, prepared: Path, number: 
     return Source(
         name=source.label, path=path, format=format, columns=columns, encoding=None if source.task else source.encoding,
         errors="fail" if source.task else source.errors, limit=source.limit, max_characters=source.max_characters,
-        selection=Selection(keep=source.keep, drop=source.drop, names=source.metadata),
+        selection=selection,
     )  # fmt: skip
 
 

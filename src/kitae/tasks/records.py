@@ -9,7 +9,7 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.tasks.config import Split, TaskConfig
 from kitae.tensor.random import numpy_generator
-from kitae.text.tables import need_column, read_rows
+from kitae.text.tables import need_column, need_text, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _read(config: TaskConfig, files: Sequence[str]) -> list[Example]:
         path = locate(file)
         for number, row in read_rows(path, format=config.format):
             where = f"{path}, line {number}"
-            parts = [need_column(row, column, where).strip() for column in config.text]
+            parts = [need_text(row, column, where).strip() for column in config.text]
             text = "\n".join(part for part in parts if part)
             label = need_column(row, config.label, where).strip()
             if not text or not label:

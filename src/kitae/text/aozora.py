@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator
 
 from kitae.core.errors import KitaeError
-from kitae.text.format import Columns, Found
-from kitae.text.streams import TextStream
+from kitae.text.format import Columns, Found, oversized, whole
+from kitae.text.streams import LONGEST_LINE, TextStream
 
 RULE = re.compile(r"-{20,}")
 FOOTER = ("\u5e95\u672c\uff1a", "\u5e95\u672c:")  # "source edition:"
+TYPED = ("\u5165\u529b\uff1a", "\u5165\u529b:")  # "typed by:"
 TRANSLATORS = ("\u8a33", "\u7de8", "\u6821\u8a02", "\u8a33\u6ce8")  # ends of the lines that name who translated or edited
 LONGEST_HEADER = 12
 MISSING = re.compile("\u203b\uff3b\uff03([^\uff3b\uff3d]*)\uff3d")
@@ -31,12 +32,21 @@ RESTORED = str.maketrans({0xFDD0 + number: mark for number, mark in enumerate(MA
 
 def read_aozora(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """One work a file, a paragraph a line, without marks; title and author are metadata."""
-    lines = [line.strip() for line in stream.read().split("\n")]
+    text = whole(stream)
+    if len(text) > LONGEST_LINE:
+        yield oversized(text)
+        return
+    lines = [line.strip() for line in text.split("\n")]
     title, author, start = _header(lines, stream.where)
-    end = next((i for i in range(len(lines) - 1, start, -1) if lines[i].startswith(FOOTER) and not lines[i - 1]), len(lines))
+    end = next((i for i in range(len(lines) - 1, start, -1) if lines[i].startswith(FOOTER) and _ends(lines, i)), len(lines))
     body = (unmarked(line) for line in lines[start:end])
     metadata = {"title": unmarked(title), "author": unmarked(author)}
     yield Found("".join(f"{line}\n" for line in body if line), metadata={key: value for key, value in metadata.items() if value})
+
+
+def _ends(lines: list[str], at: int) -> bool:
+    """Whether the footer begins at a line: a blank one stands before it, or who typed the text is told behind it."""
+    return not lines[at - 1] or any(line.startswith(TYPED) for line in lines[at:])
 
 
 def unmarked(line: str) -> str:

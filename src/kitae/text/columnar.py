@@ -2,17 +2,21 @@
 
 import contextlib
 import importlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kitae.core.errors import KitaeError
 from kitae.text.archives import files_of
-from kitae.text.format import Columns, Found
+from kitae.text.format import SHOWN_CHARACTERS, Columns, Found, bounded
+from kitae.text.streams import LONGEST_LINE, most_unpacked
 
 BATCH = 1024  # rows decoded at a time
+BATCH_BYTES = 1 << 26  # what they may take if each is as long as all that is stored: one long text may stand in many rows
+FEWEST, DENSE = 16, 20  # rows at a time of a row group that unpacks to no more than so many times its size, as text does
 END_MARK = b"\xff\xff\xff\xff\0\0\0\0"  # of Arrow's stream format; without it a stream was cut between two batches
 STATE, DICTIONARY, DEFAULT = "state.json", "dataset_dict.json", "train"
 
@@ -26,10 +30,28 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Found]:
     for file in files:
         if not file.is_file():
             raise KitaeError(f"{file.name} does not exist", cure="correct the path, or bring the file there", where=str(file))
-        with _explained(file), parquet.ParquetFile(file) as table:
-            wanted = _wanted(table.schema_arrow, columns, file)
-            for batch in table.iter_batches(batch_size=BATCH, columns=wanted):
+        with _explained(file):
+            yield from _table(parquet, file, columns)
+
+
+def _table(parquet: ModuleType, file: Path, columns: Columns) -> Iterator[Found]:
+    with parquet.ParquetFile(file, buffer_size=1 << 20) as table:
+        wanted = _wanted(table.schema_arrow, columns, file)
+        for group in range(table.num_row_groups):
+            rows = _rows_at_once(table.metadata.row_group(group), wanted, group, file)
+            for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=wanted):
                 yield from _rows(batch, columns)
+
+
+def _rows_at_once(group: Any, wanted: list[str], number: int, file: Path) -> int:
+    """How many rows of a group to decode together. Raises KitaeError when the group is a bomb."""
+    chunks = [group.column(place) for place in range(group.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in wanted]
+    stored, size = (sum(getattr(chunk, f"total_{kind}_size") for chunk in chunks) for kind in ("compressed", "uncompressed"))
+    if size > most_unpacked(stored):
+        what = f"{stored:,} bytes of row group {number} unpack to {size:,}: this looks like an archive bomb"
+        raise KitaeError(what, cure="write the file anew in smaller row groups if it is right", where=str(file))
+    return max(FEWEST if size <= DENSE * stored else 1, min(BATCH, BATCH_BYTES // max(1, size)))
 
 
 def read_hf(path: Path, columns: Columns) -> Iterator[Found]:
@@ -65,20 +87,52 @@ def _explained(file: Path) -> Iterator[None]:
 
 
 def _wanted(schema: Any, columns: Columns, file: Path) -> list[str]:
-    for name in (columns.text, columns.id):
-        if name is not None and name not in schema.names:
-            raise KitaeError(f'there is no column "{name}"', cure=f"the columns are {', '.join(schema.names)}", where=str(file))
+    names = list(dict.fromkeys([columns.text, *([columns.id] if columns.id is not None else []), *columns.filters]))
+    for name in names:
+        if name not in schema.names:
+            cure = f"the columns are {', '.join(schema.names)}"
+            if name in columns.filters:
+                cure += '; a filter\'s column is named by metadata = { date = "...", ... }'
+            raise KitaeError(f'there is no column "{name}"', cure=cure, where=str(file))
     kind = str(schema.field(columns.text).type)
-    if "string" not in kind or kind.startswith(("list", "large_list", "struct", "map")):
+    if not _is_text(kind):
         raise KitaeError(f'the column "{columns.text}" holds {kind}, not text', cure="name a column of text", where=str(file))
-    return [columns.text] if columns.id is None else [columns.text, columns.id]
+    return names
+
+
+def _is_text(kind: str) -> bool:
+    return "string" in kind and not kind.startswith(("list", "large_list", "struct", "map"))
 
 
 def _rows(batch: Any, columns: Columns) -> Iterator[Found]:
-    texts = batch.column(columns.text).to_pylist()
-    keys = batch.column(columns.id).to_pylist() if columns.id is not None else [None] * len(texts)
-    for text, key in zip(texts, keys, strict=True):
-        yield Found("" if text is None else text, None if key is None else str(key))
+    texts = _values(batch.column(columns.text))
+    keys = itertools.repeat(None, batch.num_rows) if columns.id is None else _values(batch.column(columns.id))
+    told = [zip(itertools.repeat(name), _values(batch.column(name))) for name in columns.filters]
+    for text, key, *others in zip(texts, keys, *told):
+        metadata = {name: _plain(value) for name, value in others if value is not None}
+        yield bounded("" if text is None else str(text), None if key is None else str(key), metadata)
+
+
+def _values(column: Any) -> Iterable[object]:
+    """The values in Python; one at a time where they may be long or stand for many rows."""
+    if str(column.type).startswith("dictionary") or column.nbytes > BATCH_BYTES:
+        return (_value(scalar) for scalar in column)
+    return column.to_pylist()
+
+
+def _value(scalar: Any) -> object:
+    """A value; of a text that is longer than any document no more than shows that it is."""
+    scalar = scalar.value if str(scalar.type).startswith("dictionary") else scalar
+    data = scalar.as_buffer() if scalar is not None and scalar.is_valid and "string" in str(scalar.type) else None
+    if data is not None and data.size > 4 * LONGEST_LINE:
+        return data.slice(0, 4 * (LONGEST_LINE + 1)).to_pybytes().decode("utf-8", "ignore")
+    return None if scalar is None else scalar.as_py()
+
+
+def _plain(value: object) -> str | float | tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(str(item) for item in value)
+    return value if isinstance(value, float) else str(value)[:SHOWN_CHARACTERS]
 
 
 def _split(path: Path) -> Path:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 from kitae.core.errors import KitaeError
-from kitae.text.format import Columns, Found
+from kitae.text.format import Columns, Found, bounded
 from kitae.text.streams import TextStream
 from kitae.text.tables import json_object
 
 ANNOTATIONS = ("annotation", "annotations", "quality_warnings")  # 22.01; other tools' form of it; 23.01
+
+KINDS = (str, float, int, tuple)
 
 
 def read_oscar(stream: TextStream, columns: Columns) -> Iterator[Found]:
@@ -35,9 +37,9 @@ def read_oscar(stream: TextStream, columns: Columns) -> Iterator[Found]:
             "url": headers.get("warc-target-uri"),
             "date": headers.get("warc-date"),
         }
-        metadata = {key: value for key, value in found.items() if isinstance(value, str | float | tuple)}
+        metadata = {key: float(value) if isinstance(value, int) else value for key, value in found.items() if isinstance(value, KINDS)}
         record = headers.get("warc-record-id")
-        yield Found(text, record.strip("<>") if isinstance(record, str) else None, metadata=metadata)
+        yield bounded(text, record.strip("<>") if isinstance(record, str) else None, metadata)
 
 
 def read_cirrussearch(stream: TextStream, columns: Columns) -> Iterator[Found]:
@@ -53,6 +55,9 @@ def read_cirrussearch(stream: TextStream, columns: Columns) -> Iterator[Found]:
         where = f"{stream.where}, line {number}"
         row = json_object(line, where)
         if "index" in row and "text" not in row:
+            if key is not None:
+                what = "the page that the line before this one announces does not follow"
+                raise KitaeError(what, cure="bring a complete copy of the file", where=where)
             name = _table(row, "index").get("_id")
             key = str(name) if name is not None else ""
             continue

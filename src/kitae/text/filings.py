@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from kitae.core.errors import KitaeError
-from kitae.text.format import Columns, Found
+from kitae.text.format import Columns, Found, oversized, whole
 from kitae.text.markup import PageText, XmlReader, html_text, plain
-from kitae.text.streams import CheckedStream, TextStream
+from kitae.text.streams import LONGEST_LINE, CheckedStream, TextStream
 from kitae.text.tables import need_column, rows_of
 
 ELEMENT, VALUE = "\u8981\u7d20ID", "\u5024"  # headings of EDINET's table: element, value
@@ -31,6 +31,7 @@ NO_BLOCK = "no text block"
 def read_edinet(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """A tab-separated table of EDINET: the values of its text blocks, in order."""
     blocks: list[str] = []
+    size = 0
     metadata: dict[str, str] = {}
     for number, row in rows_of(stream, "tsv"):
         where = f"{stream.where}, line {number}"
@@ -39,10 +40,12 @@ def read_edinet(stream: TextStream, columns: Columns) -> Iterator[Found]:
             raise KitaeError(f'this is not a table of EDINET: it has no column "{ELEMENT}"', cure=cure, where=stream.where)
         name, value = _local(row[ELEMENT]), need_column(row, VALUE, where)
         if name.endswith("TextBlock"):
-            blocks.append(html_text(value) if TAG.search(value) else value.strip())
+            size += len(value)
+            if size <= LONGEST_LINE or not blocks:
+                blocks.append(html_text(value) if TAG.search(value) else value.strip())
         elif name in FACTS:
             _tell(metadata, name, value)
-    yield _report(blocks, metadata)
+    yield _report(blocks, metadata) if size <= LONGEST_LINE else oversized(blocks[0])
 
 
 def read_xbrl(stream: CheckedStream, columns: Columns) -> Iterator[Found]:
@@ -58,8 +61,12 @@ def read_xbrl(stream: CheckedStream, columns: Columns) -> Iterator[Found]:
 
 def read_ixbrl(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """A page with Inline XBRL: its text blocks, continued ones put together. A page without any (TDnet's qualitative.htm): all of it."""
+    text = whole(stream)
+    if len(text) > LONGEST_LINE:
+        yield oversized(text)
+        return
     page = _InlinePage()
-    page.feed(stream.read())
+    page.feed(text)
     page.close()
     if not page.ended:
         raise KitaeError("the page does not end: there is no </html>", cure="bring a complete copy of the file", where=stream.where)
@@ -120,6 +127,13 @@ class _InlinePage(PageText):
             self._open.append(part)
             if len(self._open) <= DEEPEST:
                 self._parts.append(part)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in self.PARTS:  # <ix:continuation id="..."/>: nothing goes on there
+            self.handle_starttag(tag, attrs)
+            self.handle_endtag(tag)
+        else:
+            super().handle_startendtag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.PARTS and self._open and self._open[-1].tag == tag:

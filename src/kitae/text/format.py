@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kitae.text.streams import CheckedStream, TextStream
+from kitae.text.streams import LONGEST_LINE, CheckedStream, TextStream
+
+SHOWN_CHARACTERS = 1000
+Metadata = Mapping[str, str | float | tuple[str, ...]]
+NOTHING: Metadata = {}
 
 
 class Columns(NamedTuple):
@@ -19,6 +23,8 @@ class Columns(NamedTuple):
     id: str | None = None
     headings: bool = False
     """Keep headings as lines (Wikipedia dumps)."""
+    filters: tuple[str, ...] = ()
+    """The columns that the source's filters go by."""
 
 
 class Found(NamedTuple):
@@ -34,13 +40,34 @@ class Found(NamedTuple):
     """Its own id, if it has one."""
     drop: str | None = None
     """Why it is to be dropped at once; "" and None keep it."""
-    metadata: Mapping[str, str | float | tuple[str, ...]] = {}
+    metadata: Metadata = NOTHING
     """What else the format knows (title, date, language, url, ...); sources can be filtered by it."""
+    replaced: int = 0
+    """How many U+FFFD stand in it for bytes that are no text."""
 
     @property
     def content(self) -> str:
         """The raw text, made now if need be."""
         return self.text if isinstance(self.text, str) else self.text()
+
+
+def bounded(text: str, key: str | None = None, metadata: Metadata = NOTHING) -> Found:
+    """A document; one that would take too much memory further on is "oversized"."""
+    return Found(text, key, None, metadata) if len(text) <= LONGEST_LINE else oversized(text, key)
+
+
+def oversized(text: str, key: str | None = None) -> Found:
+    """A document that is dropped for its length; its beginning is kept for the report."""
+    return Found(text[:SHOWN_CHARACTERS], key, "oversized")
+
+
+def whole(stream: TextStream) -> str:
+    """All that a stream holds, as far as `bounded` looks: of one that is longer, LONGEST_LINE + 1 characters."""
+    text = stream.read(LONGEST_LINE + 1)
+    if len(text) > LONGEST_LINE:
+        while stream.read(LONGEST_LINE):  # damage further on is still an error
+            pass
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,15 +19,15 @@ class _Readable(Protocol):
 
 
 class Mended(io.RawIOBase):
-    """Bytes of any encoding as bytes of UTF-8 (marks are encoded with "surrogatepass"). NUL bytes count as bad.
+    """Bytes of any encoding as bytes of UTF-8 (marks are encoded with "surrogatepass"). NUL bytes count as bad. `codec` decodes them.
 
     Raises KitaeError when so many places are bad that the encoding must be another one.
     """
 
-    def __init__(self, stream: _Readable, *, encoding: str, where: str) -> None:
+    def __init__(self, stream: _Readable, *, encoding: str, codec: str, where: str) -> None:
         super().__init__()
         self._stream, self._encoding, self._where = stream, encoding, where
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
+        self._decoder = codecs.getincrementaldecoder(codec)()
         self._wide = encoding.startswith(("utf-16", "utf-32"))
         self._seen = 0
         self.bad = 0

@@ -17,16 +17,15 @@ from kitae.text.archives import members
 from kitae.text.columnar import read_hf, read_parquet
 from kitae.text.crawls import read_cirrussearch, read_oscar
 from kitae.text.filings import read_edinet, read_ixbrl, read_xbrl
-from kitae.text.format import Columns, Format, Found
+from kitae.text.format import Columns, Format, Found, bounded, oversized, whole
 from kitae.text.kyoto import read_kyoto
 from kitae.text.mending import MARK, REPLACEMENT
 from kitae.text.streams import LONGEST_LINE, Errors, TextStream
-from kitae.text.tables import json_object, need_column, rows_of
+from kitae.text.tables import find_column, json_object, need_column, need_text, rows_of
 from kitae.text.wikidump import read_dump, read_share
 
 GROUP = "kitae.readers"
 log = logging.getLogger(__name__)
-SHOWN_CHARACTERS = 1000
 
 
 def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
@@ -46,12 +45,7 @@ def read_text(stream: TextStream, columns: Columns) -> Iterator[Found]:
 
 
 def _document(lines: list[str], size: int) -> Found:
-    return Found("".join(lines)) if size <= LONGEST_LINE else _oversized("".join(lines[:1]))
-
-
-def _oversized(text: str) -> Found:
-    """A document that would take too much memory; its beginning is kept for the report."""
-    return Found(text[:SHOWN_CHARACTERS], None, "oversized")
+    return Found("".join(lines)) if size <= LONGEST_LINE else oversized("".join(lines[:1]))
 
 
 def read_paragraphs(stream: TextStream, columns: Columns) -> Iterator[Found]:
@@ -60,52 +54,56 @@ def read_paragraphs(stream: TextStream, columns: Columns) -> Iterator[Found]:
         if len(line) == LONGEST_LINE and not line.endswith("\n"):
             while (rest := stream.readline(LONGEST_LINE)) and not rest.endswith("\n"):
                 pass
-            yield _oversized(line)
+            yield oversized(line)
         elif not line.isspace():
             yield Found(line)
 
 
 def read_file(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """One document a file."""
-    text = stream.read(LONGEST_LINE + 1)
-    if len(text) > LONGEST_LINE:
-        while stream.read(LONGEST_LINE):
-            pass
-        yield _oversized(text)
-    else:
-        yield Found(text)
+    yield bounded(whole(stream))
 
 
 def read_table(kind: str) -> Callable[[TextStream, Columns], Iterator[Found]]:
     """A reader of one column of CSV, TSV or JSON Lines. The other columns are the document's metadata: the row itself, no copy."""
 
     def read(stream: TextStream, columns: Columns) -> Iterator[Found]:
+        inner = [name for name in columns.filters if "." in name]
         for number, row in rows_of(stream, kind):
             where = f"{stream.where}, line {number}"
             key = need_column(row, columns.id, where) if columns.id else None
-            yield Found(need_column(row, columns.text, where), key, metadata=row)
+            text = need_text(row, columns.text, where)
+            row.update({name: value for name in inner if (value := find_column(row, name, where)) is not None})
+            yield bounded(text, key, row)
 
     return read
 
 
 OPENING = re.compile(r"<doc\b[^>]*>\s*$")
+NEXT = re.compile(r'<doc id="[^>]*>\s*$')
 ATTRIBUTE = re.compile(r'\b(id|title)="([^"]*)"')
 
 
 def read_wikiextractor(stream: TextStream, columns: Columns) -> Iterator[Found]:
     """WikiExtractor's output, `<doc ...>` blocks or --json lines; an article whose body is only its title is a "stub"."""
     body: list[str] | None = None
+    size = 0
     attributes: dict[str, str] = {}
     for number, line in enumerate(stream, start=1):
         where = f"{stream.where}, line {number}"
         if body is not None:
             if line.rstrip() == "</doc>":
-                yield _article("".join(body), attributes.get("title"))
+                yield _article("".join(body), attributes.get("title")) if size <= LONGEST_LINE else oversized("".join(body[:1]))
                 body = None
+            elif NEXT.match(line):
+                what = "a <doc ...> block begins before the last one was closed"
+                raise KitaeError(what, cure="bring a complete copy, or put the missing </doc> in", where=where)
             else:
-                body.append(line)
+                size += len(line)
+                if size <= LONGEST_LINE:
+                    body.append(line)
         elif OPENING.match(line):
-            attributes, body = dict(ATTRIBUTE.findall(line)), []
+            attributes, body, size = dict(ATTRIBUTE.findall(line)), [], 0
         elif line.startswith("{"):
             row = json_object(line, where)
             text, title = row.get("text"), row.get("title")
@@ -121,7 +119,7 @@ def read_wikiextractor(stream: TextStream, columns: Columns) -> Iterator[Found]:
 def _article(text: str, title: str | None) -> Found:
     lines = [line for line in text.split("\n") if not line.isspace() and line]
     stub = not lines or (len(lines) == 1 and (title is None or lines[0].strip() == title.strip()))
-    return Found(text, None, "stub" if stub else None)
+    return Found(text, None, "stub") if stub else bounded(text)
 
 
 READERS: dict[str, Format] = {
@@ -162,8 +160,9 @@ def find_format(name: str) -> Format:
     ((value, point),) = points.items()
     try:
         found = point.load()
-    except (ImportError, AttributeError) as error:
-        raise KitaeError(f'format = "{name}" cannot be loaded from {value}: {error}', cure="mend or remove that package") from error
+    except Exception as error:  # the package's own code runs here
+        what = f'format = "{name}" cannot be loaded from {value}: {type(error).__name__}: {error}'
+        raise KitaeError(what, cure="mend or remove that package") from error
     if not isinstance(found, Format):
         raise KitaeError(f'format = "{name}": {value} is no Format of kitae.text.format', cure="mend or remove that package")
     return found
@@ -207,6 +206,9 @@ def _documents(path: Path, format: Format, columns: Columns, encoding: str | Non
         yield from format.path(path, columns)
         return
     for member in members(path, format.endings):
+        if member.empty:
+            yield Found("", None, "empty")
+            continue
         if format.binary is not None:
             yield from format.binary(member.stream, columns)
             continue
@@ -224,11 +226,10 @@ def _documents(path: Path, format: Format, columns: Columns, encoding: str | Non
 
 
 def _without_marks(found: Found, *, drop: bool) -> Found:
-    """U+FFFD for what could not be decoded; such a document says how often in its metadata, or is dropped for it."""
+    """U+FFFD for what could not be decoded; such a document says how often, or is dropped for it."""
     text = found.content
     number = text.count(MARK)
     if not number:
         return found
     text, key = text.replace(MARK, REPLACEMENT), found.key and found.key.replace(MARK, REPLACEMENT)
-    metadata = {**found.metadata, "replaced": float(number)}
-    return found._replace(text=text, key=key, metadata=metadata, drop=found.drop or ("encoding" if drop else None))
+    return found._replace(text=text, key=key, replaced=number, drop=found.drop or ("encoding" if drop else None))

@@ -51,6 +51,15 @@ class Selection(Config):
     names: dict[str, str] = {}
     """Where date, language, language_probability or annotations stand when the format calls them otherwise."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names that the filters which are set go by, as the format calls them."""
+        asked = {
+            "date": self.keep.date, "language": self.keep.language, "language_probability": self.keep.language_probability,
+            "annotations": self.drop.annotations,
+        }  # fmt: skip
+        return tuple(self.names.get(name, name) for name, filter in asked.items() if filter)
+
     def reason(self, metadata: Metadata) -> str | None:
         """Why a document with this metadata is not wanted, or None."""
         return self._annotation(metadata) or self._date(metadata) or self._language(metadata)

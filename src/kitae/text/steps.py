@@ -100,8 +100,8 @@ class ReadParts(PipelineStep):
             text = found.text if isinstance(found.text, str) else ""  # no costly conversion for what is dropped
             if drop:
                 metadata["dropped"] = drop
-            if "replaced" in found.metadata:
-                metadata["replaced"] = found.metadata["replaced"]
+            if found.replaced:
+                metadata["replaced"] = found.replaced
             own = number if found.key is None else normalize(found.key, "none").replace("\n", " ")  # no lone surrogates, no controls
             yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
 

@@ -1,9 +1,9 @@
 """Files as checked streams: plain, .gz, .bz2, .xz and .zst; every damage is an error that names file and cure, never silence."""
 
-import codecs
 import gzip
 import io
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -13,19 +13,19 @@ from typing import BinaryIO, Literal, Protocol
 import zstandard
 
 from kitae.core.errors import KitaeError
-from kitae.text.encodings import by_mark, guess, spoken
+from kitae.text.encodings import WIDE_MARKS, by_mark, decoder, guess, known, spoken
 from kitae.text.mending import Mended
 from kitae.text.packed import bzip2, xz, zstd
 
 MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".zip")
 DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError, tarfile.TarError, zipfile.BadZipFile)  # gzip's are OSErrors
 HEAD_BYTES = 1 << 16
 PIECE_BYTES = 1 << 18
 MOST_UNPACKED_RATIO = 1000  # text rarely shrinks more than 20 times, bombs a million times
 ALWAYS_ALLOWED_BYTES = 1 << 28
 LONGEST_LINE = 1 << 24  # characters; five times the Bible
+SHIFTED = re.compile(rb"\x1b\$[@B]")  # how ISO-2022-JP goes over to Japanese
 Errors = Literal["fail", "replace", "skip"]
 """What becomes of bytes that are no text: the run stops; they become U+FFFD; the document is dropped."""
 
@@ -34,15 +34,40 @@ class _Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
+class Allowance:
+    """How many bytes a source's path may unpack to, whatever lies in it and however deep, by what is stored on the disk."""
+
+    def __init__(self) -> None:
+        self._stored = self._spent = 0
+
+    def store(self, size: int) -> None:
+        """A file of the path is opened; what is packed inside of it stores nothing more."""
+        self._stored += size
+
+    def spend(self, size: int) -> bool:
+        """Whether so many bytes more are borne."""
+        self._spent += size
+        return self._spent <= most_unpacked(self._stored)
+
+
+def most_unpacked(stored: int) -> int:
+    """How many bytes so many stored ones may unpack to."""
+    return max(ALWAYS_ALLOWED_BYTES, MOST_UNPACKED_RATIO * stored)
+
+
 class CheckedStream(io.RawIOBase):
     """Unpacked bytes of one file or archive member. Reading raises KitaeError for a truncated, damaged or bursting archive.
 
-    With `text`, also for NUL bytes (a binary file). `where` names the file in errors, `stored` is its size on disk.
+    With `text`, also for NUL bytes (a binary file). `where` names the file in errors, `stored` is its size where it is packed;
+    what it unpacks to is taken from `allowance`, too.
     """
 
-    def __init__(self, inner: _Readable, *, where: str, stored: int | None = None, text: bool = False) -> None:
+    def __init__(
+        self, inner: _Readable, *, where: str, stored: int | None = None, allowance: Allowance | None = None, text: bool = False
+    ) -> None:
         super().__init__()
         self._inner, self.where, self._stored, self._text = inner, where, stored, text
+        self.allowance = allowance or Allowance()
         self.position = 0
         self.tail = b""
 
@@ -67,10 +92,18 @@ class CheckedStream(io.RawIOBase):
         self.position += len(data)
         if data:
             self.tail = data[-512:]
-        if self._stored is not None and self.position > max(ALWAYS_ALLOWED_BYTES, MOST_UNPACKED_RATIO * self._stored):
-            what = f"{self._stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
-            raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
+        if self._stored is not None:
+            self._check_size(len(data), self._stored)
         return data
+
+    def _check_size(self, size: int, stored: int) -> None:
+        if self.position > most_unpacked(stored):
+            what = f"{stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
+        elif not self.allowance.spend(size):
+            what = f"all that is packed in it unpacks to more than {MOST_UNPACKED_RATIO} times its size: this looks like an archive bomb"
+        else:
+            return
+        raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
 
     def read1(self, size: int = -1) -> bytes:
         """As `read`: TextIOWrapper asks for this name."""
@@ -82,21 +115,28 @@ class CheckedStream(io.RawIOBase):
         super().close()
 
 
-def open_bytes(path: Path) -> CheckedStream:
+def open_bytes(path: Path, allowance: Allowance | None = None) -> CheckedStream:
     """A file's unpacked bytes. Raises KitaeError when it is missing, empty, or not what its ending says (an HTML page, say)."""
+    file = open_file(path)
+    allowance, size = allowance or Allowance(), path.stat().st_size
+    allowance.store(size)
+    return unpack(file, path.name, where=str(path), stored=size, allowance=allowance)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A file as it is. Raises KitaeError when it is missing, not a file, or locked."""
     where = str(path)
     if not path.exists():
         raise KitaeError(f"{path.name} does not exist", cure="correct the path, or bring the file there", where=where)
     if not path.is_file():
         raise KitaeError(f"{path.name} is not a file", cure="give the path of a file", where=where)
     try:
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as error:
         raise KitaeError(f"{path.name} cannot be opened: {error.strerror}", cure="check the permissions", where=where) from error
-    return unpack(file, path.name, where=where, stored=path.stat().st_size)
 
 
-def unpack(file: BinaryIO, name: str, *, where: str, stored: int) -> CheckedStream:
+def unpack(file: BinaryIO, name: str, *, where: str, stored: int, allowance: Allowance) -> CheckedStream:
     """The unpacked bytes of an open, seekable file that was called `name`."""
     head = file.read(512)
     file.seek(0)
@@ -110,7 +150,7 @@ def unpack(file: BinaryIO, name: str, *, where: str, stored: int) -> CheckedStre
         page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
         what = f"this is {'an HTML page' if page else 'not a ' + claimed + ' archive'}, although its name ends in {claimed}"
         raise KitaeError(what, cure="download the file again" if page else "correct its name or bring a complete copy", where=where)
-    return CheckedStream(_opened(file, found), where=where, stored=stored if found else None)
+    return CheckedStream(_opened(file, found), where=where, stored=stored if found else None, allowance=allowance)
 
 
 def look_at(stream: CheckedStream) -> tuple[bytes, CheckedStream]:
@@ -118,7 +158,7 @@ def look_at(stream: CheckedStream) -> tuple[bytes, CheckedStream]:
     head = b""
     while len(head) < 512 and (more := stream.read(512 - len(head))):
         head += more
-    return head, CheckedStream(_Joined(head, stream), where=stream.where)
+    return head, CheckedStream(_Joined(head, stream), where=stream.where, allowance=stream.allowance)
 
 
 def claimed_compression(name: str) -> str | None:
@@ -141,24 +181,23 @@ class TextStream:
     """
 
     def __init__(self, stream: CheckedStream, *, encoding: str | None = None, errors: Errors = "fail") -> None:
-        self.where, self.encoding = stream.where, encoding or "utf-8"
+        self.where, self.encoding = stream.where, "utf-8" if encoding is None else encoding
         try:
-            self.encoding = codecs.lookup(self.encoding).name
+            self.encoding = known(self.encoding)
         except LookupError as error:
-            raise KitaeError(
-                f'encoding = "{encoding}" is unknown', cure='use "utf-8", "cp932", "euc_jp" or "utf-16"', where=self.where
-            ) from error
+            cure = 'use "utf-8", "cp932", "euc_jp" or "utf-16"'
+            raise KitaeError(f'encoding = "{encoding}" is unknown', cure=cure, where=self.where) from error
         head = stream.read(HEAD_BYTES)
         _check_head(head, self.encoding, stream.where, strict=errors == "fail")
+        codec = decoder(self.encoding, head)
         self.mended: Mended | None = None
         self._text: io.TextIOWrapper
         if errors == "fail":
             wide = self.encoding.startswith(("utf-16", "utf-32"))
             self._stream = CheckedStream(_Joined(head, stream), where=stream.where, text=not wide)
-            decoder = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-            self._text = io.TextIOWrapper(self._stream, encoding=decoder, errors="strict", newline=None)  # type: ignore[arg-type]
+            self._text = io.TextIOWrapper(self._stream, encoding=codec, errors="strict", newline=None)  # type: ignore[arg-type]
         else:
-            self.mended = Mended(_Joined(head, stream), encoding=self.encoding, where=stream.where)
+            self.mended = Mended(_Joined(head, stream), encoding=self.encoding, codec=codec, where=stream.where)
             self._text = io.TextIOWrapper(self.mended, encoding="utf-8", errors="surrogatepass", newline=None)  # type: ignore[arg-type]
         self._text._CHUNK_SIZE = PIECE_BYTES  # type: ignore[attr-defined]  # calls of Python code per 256 KiB, not per 8
 
@@ -219,15 +258,29 @@ def open_text(path: Path, *, encoding: str | None = None) -> TextStream:
 def _check_head(head: bytes, encoding: str, where: str, *, strict: bool) -> None:
     if not head:
         raise KitaeError("the file is empty", cure="remove it from the sources or bring a complete copy", where=where)
-    if encoding.startswith("utf-16"):
+    if encoding in WIDE_MARKS:
+        _check_wide(head, encoding, where)
         return
     looks = by_mark(head) or (guess(head) if b"\0" in head else None)
+    if encoding == "utf-8" and SHIFTED.search(head) and guess(head) == "iso2022_jp":
+        raise _wrong_encoding(encoding, head.index(b"\x1b"), "iso2022_jp", where)  # valid UTF-8, too: seven bits
     if looks and looks.startswith("utf-16"):
         raise _wrong_encoding(encoding, 0, looks, where)
     if strict and encoding != "utf-8" and not head.isascii():
         cut = head.rfind(b"\n") + 1 or len(head)
         if guess(head[:cut]) == "utf-8":
             raise _wrong_encoding(encoding, 0, "utf-8", where)
+
+
+def _check_wide(head: bytes, encoding: str, where: str) -> None:
+    """Refuse UTF-16 and UTF-32 that lack the byte order mark which they go by, or have that of the other order."""
+    marked = head.startswith(WIDE_MARKS[encoding[:6]])
+    if marked and not head.startswith(WIDE_MARKS[encoding]):
+        raise _wrong_encoding(encoding, 0, encoding[:6], where)
+    if not marked and encoding == encoding[:6]:
+        looks = guess(head)
+        what = f"the file has no byte order mark, which {spoken(encoding)} begins with"
+        raise KitaeError(what, cure=f'say encoding = "{looks or encoding + "-le"}" in this source', where=where)
 
 
 def _wrong_encoding(encoding: str, offset: int, looks: str | None, where: str) -> KitaeError:

@@ -9,7 +9,7 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.text.streams import TextStream, open_text
 
 FORMATS = ("csv", "tsv", "jsonl")
-LONGEST_FIELD = 1 << 28
+LONGEST_FIELD = 1 << 26  # a document of more than LONGEST_LINE is dropped; this is a quote that never ends
 
 
 def read_rows(path: Path, *, format: str | None = None, encoding: str | None = None) -> Iterator[tuple[int, dict[str, str]]]:
@@ -44,24 +44,53 @@ def rows_of(stream: TextStream, kind: str) -> Iterator[tuple[int, dict[str, str]
         raise KitaeError("the table has no rows", cure="bring a complete copy of the file", where=stream.where)
 
 
+class Json(str):
+    """A value of JSON that is no text (a number, true, false, a list or an object), as it is written."""
+
+    @property
+    def kind(self) -> str:
+        """What it is called."""
+        return {"{": "an object", "[": "a list", "t": "true", "f": "false"}.get(self[0], "a number")
+
+
 def need_column(row: dict[str, str], column: str, where: str) -> str:
-    """A row's value; "a.b" is key b of the JSON object a. Raises KitaeError naming the columns that there are."""
-    if column not in row:
-        head, _, rest = column.partition(".")
-        if rest and row.get(head, "").startswith("{"):
-            inner = json_object(row[head], where)
-            return need_column({key: value if isinstance(value, str) else _text_of(value) for key, value in inner.items()}, rest, where)
-        there = ", ".join(row)
-        raise KitaeError(f'there is no column "{column}"', cure=f"the columns are {there}", where=where)
-    return row[column]
+    """A row's value; "a.b" is key b of the JSON object a.
+
+    Raises KitaeError, naming the columns that there are, when it is absent, and when it is a list or an object.
+    """
+    value = find_column(row, column, where)
+    if value is None:
+        raise KitaeError(f'there is no column "{column}"', cure=f"the columns are {', '.join(row)}", where=where)
+    if isinstance(value, Json) and value[0] in "[{":
+        raise KitaeError(f'the column "{column}" holds {value.kind}', cure='name a value, "a.b" for key b of the object a', where=where)
+    return value
+
+
+def need_text(row: dict[str, str], column: str, where: str) -> str:
+    """As `need_column`, for a column of texts: numbers, true and false are none, null is an empty one."""
+    value = need_column(row, column, where)
+    if isinstance(value, Json):
+        raise KitaeError(f'the column "{column}" holds {value.kind}, not a text', cure="name a column of texts", where=where)
+    return value
+
+
+def find_column(row: dict[str, str], column: str, where: str) -> str | None:
+    """A row's value, "a.b" as in `need_column`; None if there is none."""
+    if column in row:
+        return row[column]
+    head, _, rest = column.partition(".")
+    if rest and row.get(head, "").startswith("{"):
+        return find_column(_row(json_object(row[head], where)), rest, where)
+    return None
 
 
 def json_object(line: str, where: str) -> dict[str, object]:
     """One line's JSON object. Raises KitaeError when it is none."""
     try:
         value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        what = f"this line is not JSON: {error.msg if isinstance(error, json.JSONDecodeError) else 'too deeply nested'}"
+    except (ValueError, RecursionError) as error:
+        reason = "too deeply nested" if isinstance(error, RecursionError) else "a number has too many digits"
+        what = f"this line is not JSON: {error.msg if isinstance(error, json.JSONDecodeError) else reason}"
         raise KitaeError(what, cure="write one JSON object a line", where=where) from error
     if not isinstance(value, dict):
         raise KitaeError(f"this line is a JSON {type(value).__name__}, not an object", cure="write one JSON object a line", where=where)
@@ -71,12 +100,15 @@ def json_object(line: str, where: str) -> dict[str, object]:
 def _objects(stream: TextStream) -> Iterator[tuple[int, dict[str, str]]]:
     for number, line in enumerate(stream, start=1):
         if not line.isspace():
-            row = json_object(line, f"{stream.where}, line {number}")
-            yield number, {key: value if isinstance(value, str) else _text_of(value) for key, value in row.items()}
+            yield number, _row(json_object(line, f"{stream.where}, line {number}"))
+
+
+def _row(values: dict[str, object]) -> dict[str, str]:
+    return {key: value if isinstance(value, str) else _text_of(value) for key, value in values.items()}
 
 
 def _text_of(value: object) -> str:
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else Json(json.dumps(value, ensure_ascii=False))
 
 
 def _records(stream: TextStream, kind: str) -> Iterator[tuple[int, dict[str, str]]]:
