@@ -101,8 +101,11 @@ def documents_of(source: Source, part: Part) -> Iterator[tuple[int, Found, str |
     every `parts`-th block of documents. `max_characters` counts the raw text of all documents that are not dropped; the one
     that reaches it is the last.
     """
-    whole = source.limit is not None or source.max_characters is not None
-    mine = None if whole else share(source.path, source.format, part.part, part.parts, columns=source.columns)
+    mine = (
+        share(source.path, source.format, part.part, part.parts, columns=source.columns, encoding=source.encoding, errors=source.errors)
+        if source.limit is None and source.max_characters is None
+        else None
+    )
     if mine is not None:
         yield from ((number, one, one.drop or source.selection.reason(one.metadata)) for number, one in mine)
         return

@@ -67,9 +67,8 @@ class CheckedStream(io.RawIOBase):
         self.position += len(data)
         if data:
             self.tail = data[-512:]
-        if self._stored is not None and self.position > max(ALWAYS_ALLOWED_BYTES, MOST_UNPACKED_RATIO * self._stored):
-            what = f"{self._stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
-            raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
+        if self._stored is not None:
+            check_ratio(self.position, self._stored, self.where)
         return data
 
     def read1(self, size: int = -1) -> bytes:
@@ -80,6 +79,13 @@ class CheckedStream(io.RawIOBase):
         if isinstance(self._inner, io.IOBase):
             self._inner.close()
         super().close()
+
+
+def check_ratio(unpacked: int, stored: int, where: str) -> None:
+    """Raises KitaeError if this many unpacked bytes came from so few stored ones that it must be a bomb."""
+    if unpacked > max(ALWAYS_ALLOWED_BYTES, MOST_UNPACKED_RATIO * stored):
+        what = f"{stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
+        raise KitaeError(what, cure="unpack it yourself if it is right", where=where)
 
 
 def open_bytes(path: Path) -> CheckedStream:
