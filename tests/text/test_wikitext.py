@@ -63,6 +63,7 @@ EXAMPLES = {
         "As of 2010 as of 1 May 2010 Since May 1, 2010 now December 2011",
     ),
     "transliterations": ("{{transl|ar|ALA|al-Qāhira}} {{transl|ru|Moskva}} {{transl|x}}!", "al-Qāhira Moskva !"),
+    "links to other Wikipedias": ("{{ill|de|甲乙}} {{ill|丙|de}} {{ill|丁|de|lt=戊}} {{ill|de|fr}}", "甲乙 丙 戊 de"),
     "quotations": ("{{quote|text=a b|author=c}} {{Blockquote|quote=d}} {{cquote|e|f}} {{quote|1=g=h}}", "a b d e g=h"),
     "names in Japanese": (
         "{{nihongo|Tokyo Tower|東京タワー|Tōkyō tawā|lit. tower}} {{nihongo||甲|kō}} {{nihongo|a}} {{読み仮名|漢字|}} {{ルビ|字|じ}}",

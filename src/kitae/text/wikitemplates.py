@@ -6,7 +6,7 @@ Values are wikitext whose own templates are done; the scanner goes on with what 
 import re
 from collections.abc import Callable, Mapping
 
-from kitae.text.wikiwords import SPACING, SPOKEN
+from kitae.text.wikiwords import LANGUAGES, SPACING, SPOKEN
 
 NAME = re.compile(r"\{\{\s*+(?:(?:template|テンプレート)\s*+:\s*+)?(formatnum(?=:)|[^|{}\[\]<>\n]*+)\s*+[|:}]", re.IGNORECASE)
 NAMED = re.compile(r"\s*+([^=\[\]<>]{1,30}?)\s*+=")
@@ -79,6 +79,12 @@ def _last(values: Values) -> str:
     return next(iter(_unnamed(values)[:0:-1]), "")
 
 
+def _elsewhere(values: Values) -> str:
+    """{{ill|title|de}}, and as it was written before 2016 {{ill|de|title}}."""
+    first, second = values.get("1", ""), values.get("2", "")
+    return second if first in LANGUAGES and second and second not in LANGUAGES else first
+
+
 def _quote(values: Values) -> str:
     return values.get("text") or values.get("quote") or values.get("1", "")
 
@@ -137,6 +143,7 @@ def _nihongo(values: Values) -> str:
 
 
 RULES: dict[str, Callable[[Values], str]] = {
+    **dict.fromkeys(("ill", "interlanguage link"), _elsewhere),
     **dict.fromkeys(("transl", "transliteration", "xlit"), _last),
     **dict.fromkeys(("quote", "blockquote", "cquote", "quotation", "bquote", "quote frame"), _quote),
     **dict.fromkeys(("convert", "cvt"), _convert),

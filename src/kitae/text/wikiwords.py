@@ -19,9 +19,12 @@ SPOKEN = {  # name in lower case -> what the reader sees, {1} being the first un
     "val": "{1}",
     "circa": "c. {1}",
     "c.": "c. {1}",
-    "ill": "{1}",
-    "interlanguage link": "{1}",
     "link-interwiki": "{1}",
+    "nastaliq": "{1}",
+    "rtl-lang": "{2}",
+    "angbr": "⟨{1}⟩",
+    "enlink": "{1}",
+    "flag": "{1}",
     "nihongo2": "{1}",
     "仮リンク": "{1}",
     "補助漢字フォント": "{1}",
@@ -50,7 +53,7 @@ SPACING = {  # templates without values that stand between words
     **dict.fromkeys(("spaced ndash", "snd", "spnd", "sndash", "snds", "dash", "ndashb", "spaced en dash"), " – "),
     **dict.fromkeys(("spaced mdash", "smd", "smdash", "spaced em dash"), " — "),
     **dict.fromkeys(("zwsp", "shy", "wbr", "zwj", "zwnj", "nobreak"), ""),
-    "'": "'", "'s": "'s", "'\"": "'\"", "\"'": "\"'", "!": "|", "=": "=", "ellipsis": "...", "...": "...",
+    "'": "'", "'s": "'s", "'\"": "'\"", "\"'": "\"'", "!": "|", "pipe": "|", "=": "=", "ellipsis": "...", "...": "...",
 }  # fmt: skip
 
 TAIL = frozenset(
