@@ -21,17 +21,21 @@ from mwparserfromhell.wikicode import Wikicode
 
 from kitae.text.format import Columns
 from kitae.text.readers import read
+from kitae.text.wikitemplates import is_spoken, name_of, said
 from kitae.text.wikitext import plain
-from kitae.text.wikiwords import ALWAYS_HIDDEN, SPOKEN, TAIL
+from kitae.text.wikiwords import ALWAYS_HIDDEN, LANGUAGES, TAIL
 
 NOT_PROSE = {
     "ref", "math", "chem", "ce", "gallery", "timeline", "syntaxhighlight", "source", "pre", "score", "imagemap", "hiero", "graph",
     "mapframe", "maplink", "inputbox", "templatedata", "templatestyles", "categorytree", "indicator", "includeonly", "style", "script",
-    "table",
+    "table", "rt", "rtc", "rp",
 }  # fmt: skip
-OWN_LINE = {"br", "hr", "p"}
+OWN_LINE = {
+    "br", "hr", "p", "li", "ol", "ul", "dl", "dd", "dt", "div", "center", "blockquote", "poem", "h1", "h2", "h3", "h4", "h5", "h6", "td",
+    "th", "tr", "caption",
+}  # fmt: skip
 WORDS = re.compile(r"[A-Za-z0-9]+|.", re.DOTALL)
-INTERWIKI = re.compile(r"(?:[a-z]{2,3}(?:-[a-z]{2,})*|simple):")
+INTERWIKI = re.compile(rf"(?:{'|'.join(sorted(LANGUAGES, reverse=True))}):")
 SMALLEST_DIFFERENCE = 4_000_000  # products of lengths up to which characters are matched; words beyond it
 
 
@@ -68,9 +72,8 @@ def one(node: nodes.Node, hidden: frozenset[str]) -> str:
         return spoken(node, hidden)
     if isinstance(node, nodes.Tag):
         name = str(node.tag).strip().lower()
-        if name in OWN_LINE:
-            return "\n"
-        return "" if name in NOT_PROSE else shown(node.contents, hidden)
+        inside = "" if name in NOT_PROSE else shown(node.contents, hidden)
+        return f"\n{inside}\n" if name in OWN_LINE and not node.wiki_markup else inside
     return "\n" + shown(node.title, hidden) + "\n" if isinstance(node, nodes.Heading) else ""
 
 
@@ -83,16 +86,17 @@ def link(node: nodes.Wikilink, hidden: frozenset[str]) -> str:
         return shown(node.text, hidden)
     if INTERWIKI.match(target.strip()):
         return ""
-    return re.sub(r"^:\s*(?:(?:[a-z]{2,3}(?:-[a-z]{2,})*|simple):)?", "", shown(node.title, hidden))
+    return re.sub(rf"^:\s*(?:{INTERWIKI.pattern})?", "", shown(node.title, hidden))
 
 
 def spoken(node: nodes.Template, hidden: frozenset[str]) -> str:
     """The words of a template that is part of a sentence."""
-    name = str(node.name).strip().lower()
-    form = SPOKEN.get(name, "{1}" if re.fullmatch("lang-[a-z-]+", name) else "")
-    values = [shown(node.get(str(place)).value, hidden).strip() if node.has(str(place)) else "" for place in range(4)]
-    label = next((shown(node.get(key).value, hidden).strip() for key in ("label", "lt") if node.has(key)), "")
-    return label or form.format(*values)
+    name = name_of(str(node))[0]
+    if not is_spoken(name):
+        return ""
+    parser_function = name == "formatnum"
+    values = {str(value.name).strip().lower(): shown(value.value, hidden).strip() for value in node.params}
+    return said(name, {"1": str(node.name).partition(":")[2]} if parser_function else values)
 
 
 def folded(text: str) -> str:

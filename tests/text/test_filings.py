@@ -1,6 +1,8 @@
 """Companies' reports: EDINET's tables, XBRL, Inline XBRL, and the HTML inside them."""
 
+import io
 import lzma
+import time
 import zipfile
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import pytest
 
 from kitae.core.errors import KitaeError
 from kitae.text import markup
-from kitae.text.format import Found
+from kitae.text.format import Columns, Found
+from kitae.text.kyoto import read_kyoto
 from kitae.text.markup import html_text
 from kitae.text.readers import read
+from kitae.text.streams import CheckedStream
 
 HEADINGS = "要素ID", "項目名", "コンテキストID", "相対年度", "連結・個別", "期間・時点", "ユニットID", "単位", "値"
 
@@ -193,9 +197,67 @@ def test_html_to_text() -> None:
         "<svg><text>x</text></svg>見える<br/>次": "見える\n次",
         "a\0b\1c": "abc",
         "</td></rt></script>x": "x",
+        "1 < 2 <3 <!-- <p> -- > -->a<!DOCTYPE x><?php y?></ z>b<![CDATA[c>d]]>e<![if x]>f": "1 < 2 <3 abef",
+        "<p title='>' class=\">\" x=y/z>a</P><IMG SRC=x/>b": "a\nb",
+        '<p class="a>b</p>c': "b\nc",  # the quote has no end
+        "a <b c": "a <b c",
+        "a<!-- b > c": "a c",
+        "<script>a": "",
+        "<rt>a<rt/>b<td/>": "",
         "": "",
     }
     assert {html: html_text(html) for html in cases} == cases
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "<a ",
+        "<a x='",
+        '<a =" > " ',
+        "<!--",
+        "<!",
+        "<![CDATA[",
+        "<![a",
+        "<?",
+        "</a ",
+        "</",
+        "<script>",
+        "<a",
+        "&",
+        "&#",
+        "<a x =  ",
+        "<a x=\"y' ",
+    ],
+)
+def test_no_html_takes_long(trap: str) -> None:
+    """Quadratic work on these would take minutes: 10,000 times `<a ` took 9 seconds."""
+    begun = time.process_time()
+    for end in ("", ">", "-->", "]]>", "</script>"):
+        html_text(trap * 50_000 + end)
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize(("one", "other"), [("<svg>", "</ruby>"), ("<svg>", "<rt></ruby>"), ("<svg>", "</style>"), ("<rt>", "<svg></rt>")])
+def test_nothing_hidden_takes_long(one: str, other: str) -> None:
+    begun = time.process_time()
+    html_text(one * 50_000 + other * 50_000)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("encoding", ["Shift_JIS", "euc-jp", "windows-1252", "utf-16", "utf-8"])
+def test_xml_is_read_in_the_encoding_that_it_names(encoding: str) -> None:
+    word = "caf\u00e9" if encoding == "windows-1252" else "\u4eac\u90fd"
+    xml = f'<?xml version="1.0" encoding="{encoding}"?>\n<art><tit><j>{word}</j></tit></art>'.encode(encoding)
+    (found,) = read_kyoto(CheckedStream(io.BytesIO(xml), where="a.xml"), Columns())
+    assert found.content == word + "\n"
+
+
+def test_wrong_and_unknown_encodings_of_xml() -> None:
+    for encoding, message in (("klingon", "unknown"), ("euc-jp", "not in the encoding"), ("hex", "unknown")):
+        xml = f'<?xml version="1.0" encoding="{encoding}"?>\n<art><tit><j>x'.encode() + b"\xff\xff</j></tit></art>"
+        with pytest.raises(KitaeError, match=message):
+            list(read_kyoto(CheckedStream(io.BytesIO(xml), where="a.xml"), Columns()))
 
 
 def test_deep_and_broken_html_is_quick(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import itertools
 import lzma
 import tracemalloc
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 import zstandard
 
 from kitae.core.errors import KitaeError
-from kitae.text import wikidump
+from kitae.text import streams, wikidump
 from kitae.text.build import Built, Holdout, build
 from kitae.text.clean import normalize
 from kitae.text.corpus import read_shard
@@ -95,6 +96,13 @@ def test_a_giant_page_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pyte
     assert peak < 8 << 20  # the page has 33 MB
 
 
+def test_other_slots_of_a_revision_are_no_text(tmp_path: Path) -> None:
+    slot = "<content><role>media</role><model>json</model><text>slot</text><timestamp>x</timestamp></content></revision>"
+    path = put(tmp_path / "dump.xml", HEAD + page("A", "main").replace("</revision>", slot) + TAIL)
+    assert fate(path) == [("A", "A\n\nmain\n")]
+    assert next(iter(read(path, "wikipedia"))).metadata["date"] == "2021-06-01T00:00:00Z"
+
+
 def test_every_compression(tmp_path: Path) -> None:
     text = (HEAD + page("A", "b") + TAIL).encode()
     for ending, packed in (
@@ -121,6 +129,9 @@ def test_damaged_and_wrong_files(tmp_path: Path) -> None:
         ("bomb.xml", '<!DOCTYPE m [<!ENTITY a "aaaa">]>' + whole.replace("b<", "&a;<"), "no document type", "line 1"),
         ("entity.xml", whole.replace(">b<", ">&a;<"), "undefined entity", "line 14"),
         ("title.xml", whole.replace("<title>Last", "<title>" + "x" * (8 << 20)), "longer than any title", "line"),
+        ("nested.xml", whole.replace("<page>", "<page><page>", 1), "<page> stands in <page>", "line 13"),
+        ("encoding.xml", '<?xml version="1.0" encoding="Shift_JIS"?>' + whole, "encoding", "encoding.xml"),
+        ("unknown.xml", '<?xml version="1.0" encoding="klingon"?>' + whole, "encoding", "unknown.xml"),
         ("empty.xml", HEAD + TAIL, "no document found", "empty.xml"),
     ):
         with pytest.raises(KitaeError, match=message) as caught:
@@ -137,9 +148,9 @@ def test_damaged_and_wrong_files(tmp_path: Path) -> None:
             list(read(tmp_path / name, "wikipedia"))
 
 
-def multistream(shared: Path, path: Path, pages: int, most: int = 60) -> Path:
+def multistream(shared: Path, path: Path, pages: int, most: int = 60, dump: str = EN) -> Path:
     """Real pages as Wikimedia packs them: the head, some pages, ..., the end, each a bz2 stream of its own."""
-    text = bz2.decompress((shared / "wiki_dump" / EN).read_bytes()).decode()
+    text = bz2.decompress((shared / "wiki_dump" / dump).read_bytes()).decode()
     head, *all_pages = text.partition("</mediawiki>")[0].split("  <page>\n")[: most + 1]
     pieces = ["".join("  <page>\n" + one for one in all_pages[start : start + pages]) for start in range(0, len(all_pages), pages)]
     path.write_bytes(b"".join(bz2.compress(piece.encode()) for piece in [head, *pieces, "</mediawiki>\n"]))
@@ -169,6 +180,13 @@ def test_parts_of_a_multistream_dump_are_the_whole(shared: Path, tmp_path: Path,
     assert [number for each in range(3) for number, _ in part(path, each, 3)] == numbers
     texts = [one.content for _, one in part(path, 0, 5) if not one.drop]
     assert texts == [one.content for _, one in part(path, 0, 1) if not one.drop][: len(texts)] != []
+
+
+def test_a_japanese_multistream_dump_is_the_single_stream(shared: Path, tmp_path: Path) -> None:
+    path = multistream(shared, tmp_path / "multi.xml.bz2", 7, most=40, dump=JA)
+    single = [(one.key, one.content) for one in itertools.islice(read(shared / "wiki_dump" / JA, "wikipedia"), 40)]
+    for parts in (1, 3):
+        assert [(one.key, one.content) for each in range(parts) for _, one in part(path, each, parts)] == single
 
 
 def test_a_part_unpacks_its_share_only(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +249,73 @@ def test_damaged_multistream_dumps(shared: Path, tmp_path: Path) -> None:
         for parts in (1, 2, 3):
             with pytest.raises(KitaeError, match=message):
                 [list(part(path, number, parts)) for number in range(parts)]
+
+
+@pytest.mark.parametrize("ending", ["</mediawiki>\n", ""])
+def test_a_dump_without_pages_is_an_error_for_any_number_of_parts(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "d.xml.bz2"
+    path.write_bytes(b"".join(bz2.compress(piece.encode()) for piece in (HEAD, ending or "<!-- -->")))
+    for parts in (1, 2):
+        for number in range(parts):
+            with pytest.raises(KitaeError, match="no document found" if ending else "truncated"):
+                list(part(path, number, parts))
+
+
+@pytest.mark.parametrize("odd", ["", " \n", "<!-- a comment -->", "@comment", "@space"])
+def test_streams_that_begin_otherwise_are_no_damage(tmp_path: Path, odd: str) -> None:
+    pages = [page(f"P{number}", f"text {number}", key=number) for number in range(12)]
+    for number in (3, 4, 7):
+        if odd.startswith("@"):
+            pages[number] = "<!-- c -->" + pages[number] if odd == "@comment" else pages[number].replace("<page>", "<page >")
+        else:
+            pages.insert(number, odd)
+    path = tmp_path / "d.xml.bz2"
+    path.write_bytes(b"".join(bz2.compress(piece.encode()) for piece in (HEAD, *pages, TAIL)))
+    whole = [(number, one.content) for number, one in part(path, 0, 1)]
+    assert len(whole) == 12
+    for parts in range(2, 16):
+        assert [(number, one.content) for each in range(parts) for number, one in part(path, each, parts)] == whole
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_bomb_is_refused_with_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    monkeypatch.setattr(streams, "ALWAYS_ALLOWED_BYTES", 1 << 24)
+    path = tmp_path / "d.xml.bz2"
+    bomb = page("A", "@").replace("@", " " * 40_000_000)  # about 40 bytes of bz2 a million
+    for pieces in ((HEAD, page("B", "b"), bomb, TAIL), (HEAD + " " * 40_000_000, page("B", "b"), TAIL)):
+        path.write_bytes(b"".join(bz2.compress(piece.encode()) for piece in pieces))
+        tracemalloc.start()
+        with pytest.raises(KitaeError, match="bomb|looks like"):
+            for number in range(parts):
+                list(part(path, number, parts))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16 << 20
+
+
+def test_a_single_stream_is_known_by_its_first_page(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[int] = []
+    unpack = wikidump._unpack
+    monkeypatch.setattr(wikidump, "_unpack", lambda *a: (data := unpack(*a), unpacked.append(len(data or b"")))[0])
+    assert wikidump._site(shared / "wiki_dump" / JA) is None
+    assert sum(unpacked) <= wikidump.MOST_UNPACKED_BYTES
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("how", [{"encoding": "cp932"}, {"errors": "skip"}])
+def test_settings_are_checked_for_any_number_of_parts(shared: Path, tmp_path: Path, parts: int, how: dict[str, str]) -> None:
+    source = Source(name="wiki", path=multistream(shared, tmp_path / "m.xml.bz2", 10), format="wikipedia", **how)  # type: ignore[arg-type]
+    with pytest.raises(KitaeError, match=next(iter(how))):
+        list(documents_of(source, Part(source=0, part=0, parts=parts)))
+
+
+def test_numbers_of_pages_without_id_do_not_depend_on_the_parts(tmp_path: Path) -> None:
+    pages = [page(f"P{number}", "text").replace("<id>1</id>", "", 1) for number in range(6)]
+    path = tmp_path / "d.xml.bz2"
+    path.write_bytes(b"".join(bz2.compress(piece.encode()) for piece in (HEAD, *pages, TAIL)))
+    numbers = [[(number, one.key) for each in range(parts) for number, one in part(path, each, parts)] for parts in (1, 2, 4)]
+    assert numbers[0] == numbers[1] == numbers[2]
+    assert {key for _, key in numbers[0]} == {None}
 
 
 def corpus(source: Path, work: Path, workers: int) -> tuple[Built, dict[str, bytes]]:

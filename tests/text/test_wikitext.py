@@ -9,7 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from kitae.text.wikitext import plain, repaired
+from kitae.text import wikirepair
+from kitae.text.wikirepair import repaired
+from kitae.text.wikitext import HOLE, plain
+from kitae.text.wikiwords import ALWAYS_HIDDEN
 
 EXAMPLES = {
     "templates": ("a {{x|{{y|{{{z|}}}}}|{b}}} c", "a  c"),
@@ -47,6 +50,48 @@ EXAMPLES = {
     "spoken templates": ("{{lang|fr|[[a|b]] c}} {{Convert|5|km|mi}} {{nowrap|1=d=e}} {{lang-de|f}}", "b c 5 km d=e f"),
     "spoken templates hold others": ("{{quote|a {{x}} {{lang|en|b|c}} [[d|e]]}}", "a  b e"),
     "spoken in Japanese": ("{{仮リンク|甲|en|A}}と{{仮リンク|乙|en|B|label=丙}}、{{読み仮名|漢字|かんじ}}", "甲と丙、漢字（かんじ）"),
+    "ranges and several units": (
+        "{{convert|400|to|670|mm}} {{convert|5|-|10|km|mi|0}} {{cvt|5|ft|10|in|m}} {{convert|3|x|4|m}} {{convert|7|km|0}}",
+        "400 to 670 mm 5–10 km 5 ft 10 in 3 × 4 m 7 km",
+    ),
+    "fractions and numbers": (
+        "{{frac|2}} {{frac|3|4}} {{sfrac|1|2|3}} {{formatnum:12345}} {{formatnum:1234.5678}} {{formatnum:a}} {{FORMATNUM:9876|R}}",
+        "1/2 3/4 1 2/3 12,345 1,234.5678 a 9876",
+    ),
+    "dates": (
+        "{{As of|2010}} {{as of|2010|5|1|lc=y}} {{as of|2010|5|1|df=US|since=y}} {{as of|2010|alt=now}} {{as_of|2011|bare=y|12}}",
+        "As of 2010 as of 1 May 2010 Since May 1, 2010 now December 2011",
+    ),
+    "transliterations": ("{{transl|ar|ALA|al-Qāhira}} {{transl|ru|Moskva}} {{transl|x}}!", "al-Qāhira Moskva !"),
+    "links to other Wikipedias": ("{{ill|de|甲乙}} {{ill|丙|de}} {{ill|丁|de|lt=戊}} {{ill|de|fr}}", "甲乙 丙 戊 de"),
+    "quotations": ("{{quote|text=a b|author=c}} {{Blockquote|quote=d}} {{cquote|e|f}} {{quote|1=g=h}}", "a b d e g=h"),
+    "names in Japanese": (
+        "{{nihongo|Tokyo Tower|東京タワー|Tōkyō tawā|lit. tower}} {{nihongo||甲|kō}} {{nihongo|a}} {{読み仮名|漢字|}} {{ルビ|字|じ}}",
+        "Tokyo Tower (東京タワー, Tōkyō tawā, lit. tower) 甲 (kō) a 漢字 字",
+    ),
+    "marks of doubt": ("{{いつ範囲|近年|date=2020}}と{{要出典範囲|甲}}", "近年と甲"),
+    "short names of languages": ("{{en|word}} {{La|''verbum''}} （{{en}}）、{{lang-ja|a}}", "word verbum、a"),
+    "ways to write a template's name": ("{{Template:Nowrap|a}} {{ interlanguage_link |b|de}} {{テンプレート:lang\n|en|c}}", "a b c"),
+    "templates between words": (
+        "1{{nbsp}}2{{mdashb}}3{{·}}4{{snd}}5 ''A''{{'s}} b{{zwsp}}c [[d{{!}}e]]{{x}}", "1 2—3 · 4 – 5 A's bc e",
+    ),
+    "bars in links do not part values": ("{{lang|en|[[a|b]] c [[d|e]]}}", "b c e"),
+    "blocks": ("a<ul><li>b<li>c</ul>d<div>e</div>f<blockquote>g</blockquote><center>h</center><h2>i</h2>j", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj"),
+    "readings": (
+        "<ruby>漢字<rp>(</rp><rt>かんじ</rt><rp>)</rp></ruby>と<ruby>甲<rt>こう</ruby>、<ruby><rb>乙</rb><RT lang=ja>おつ</RT></ruby>",
+        "漢字と甲、乙",
+    ),
+    "a break in a heading": ("a\n== b<br />c ==\nd<br>e\n== See<br>also ==\nf", "a\nd\ne"),
+    "titles with a colon": (
+        "[[Re:ゼロから始める異世界生活]] [[CSI: Crime Scene Investigation]] [[:de:a]] [[Fr:b]] [[fr:c]] [[画像]]",
+        "Re:ゼロから始める異世界生活 CSI: Crime Scene Investigation a Fr:b  画像",
+    ),
+    "the nearest end counts": ("a<math>x</MATH>b <math>y</math > c <math>z</math>d<ref>e</REF>f<ref>g</ref>", "ab  c df"),
+    "references with a slash": ('a<ref name="b/c">d</ref>e<ref name="b/c"/>f<ref name="g/h">i<ref name="j/k">l</ref>m', "aefim"),
+    "more final sections": (
+        "a\n== 脚註 ==\nb\n== 関連項目・外部リンク ==\nc\n== References and further reading ==\nd\n== Primary sources ==\ne",
+        "a",
+    ),
     "emptied brackets": ("甲（{{IPA|a}}、{{x}}）乙 ({{IPA|x}}) ({{IPA|x}}; born 1900) f()", "甲乙 (born 1900) f()"),
     "final sections": ("a\n==b==\nc\n== See also ==\n* d\n===e===\nf\n==g==\nh\n== 脚注 ==\ni", "a\nc\nh"),
     "redundant lines": ("\n\n a \n\n\n\nb\n {{x}}\n\nc", "a \nb\nc"),
@@ -54,7 +99,8 @@ EXAMPLES = {
 TRAPS = (
     "{{", "[[", "<ref>", "<!--", "<nowiki>", "<math>", "\n{|", "<table>", "{{a|", "[[a|", "[http://", "[[File:a|", "{{lang|en|", "-{",
     "-{a:", "\n== a", "=\n", "= ", "( ", "(\0", "&#", "__A", "<b ", "<br ", "'''", "''a'''", "}}", "]]", "|}", "\n", "\n:", "\n----",
-    "[[:", "</ref>",
+    "[[:", "</ref>", '<ref name="a/b">', "<ref>a</REF>", "<math>a</MATH >", "<div x=y ", "<b>", "<b><i></b></i>", "<rt>", "<rt>a\n", "<li ",
+    "\n=<b", "\n= a<br>", "{{nbsp}}", "{{convert|1|to|", "{{formatnum:", "{{{a|", '<b a="x>',
 )  # fmt: skip
 
 
@@ -94,7 +140,7 @@ def test_unbalanced_pages_are_taken_apart_by_the_library() -> None:
     text = (
         "a {{b\n\n{{gone|\n{{c}} d}}\n<ref>gone</ref> <nowiki>{{e}}</nowiki> [[File:gone|gone]] [[f|g {{gone}}]] {{lang|en|h}} ''i''\n* j"
     )
-    assert "gone" not in repaired(text)
+    assert "gone" not in str(repaired(text, ALWAYS_HIDDEN, hole=HOLE))
     assert plain(text).split() == ["a", "b", "{{e}}", "g", "h", "i", "j"]
 
 
@@ -105,6 +151,49 @@ def test_no_markup_takes_long(trap: str) -> None:
     for text in (trap * 100_000, trap * 100_000 + "</ref></math>", trap * 50_000 + "x}}]]\n|}" * 50_000):
         assert plain(f"{text}\n\nlast words").endswith("last words")
     assert time.process_time() - begun < 20
+
+
+@pytest.mark.parametrize("value", ["[[a|", "[[a|b]]", "1|to|", "|", "{{lang|en|", "a=b|", "]]|"], ids=lambda value: value.replace("|", "_"))
+def test_no_value_of_a_template_takes_long(value: str) -> None:
+    begun = time.process_time()
+    for name in ("lang|en|", "convert|", "quote|", "nihongo|"):
+        plain("{{" + name + value * 30_000 + "}}" * (1 + 30_000 * ("{{" in value)))
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_nor_does_the_library(trap: str) -> None:
+    """Just below the bounds of the fall-back, and at sizes where it would take a minute without them (36 KB of `<div x=y `)."""
+    begun = time.process_time()
+    table = "\n{|\n|a\n|-\n|b || c\n|}\n" * 60
+    for text in (trap * 9 + "x " * 20_000, (trap + table) * 9, trap * 4_000):
+        plain(text + "[[x")
+    assert time.process_time() - begun < 10
+
+
+def test_what_the_library_cannot_read_stays_with_the_scanner(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "{" * 5000 + "x" + "}}" * 1000
+    assert plain(deep + "\n\nlast words").endswith("last words")
+    monkeypatch.setattr(wikirepair, "_is_cheap", lambda text: True)
+    assert repaired(deep, ALWAYS_HIDDEN, hole=HOLE) is None  # RecursionError
+    assert plain(deep + "\n\nlast words").endswith("last words")
+
+
+@pytest.mark.parametrize(
+    ("text", "cheap"),
+    [
+        ("{{a|[[b|c]] <i>d</i> <br> [http://e f]\n{|\n|}\n}}" * 500, True),
+        ("[[a|" * 20, True),
+        ("[[a|" * 21, False),
+        ("<b>" * 21, False),
+        ("<b><i></b></i>" * 21, False),
+        ('<b a="c>d</b>' * 21, False),
+        ("{{a|" * 60 + "}}" * 60, False),
+        ("</b>]]}}" * 100, True),
+    ],
+)
+def test_which_pages_the_library_gets(text: str, cheap: bool) -> None:
+    assert (repaired(text, ALWAYS_HIDDEN, hole=HOLE) is not None) is cheap
 
 
 def test_alternating_traps_take_no_longer() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from kitae.core.errors import KitaeError
 from kitae.text.format import Columns, Found, oversized, whole
-from kitae.text.markup import PageText, XmlReader, html_text, plain
+from kitae.text.markup import PageText, XmlReader, attributes, html_text, plain
 from kitae.text.streams import LONGEST_LINE, CheckedStream, TextStream
 from kitae.text.tables import need_column, rows_of
 
@@ -66,8 +66,7 @@ def read_ixbrl(stream: TextStream, columns: Columns) -> Iterator[Found]:
         yield oversized(text)
         return
     page = _InlinePage()
-    page.feed(text)
-    page.close()
+    page.read(text)
     if not page.ended:
         raise KitaeError("the page does not end: there is no </html>", cure="bring a complete copy of the file", where=stream.where)
     if not page.tagged:
@@ -119,11 +118,11 @@ class _InlinePage(PageText):
         self._open: list[_Part] = []
         self._parts: list[_Part] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        super().handle_starttag(tag, attrs)
+    def handle_starttag(self, tag: str, rest: str) -> None:
+        super().handle_starttag(tag, rest)
         self.tagged = self.tagged or tag.startswith("ix:")
         if tag in self.PARTS:
-            part = _Part(tag, dict(attrs), len(self.pieces))
+            part = _Part(tag, attributes(rest), len(self.pieces))
             self._open.append(part)
             if len(self._open) <= DEEPEST:
                 self._parts.append(part)

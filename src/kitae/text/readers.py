@@ -181,13 +181,7 @@ def read(
 
     `report` logs every file with bytes that are no text, unless `errors` lets them stop the run.
     """
-    chosen, empty = find_format(format), True
-    if encoding is not None and chosen.text is None:
-        cure = "take `encoding` away"
-        raise KitaeError(f'encoding = "{encoding}": files of format = "{format}" say their encoding themselves', cure=cure, where=str(path))
-    if errors != "fail" and chosen.text is None:
-        what = f'errors = "{errors}" does not go with format = "{format}"'
-        raise KitaeError(what, cure="leave it out: the format knows its own encoding", where=str(path))
+    chosen, empty = _checked(path, format, encoding, errors), True
     for found in _documents(path, chosen, columns, encoding, errors, report):
         empty = False
         yield found
@@ -195,10 +189,34 @@ def read(
         raise KitaeError(f'no document found as format = "{format}"', cure="check the format and the file", where=str(path))
 
 
-def share(path: Path, format: str, part: int, parts: int, *, columns: Columns) -> Iterator[tuple[int, Found]] | None:
-    """(number, document) of one part of a path that is read without the others; None where format or path cannot be divided."""
-    divide = find_format(format).share
-    return divide(path, columns, part, parts) if divide and parts > 1 else None
+def _checked(path: Path, format: str, encoding: str | None, errors: Errors) -> Format:
+    """The format of a name. Raises KitaeError for settings that do not go with it."""
+    chosen = find_format(format)
+    if encoding is not None and chosen.text is None:
+        cure = "take `encoding` away"
+        raise KitaeError(f'encoding = "{encoding}": files of format = "{format}" say their encoding themselves', cure=cure, where=str(path))
+    if errors != "fail" and chosen.text is None:
+        what = f'errors = "{errors}" does not go with format = "{format}"'
+        raise KitaeError(what, cure="leave it out: the format knows its own encoding", where=str(path))
+    return chosen
+
+
+def share(
+    path: Path,
+    format: str,
+    part: int,
+    parts: int,
+    *,
+    columns: Columns,
+    encoding: str | None = None,
+    errors: Errors = "fail",
+) -> Iterator[tuple[int, Found]] | None:
+    """(number, document) of one part of a path that is read without the others; None where format or path cannot be divided.
+
+    Raises KitaeError as `read` does for settings that do not go with the format.
+    """
+    divide = _checked(path, format, encoding, errors).share
+    return divide(path, columns, part, parts) if divide else None
 
 
 def _documents(path: Path, format: Format, columns: Columns, encoding: str | None, errors: Errors, report: bool) -> Iterator[Found]:

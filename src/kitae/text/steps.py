@@ -129,7 +129,9 @@ def documents_of(source: Source, part: Part) -> Iterator[Row]:
 
 def _share(source: Source, part: Part) -> Iterator[Row] | None:
     whole = source.limit is not None or source.max_characters is not None
-    mine = None if whole else share(source.path, source.format, part.part, part.parts, columns=source.columns)
+    if whole:
+        return None
+    mine = share(source.path, source.format, part.part, part.parts, columns=source.columns, encoding=source.encoding, errors=source.errors)
     return None if mine is None else ((number, one, one.drop or source.selection.reason(one.metadata)) for number, one in mine)
 
 

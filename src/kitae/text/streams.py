@@ -97,13 +97,10 @@ class CheckedStream(io.RawIOBase):
         return data
 
     def _check_size(self, size: int, stored: int) -> None:
-        if self.position > most_unpacked(stored):
-            what = f"{stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
-        elif not self.allowance.spend(size):
+        check_ratio(self.position, stored, self.where)
+        if not self.allowance.spend(size):
             what = f"all that is packed in it unpacks to more than {MOST_UNPACKED_RATIO} times its size: this looks like an archive bomb"
-        else:
-            return
-        raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
+            raise KitaeError(what, cure="unpack it yourself if it is right", where=self.where)
 
     def read1(self, size: int = -1) -> bytes:
         """As `read`: TextIOWrapper asks for this name."""
@@ -113,6 +110,13 @@ class CheckedStream(io.RawIOBase):
         if isinstance(self._inner, io.IOBase):
             self._inner.close()
         super().close()
+
+
+def check_ratio(unpacked: int, stored: int, where: str) -> None:
+    """Raises KitaeError if this many unpacked bytes came from so few stored ones that it must be a bomb."""
+    if unpacked > most_unpacked(stored):
+        what = f"{stored:,} stored bytes unpack to more than {MOST_UNPACKED_RATIO} times as many: this looks like an archive bomb"
+        raise KitaeError(what, cure="unpack it yourself if it is right", where=where)
 
 
 def open_bytes(path: Path, allowance: Allowance | None = None) -> CheckedStream:

@@ -16,17 +16,22 @@ from xml.parsers import expat
 
 from kitae.core.errors import KitaeError
 from kitae.text.format import Columns, Found
-from kitae.text.streams import CheckedStream
+from kitae.text.streams import CheckedStream, check_ratio
 from kitae.text.wikitext import plain
 from kitae.text.wikiwords import ALWAYS_HIDDEN
 
 CHUNK_BYTES = 1 << 18
 LARGEST_BLOCK_BYTES = 1 << 20  # a bz2 block holds 900,000 bytes and hardly grows
-MOST_HEAD_BYTES = 1 << 24  # of a first stream: Wikimedia's holds <siteinfo> alone
+MOST_UNPACKED_BYTES = 1 << 20  # at a time: a few hundred bytes can unpack to gigabytes
+MOST_HEAD_BYTES = 1 << 24  # unpacked, of a first stream: Wikimedia's holds <siteinfo> alone
 MOST_CHARACTERS = 1 << 23  # of a page; MediaWiki itself allows 2 MiB
 STREAM = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")  # a bz2 stream and its first block, which begins with the digits of pi
 MOST_FIELD_CHARACTERS = 1 << 20  # of a title or another short field
-FIELDS = frozenset(("title", "ns", "id", "timestamp", "text", "base", "namespace", "model"))
+FIELDS = {  # and what they stand in; a revision's other slots (<content>, since version 0.11) have a <text> of their own
+    "title": "page", "ns": "page", "id": "page", "timestamp": "revision", "text": "revision", "model": "revision",
+    "base": "siteinfo", "namespace": "namespaces",
+}  # fmt: skip
+BEGINNING = re.compile(rb"\s*+<(?:page[\s>]|/mediawiki)")
 PAGES_A_STREAM = 1 << 20  # far above what is in a stream (about 100), so that (stream, place) is one number
 REDIRECT = re.compile(r"\s*+#(?:redirect|転送|リダイレクト|weiterleitung|redirection|重定向)\s*+:?\s*+\[\[", re.IGNORECASE)  # before 2009
 
@@ -81,6 +86,9 @@ class _Pages:
             if last:
                 raise _truncated(place, self.page) from error
             raise KitaeError(f"this is not a Wikipedia dump: {reason}", cure="bring a complete copy of the file", where=place) from error
+        except (LookupError, ValueError) as error:
+            what = f"the encoding that the dump's first line names cannot be read: {error}"
+            raise KitaeError(what, cure="bring the dump as Wikimedia publishes it, in UTF-8", where=self.where) from error
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         name = name.rpartition(":")[2]
@@ -88,14 +96,18 @@ class _Pages:
             what = f"the file is an {'HTML page' if name.lower() == 'html' else f'XML file of <{name}>'}, not a Wikipedia dump"
             cure = "download the file again" if name.lower() == "html" else 'format = "wikipedia" reads pages-articles.xml files'
             raise KitaeError(what, cure=cure, where=self.where)
+        parent = self.path[-1] if self.path else ""
         if not self.path:
             self.site.language = attributes.get("xml:lang", self.site.language)
         self.path.append(name)
         if name == "page":
+            if self.page or parent != "mediawiki":
+                place = f"{self.where}, line {self.parser.CurrentLineNumber:,}"
+                raise KitaeError(f"<page> stands in <{parent}>", cure="bring a complete copy of the file", where=place)
             self.page = _Page()
         elif name == "redirect" and self.page:
             self.page.redirect = True
-        elif name in FIELDS and not (name == "id" and self.path[-2] != "page"):
+        elif FIELDS.get(name) == parent:
             self.inside, self.words = attributes.get("key", ""), []
             self.parser.CharacterDataHandler = self._text if name == "text" and self.page else self._word
         elif name == "revision" and self.page:
@@ -119,15 +131,15 @@ class _Pages:
         name = self.path.pop()
         self.parser.CharacterDataHandler = None
         page = self.page
-        if name not in FIELDS and name != "page":
-            return
         if name == "page":
             assert page is not None
             self.ready.append(page)
             self.page = None
+        elif not self.path or FIELDS.get(name) != self.path[-1]:
+            return
         elif page is None:
             self._about(name, "".join(self.words))
-        elif name != "text" and not (name == "id" and self.path[-1] != "page"):
+        elif name != "text":
             setattr(page, name, "".join(self.words))
 
     def _about(self, name: str, words: str) -> None:
@@ -196,25 +208,51 @@ def _document(title: str, text: str, hidden: frozenset[str], headings: bool) -> 
     return f"{title}\n\n{body}\n" if body and body != title else ""
 
 
+class _Stream:
+    """One bz2 stream of a dump, unpacked in pieces. Raises KitaeError for damage, and for one that bursts (as CheckedStream does)."""
+
+    def __init__(self, data: mmap.mmap, start: int, path: Path, *, unpacked: int = 0) -> None:
+        self._data, self._start, self._path = data, start, path
+        self.end, self.unpacked = start, unpacked  # where it ends; bytes of the file unpacked so far
+
+    def __iter__(self) -> Iterator[bytes]:
+        stream, position = bz2.BZ2Decompressor(), self._start
+        while not stream.eof:
+            packed = b""
+            if stream.needs_input:
+                packed = self._data[position : position + CHUNK_BYTES]
+                position += len(packed)
+            piece = _unpack(stream, packed, MOST_UNPACKED_BYTES) if packed or not stream.needs_input else None
+            if piece is None:
+                raise _damaged(self._path, self._start)
+            self.unpacked += len(piece)
+            check_ratio(self.unpacked, len(self._data), str(self._path))
+            yield piece
+        self.end = position - len(stream.unused_data)
+
+
 def _site(path: Path) -> Site | None:
-    """What a multistream dump says of itself: None unless a second bz2 stream follows the first and begins with a page."""
+    """What a multistream dump says of itself: None unless a second bz2 stream follows the first, without pages, and begins with one."""
     if not path.is_file() or not path.name.lower().endswith(".bz2") or not path.stat().st_size:
         return None
-    pages, stream, position = _Pages(str(path)), bz2.BZ2Decompressor(), 0
+    pages = _Pages(str(path))
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        while not stream.eof:
-            packed = data[position : position + CHUNK_BYTES]
-            unpacked = _unpack(stream, packed) if packed else None
-            if unpacked is None or position > MOST_HEAD_BYTES:
+        if not STREAM.match(data):
+            return None
+        first = _Stream(data, 0, path)
+        for piece in first:
+            pages.feed(piece)
+            if pages.page or pages.ready or first.unpacked > MOST_HEAD_BYTES:
                 return None
-            position += len(packed)
-            pages.feed(unpacked)
-        return pages.site if _begins(data, position - len(stream.unused_data)) else None
+        beginning = _beginning(data, first.end)
+        return pages.site if beginning and not beginning.endswith(b"/mediawiki") else None  # without pages, `read` says so
 
 
 def _first(data: mmap.mmap, start: int) -> int:
-    """Where the first stream at or behind a byte begins; the end of the data if there is none."""
-    return next((match.start() for match in STREAM.finditer(data, start) if not match.start() or _begins(data, match.start())), len(data))
+    """Where the first stream at or behind a byte begins that begins with a page; the end of the data if there is none."""
+    return next(
+        (match.start() for match in STREAM.finditer(data, start) if not match.start() or _beginning(data, match.start())), len(data)
+    )
 
 
 def _damaged(path: Path, start: int) -> KitaeError:
@@ -222,13 +260,14 @@ def _damaged(path: Path, start: int) -> KitaeError:
     return KitaeError(what, cure="bring a complete copy of the file", where=str(path))
 
 
-def _begins(data: mmap.mmap, start: int) -> bool:
-    """Whether a bz2 stream that begins here unpacks to the beginning of a page, or to the dump's end."""
+def _beginning(data: mmap.mmap, start: int) -> bytes:
+    """The beginning of a page, or of the dump's end, that a bz2 stream at this byte unpacks to; nothing if there is none."""
     unpacked = _unpack(bz2.BZ2Decompressor(), data[start : start + LARGEST_BLOCK_BYTES], 1 << 10) if STREAM.match(data, start) else None
-    return unpacked is not None and unpacked.lstrip().startswith((b"<page>", b"</mediawiki>"))
+    match = BEGINNING.match(unpacked) if unpacked else None
+    return match[0] if match else b""
 
 
-def _unpack(stream: bz2.BZ2Decompressor, packed: bytes, most: int = -1) -> bytes | None:
+def _unpack(stream: bz2.BZ2Decompressor, packed: bytes, most: int) -> bytes | None:
     try:
         return stream.decompress(packed, most)
     except OSError:
@@ -242,30 +281,24 @@ def _truncated(where: str, page: _Page | None) -> KitaeError:
 
 def _share(path: Path, columns: Columns, site: Site, low: int, high: int) -> Iterator[tuple[int, Found]]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = first = _first(data, low)
+        start, end = _first(data, low), _first(data, high)  # a stream that begins with no page belongs to the share before it
         pages = _Pages(str(path), site)
         if start:
             pages.feed(b"<mediawiki>")
-        while start < high:
-            stream, place, position = bz2.BZ2Decompressor(), 0, start
+        last, unpacked = start < end == len(data), 0
+        while start < end:
+            stream, place = _Stream(data, start, path, unpacked=unpacked), 0
             pages.where = f"{path}, bz2 stream at byte {start:,}"
-            while not stream.eof:
-                packed = data[position : position + CHUNK_BYTES]
-                unpacked = _unpack(stream, packed) if packed else None
-                if unpacked is None:
-                    raise _damaged(path, start)
-                position += len(packed)
-                pages.feed(unpacked)
+            for piece in stream:
+                pages.feed(piece)
                 for found in pages.found(columns.headings):
                     yield start * PAGES_A_STREAM + place, found
                     place += 1
             if pages.page is not None:
                 what = "a bz2 stream ends inside a page, although the second stream of the file begins with one"
                 raise KitaeError(what, cure="unpack the file, or bring the dump as Wikimedia packed it", where=pages.where)
-            start = position - len(stream.unused_data)
-            if start < len(data) and data[start : start + 3] != b"BZh":  # as text/packed.py: what is no stream may have been one
+            start, unpacked = stream.end, stream.unpacked
+            if start > end or (start < len(data) and data[start : start + 3] != b"BZh"):  # what is no stream may have been one
                 raise _damaged(path, start)
-        if first < high and start < len(data) and _first(data, high) != start:
-            raise _damaged(path, start)  # the share that it belongs to would pass it over
-        if first < high and start == len(data):
+        if last:
             pages.feed(b"", last=True)

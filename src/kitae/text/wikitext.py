@@ -5,49 +5,41 @@ Dropped: other templates, tables, references, comments, files, categories, mathe
 links and notes that end an article (TAIL). A page whose brackets do not match is taken apart by mwparserfromhell first.
 """
 
+import functools
 import html
 import re
 
-import mwparserfromhell
-from mwparserfromhell.nodes import Argument, Comment, Tag, Template, Wikilink
-from mwparserfromhell.wikicode import Wikicode
+from kitae.text.wikirepair import repaired
+from kitae.text.wikitemplates import is_spoken, name_of, said, values_of
+from kitae.text.wikiwords import ALWAYS_HIDDEN, DROPPED, LANGUAGES, SPACING, TAIL
 
-from kitae.text.wikiwords import ALWAYS_HIDDEN, SPOKEN, TAIL
-
-HOLE = "\0"  # left where something was dropped inside a line; XML text cannot hold this character
-LONGEST_REPAIRED = 200_000  # characters; mwparserfromhell reads a page again for every bracket that does not match,
-MOST_REPAIRED = 20  # so that pages with more of either are mended by our own rules
+HOLE = "\x01"  # left where something was dropped inside a line; XML text cannot hold this character
 DEEPEST = 8  # links in captions in captions: beyond this depth brackets are text
 
-DROPPED = (
-    "ref", "math", "chem", "ce", "gallery", "timeline", "syntaxhighlight", "source", "pre", "score", "imagemap", "hiero", "graph",
-    "mapframe", "maplink", "inputbox", "templatedata", "templatestyles", "categorytree", "indicator", "includeonly", "style", "script",
-)  # fmt: skip
 TAGS = (
     "abbr|b|bdi|bdo|big|blockquote|br|caption|center|cite|code|dd|del|dfn|div|dl|dt|em|font|h[1-6]|hr|i|ins|kbd|li|mark|noinclude|"
     "nowiki|ol|onlyinclude|p|poem|q|rb|references|rp|rt|rtc|ruby|s|samp|section|small|span|strike|strong|sub|sup|t[dhr]|tbody|time|tt|u|ul|var|wbr"
 )
 ELEMENT = re.compile(rf"<(?:!--|({'|'.join(DROPPED)}|nowiki)(?=[\s/>])([^<>]*+)>)", re.IGNORECASE)
-NEXT_REFERENCE = re.compile(r"<ref(?:\s[^<>/]*+)?>", re.IGNORECASE)
+NEXT_REFERENCE = re.compile(r"<ref(?=[\s>])[^<>]*+(?<!/)>", re.IGNORECASE)
 BRACES = re.compile(r"\{\{+|\}\}+")
 TABLES = re.compile(r"\n[ \t:*#;]*+(?:(\{\|)|\|\}(?!\}))|<(table)\b[^<>]*+>|</table\s*+>", re.IGNORECASE)
 TABLE_LINE = re.compile(r"\n[ \t:]*+(?:\{\||\||!)[^\n]*+")
-SPOKEN_NAME = re.compile(r"\{\{\s*+(lang-[a-z-]++|" + "|".join(map(re.escape, SPOKEN)) + r")\s*+\|", re.IGNORECASE)
-VALUE = re.compile(r"(?:\A|\|)((?:[^|\[]++|\[\[[^\[\]]*+\]\]|\[)*+)")
-NAMED = re.compile(r"\s*+([^=\[\]<>]{1,30}?)\s*+=")
 PLAIN_LINK = re.compile(r"\[\[(?:[^\[\]|:\n]*+\|([^\[\]\n]++)|([^\[\]|:\n]*+))\]\]")
 ANY_LINK = re.compile(r"\[\[((?:[^\[\]]++|\[(?!\[)|\](?!\]))*+)\]\]")
-LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,})*|simple")
-FOREIGN = re.compile(rf"\A\s*+:\s*+(?:(?:{LANGUAGE.pattern})\s*+:)?")
+FOREIGN = re.compile(rf"\A\s*+:\s*+(?:(?:{'|'.join(sorted(LANGUAGES, reverse=True))})\s*+:)?")
+WRITING = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,})*\s*+:")
 ADDRESS = re.compile(r"\[(?:(?:https?|ftps?|ircs?|news|mailto|gopher|git|svn):|//)[^\s\[\]<>\"]*+(?:\s++([^\[\]\n]*+))?\]")
-BREAK = re.compile(r"<(?:br|hr|p)\b[^<>]*+>", re.IGNORECASE)
+BREAK = re.compile(r"</?(?:br|hr|p|li|ol|ul|d[dlt]|div|center|blockquote|poem|h[1-6]|t[dhr]|caption)\b[^<>]*+>", re.IGNORECASE)
+TAGGED_HEADING = re.compile(r"(?:\A|(?<=\n))=[^\n<]*+<[^\n]*+")
+READING = re.compile(r"<(rt|rtc|rp)(?=[\s>])[^<>]*+>[^<>\n]*+(?:</\1\s*+>)?", re.IGNORECASE)  # their ends may be left out
 TAG = re.compile(rf"</?(?:{TAGS})(?=[\s/>])[^<>]*+>", re.IGNORECASE)
 VARIANT = re.compile(r"-\{([^{}]*+)\}-")
 SWITCH = re.compile(r"__(?:[A-Z]++|[^\W\d_a-zA-Z]++)__")
 POSSESSIVE = re.compile(r"(?<!')''(?!')([^'\n]++)'''(?=s\b)")  # ''Iliad'''s is an italic word with an apostrophe
 HEADING = re.compile(r"\n=[^\n]*+")
-LINE_START = re.compile(r"\n(?:[\s*#:;\0]++|-{4,}+)*+")
-EMPTIED = re.compile(r"( ?)([(（])(?=[ ,;:、，；：/]*+\0)[ ,;:、，；：/\0]*+([)）]?)")
+LINE_START = re.compile(r"\n(?:[\s*#:;\x01]++|-{4,}+)*+")
+EMPTIED = re.compile(r"( ?)([(（])(?=[ ,;:、，；：/]*+\x01)[ ,;:、，；：/\x01]*+([)）]?)")
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,30});")
 LITERAL = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>[]{}|'=*#:;_-"})
 
@@ -58,46 +50,18 @@ def plain(text: str, *, hidden: frozenset[str] = ALWAYS_HIDDEN, headings: bool =
     `hidden` are the lower-case names of namespaces whose links are not shown (files, categories). Headings are left out
     unless asked for: they are no sentences, and BERT's own Wikipedia text had none (Devlin et al. 2019, section 3.1).
     """
-    text = text.replace(HOLE, "")
-    found, unmatched = _inline(text, hidden)
-    if 0 < unmatched <= MOST_REPAIRED and len(text) <= LONGEST_REPAIRED:
-        found, _ = _inline(repaired(text, hidden), hidden)
+    text, unmatched = _without_elements(text.replace(HOLE, ""))
+    found, more = _inline(text, hidden)
+    if unmatched + more and (mended := repaired(text, hidden, hole=HOLE)) is not None:
+        found, _ = _inline(mended, hidden)
     return _lines(found, headings)
 
 
-def repaired(text: str, hidden: frozenset[str] = ALWAYS_HIDDEN) -> str:
-    """The page without what mwparserfromhell takes for templates, references, tables and so on; what matches nothing is text."""
-    return _kept(mwparserfromhell.parse(text, skip_style_tags=True), hidden)
-
-
-def _kept(code: Wikicode, hidden: frozenset[str]) -> str:
-    pieces = []
-    for node in code.nodes:
-        if isinstance(node, Template):
-            pieces.append(str(node) if SPOKEN_NAME.match(str(node)) else HOLE)
-        elif isinstance(node, Wikilink):
-            if str(node.title).partition(":")[0].strip().lower() not in hidden:
-                label = "" if node.text is None else "|" + _kept(node.text, hidden)
-                pieces.append(f"[[{node.title}{label}]]")
-        elif isinstance(node, Tag):
-            name = str(node.tag).strip().lower()
-            if name == "nowiki":
-                pieces.append(_literal(str(node.contents or "")))
-            elif node.contents is None or (node.wiki_markup and name != "table"):
-                pieces.append(str(node))
-            elif name not in DROPPED and name != "table":
-                pieces.append(_kept(node.contents, hidden))
-        elif not isinstance(node, (Comment, Argument)):
-            pieces.append(str(node))
-    return "".join(pieces)
-
-
 def _inline(text: str, hidden: frozenset[str]) -> tuple[str, int]:
-    """The text without markup but for lines' starts and entities, and how many openings had no end."""
-    text, unmatched = _without_elements(text)
+    """Text without elements -> without markup but for lines' starts and entities, and how many openings had no end."""
+    unmatched = 0
     if "{{" in text:
-        text, open_braces = _templates(text)
-        unmatched += open_braces
+        text, unmatched = _templates(text)
     if "{|" in text or "<t" in text or "<T" in text:
         text, open_tables = _without_tables(text)
         unmatched += open_tables
@@ -105,6 +69,7 @@ def _inline(text: str, hidden: frozenset[str]) -> tuple[str, int]:
     if "-{" in text:
         text = VARIANT.sub(_variant, text)
     if "<" in text:
+        text = READING.sub("", TAGGED_HEADING.sub(lambda match: BREAK.sub(" ", match[0]), text))
         text = TAG.sub("", BREAK.sub("\n", text))
     if "__" in text:
         text = SWITCH.sub("", text)
@@ -131,7 +96,7 @@ def _without_elements(text: str) -> tuple[str, int]:
             if end > len(text) or (name == "ref" and NEXT_REFERENCE.search(text, inside, end)):
                 unmatched += 1
             else:
-                start = end + 3 if not name else text.index(">", end) + 1
+                start = text.index(">", end) + 1
                 if name == "nowiki":
                     pieces.append(_literal(text[inside:end]))
                 elif name not in ("", "ref"):
@@ -142,11 +107,13 @@ def _without_elements(text: str) -> tuple[str, int]:
 
 def _end(text: str, name: str, start: int) -> int:
     """Where the next end of an element (or comment, "") stands; beyond the text if there is none."""
-    place = text.find(f"</{name}>" if name else "-->", start)
-    if place < 0 and name:
-        other = re.compile(rf"</{name}\s*+>", re.IGNORECASE).search(text, start)
-        place = other.start() if other else -1
-    return place if place >= 0 else len(text) + 1
+    match = _ending(name).search(text, start)
+    return match.start() if match else len(text) + 1
+
+
+@functools.cache
+def _ending(name: str) -> re.Pattern[str]:
+    return re.compile(rf"</{name}\s*+>" if name else "-->", re.IGNORECASE)
 
 
 def _literal(text: str) -> str:
@@ -164,22 +131,12 @@ def _templates(text: str, depth: int = 3) -> tuple[str, int]:
     pieces: list[str] = []
     start = 0
     for first, end in spans:
-        name = SPOKEN_NAME.match(text, first, end) if depth else None
-        words = _words(name[1].lower(), _templates(text[name.end() : end - 2], depth - 1)[0]) if name else HOLE
-        pieces += (text[start:first], words)
+        name, values = name_of(text, first)
+        known = depth and is_spoken(name)
+        words = said(name, values_of(_templates(text[values : end - 2], depth - 1)[0])) if known else ""
+        pieces += (text[start:first], words or ("" if known and name in SPACING else HOLE))
         start = end
     return "".join([*pieces, text[start:]]), unmatched
-
-
-def _words(template: str, values: str) -> str:
-    unnamed, named = [""], {}
-    for part in VALUE.findall(values):
-        name = NAMED.match(part)
-        if name and name[1] != str(len(unnamed)):
-            named[name[1].lower()] = part[name.end() :].strip()
-        else:
-            unnamed.append((part[name.end() :] if name else part).strip())
-    return named.get("label") or named.get("lt") or SPOKEN.get(template, "{1}").format(*unnamed, "", "", "")
 
 
 def _braces(text: str) -> tuple[list[tuple[int, int]], int]:
@@ -235,8 +192,8 @@ def _links(text: str, hidden: frozenset[str]) -> tuple[str, int]:
     def shown(match: re.Match[str]) -> str:
         target, bar, label = match[1].partition("|")
         space, colon, page = target.partition(":")
-        space = space.strip().lower().replace("_", " ")
-        if colon and (space in hidden or (not bar and LANGUAGE.fullmatch(space))):
+        space = space.strip()
+        if colon and (space.lower().replace("_", " ") in hidden or (not bar and space in LANGUAGES)):
             return ""
         if "\n\n" in match[1]:
             return match[1]  # an opening without end met a stray end some paragraphs later
@@ -261,7 +218,7 @@ def _links(text: str, hidden: frozenset[str]) -> tuple[str, int]:
 def _variant(match: re.Match[str]) -> str:
     """-{zh-hans:a; zh-hant:b}-: the first writing; -{a}-: a."""
     first = match[1].partition(";")[0]
-    return first.rpartition(":")[2].strip() if LANGUAGE.match(first) else match[1]
+    return first.rpartition(":")[2].strip() if WRITING.match(first) else match[1]
 
 
 def _lines(text: str, headings: bool) -> str:
