@@ -4,19 +4,23 @@
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 
 def prepare(work: Path) -> None:
-    """Write the tokenizer folders and the sentences."""
+    """Write the tokenizer folders, the sentences, and the stand-in for Juman++."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tokenization"))
+    import fake_jumanpp
     import real_text
     import test_kinds
 
     shared = Path(__file__).parents[3] / "shared" / "data"
-    for name in real_text.SPECS:
-        real_text.golden_tokenizer(name).save(work / name)
+    (work / "bin").mkdir()
+    program = fake_jumanpp.install(work / "bin")
+    for name in (*real_text.SPECS, *real_text.FURTHER):
+        real_text.golden_tokenizer(name, program).save(work / name)
         chosen = real_text.sentences(shared, name)
         (work / f"{name}.json").write_text(json.dumps(chosen, ensure_ascii=False), encoding="utf-8")
     for name in test_kinds.KINDS:  # trained on the spot: the same text gives the same vocabulary
@@ -30,6 +34,7 @@ def hash_ids(work: Path, out: Path) -> None:
 
     import transformers
 
+    os.environ["PATH"] = f"{(work / 'bin').absolute()}{os.pathsep}{os.environ['PATH']}"  # rhoknp calls jumanpp by name
     rows: dict[str, object] = {"transformers": transformers.__version__}
     for path in sorted(work.glob("*.json")):
         sentences = json.loads(path.read_text(encoding="utf-8"))
@@ -41,6 +46,7 @@ def hash_ids(work: Path, out: Path) -> None:
             "text": hashlib.sha256(json.dumps(sentences).encode()).hexdigest(),
             "ids": [hashlib.sha256(text.encode()).hexdigest() for text in texts],
         }
+        print(path.stem, flush=True)
     out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ import stat
 import sys
 import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import ipadic
 
@@ -36,6 +37,21 @@ def install(folder: Path, *, version: str = "Juman++ Version: 2.0.0-test / Dicti
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
+
+
+def rhoknp() -> ModuleType:
+    """What transformers reaches Juman++ through, in whose place stands one function over the same dictionary."""
+    import fugashi
+
+    tagger = fugashi.GenericTagger(f'-d "{dictionary_path()}" -r /dev/null')
+
+    class Jumanpp:
+        def apply_to_sentence(self, text: str) -> SimpleNamespace:
+            return SimpleNamespace(morphemes=[SimpleNamespace(text=surface) for surface in surfaces(tagger, text)])
+
+    module = ModuleType("rhoknp")
+    module.Jumanpp = Jumanpp
+    return module
 
 
 def serve(place: str) -> None:

@@ -1,14 +1,18 @@
 """Real sentences of the shared data, chosen without chance, and awkward ones made of them; also the tokenizers of the golden file."""
 
 import gzip
-import hashlib
 import itertools
 import json
 import lzma
 from pathlib import Path
 
+import pytest
+
+from kitae.tokenization import dictionary, resources
+from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.tokenization.vocabulary import SPECIAL_TOKENS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SPECS = {
@@ -17,6 +21,19 @@ SPECS = {
     "basic": SegmenterSpec(kind="basic"),
     "basic-lower": SegmenterSpec(kind="basic", lower_case=True),
 }
+FURTHER = {
+    "jumandic": SegmenterSpec(kind="mecab", dictionary="jumandic"),
+    "sudachi-a": SegmenterSpec(kind="sudachi"),
+    "sudachi-b": SegmenterSpec(kind="sudachi", split_mode="B"),
+    "sudachi-c": SegmenterSpec(kind="sudachi", split_mode="C", lower_case=True),
+    "jumanpp": SegmenterSpec(kind="jumanpp"),
+    "whitespace": SegmenterSpec(kind="whitespace"),
+    "ipadic-characters": SegmenterSpec(kind="mecab"),
+    "ipadic-unnormalized-characters": SegmenterSpec(kind="mecab", nfkc=False),
+    "sudachi-characters": SegmenterSpec(kind="sudachi", split_mode="C"),
+    "jumanpp-characters": SegmenterSpec(kind="jumanpp"),
+}
+"""Beside SPECS, over the same vocabulary or over the single characters of it."""
 AWKWARD = [
     "",
     " ",
@@ -79,17 +96,29 @@ def _widened(sentence: str) -> str:
 
 
 def sentences(shared: Path, name: str) -> list[str]:
-    """More than ten thousand sentences for one tokenizer of SPECS."""
+    """More than ten thousand sentences for one tokenizer of SPECS or FURTHER; to Juman++ a line is a sentence, and "#" a comment."""
     real = _english(shared) if name.startswith("basic") else _japanese(shared)
-    return [*real, *(_widened(sentence) for sentence in real[::10]), *AWKWARD]
+    found = [*real, *(_widened(sentence) for sentence in real[::10]), *AWKWARD]
+    if name.startswith("jumanpp"):
+        return [text for text in found if text.strip().isprintable() and text.strip() and "#" not in text and len(text) < 1000]
+    return found
 
 
-def golden_tokenizer(name: str) -> Tokenizer:
-    """A tokenizer over a committed vocabulary (trained on public-domain books)."""
+def golden_tokenizer(name: str, program: Path | None = None) -> Tokenizer:
+    """A tokenizer of SPECS or FURTHER over a committed vocabulary (trained on public-domain books); `program` is Juman++."""
     vocabulary = GOLDEN / ("vocab_english.txt" if name.startswith("basic") else "vocab_japanese.txt")
-    return Tokenizer.new(vocabulary.read_text(encoding="utf-8").splitlines(), SPECS[name])
+    tokens = vocabulary.read_text(encoding="utf-8").splitlines()
+    spec = (SPECS | FURTHER)[name]
+    if spec.kind == "jumanpp" and program is not None:
+        spec = spec.model_copy(update={"program": str(program)})
+    if not name.endswith("-characters"):
+        return Tokenizer.new(tokens, spec)
+    single = (*SPECIAL_TOKENS, *(token for token in tokens if len(token) == 1))
+    fingerprint = resources.find(spec).fingerprint
+    return Tokenizer(Definition(tokens=single, spec=spec, algorithm="character", dictionary_fingerprint=fingerprint))
 
 
-def digest(rows: list[list[int]]) -> str:
-    """sha256 of the ids of many sentences."""
-    return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+def need(name: str) -> None:
+    """Skip where JumanDIC is absent, which no package of ours brings."""
+    if name.startswith("juman") and not any(Path(path).is_dir() for path in dictionary.JUMANDIC):
+        pytest.skip("JumanDIC is not on this machine: apt-get install mecab-jumandic-utf8")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import fake_jumanpp
 import fugashi
@@ -467,22 +466,14 @@ workers = 1
 
 
 def test_ids_are_those_of_transformers(program: Path, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers reaches Juman++ through rhoknp, in whose place stands one function over the same dictionary."""
-    tagger = fugashi.GenericTagger(f'-d "{fake_jumanpp.dictionary_path()}" -r /dev/null')
-
-    class Jumanpp:
-        def apply_to_sentence(self, text: str) -> SimpleNamespace:
-            return SimpleNamespace(morphemes=[SimpleNamespace(text=surface) for surface in fake_jumanpp.surfaces(tagger, text)])
-
-    module = ModuleType("rhoknp")
-    module.Jumanpp = Jumanpp
-    monkeypatch.setitem(sys.modules, "rhoknp", module)
+    """A folder without kitae's own file, read as anybody's."""
+    monkeypatch.setitem(sys.modules, "rhoknp", fake_jumanpp.rhoknp())
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     for lower in (False, True):
         folder = tmp_path / str(lower)
         Tokenizer.new(TOKENS, SegmenterSpec(kind="jumanpp", lower_case=lower)).save(folder)
         reference = AutoTokenizer.from_pretrained(folder)
-        (folder / "kitae_tokenizer.json").unlink()  # read as anybody's folder
+        (folder / "kitae_tokenizer.json").unlink()
         tokenizer = Tokenizer.load(folder)
         assert tokenizer.definition.spec == SegmenterSpec(kind="jumanpp", lower_case=lower)
         chosen = sentences(shared, "ipadic")[::40]

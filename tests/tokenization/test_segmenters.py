@@ -1,5 +1,6 @@
 """MeCab with other dictionaries, Sudachi, and text that is segmented already: words, ids and folders."""
 
+import ast
 import importlib.util
 import itertools
 import json
@@ -18,7 +19,7 @@ from transformers.models.bert_japanese.tokenization_bert_japanese import Sudachi
 from kitae.core.errors import KitaeError
 from kitae.text.clean import normalize
 from kitae.text.sentences import split_japanese
-from kitae.tokenization import dictionary, resources, sudachi
+from kitae.tokenization import dictionary, exported, library, resources, sudachi
 from kitae.tokenization.counting import Unit, count_words
 from kitae.tokenization.cuts import encodable
 from kitae.tokenization.definition import Definition
@@ -46,13 +47,15 @@ def ids_of(tokenizer: Tokenizer, sentence: str) -> list[int]:
 
 @pytest.mark.parametrize("mode", sudachi.SPLIT_MODES)
 def test_sudachi_gives_the_words_of_transformers(mode: SplitMode, shared: Path) -> None:
-    reference = SudachiTokenizer(sudachi_split_mode=mode)
-    words = words_of(SegmenterSpec(kind="sudachi", split_mode=mode))
+    reference = SudachiTokenizer(sudachi_split_mode=mode, trim_whitespace=True)
+    spec = SegmenterSpec(kind="sudachi", split_mode=mode)
+    words, whole = words_of(spec), words_of(spec, build(spec, whole=True))
     chosen = [*sentences(shared, "ipadic")[::4], *AWKWARD]
     assert len(chosen) >= 2000
     for sentence in chosen:
         sentence = sentence.replace("\0", " ")
-        assert words(sentence) == [part for word in reference.tokenize(sentence) for part in word.split()]
+        assert whole(sentence) == reference.tokenize(sentence)
+        assert words(sentence) == [part for word in whole(sentence) for part in word.split()]
 
 
 @pytest.mark.parametrize("mode", sudachi.SPLIT_MODES)
@@ -180,6 +183,25 @@ def pairs_replaced(path: Path) -> list[str]:
         ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": None}}, "MeCab dictionary None, which is no package"),
         ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": "naist"}}, "MeCab dictionary naist"),
         ({"word_tokenizer_type": "mecab", "subword_tokenizer_type": "sentencepiece"}, "spiece.model is missing"),
+        ({"word_tokenizer_type": "mecab", "do_word_tokenize": False}, "do_word_tokenize = false"),
+        ({"word_tokenizer_type": "mecab", "do_subword_tokenize": False}, "do_subword_tokenize = false"),
+        ({"word_tokenizer_type": "mecab", "do_lower_case": True, "never_split": ["A"]}, "never_split with do_lower_case"),
+        ({"word_tokenizer_type": "mecab", "mecab_kwargs": ["ipadic"]}, "mecab_kwargs that is no object"),
+        ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dict": "ipadic"}}, "mecab_kwargs with mecab_dict"),
+        ({"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_option": '-d "x'}}, "No closing quotation"),
+        (
+            {"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_dic": "ipadic", "mecab_option": "-d x"}},
+            "ipadic and x",
+        ),
+        *(
+            (
+                {"word_tokenizer_type": "mecab", "mecab_kwargs": {"mecab_option": option}},
+                f"mecab_option with {option[:2]}",
+            )
+            for option in ("-Ochasen", "-F%m", "-E x", "-U x", "-B x", "-a", "-N2", "-p", "-u my.dic", "--node-format=%m", "-M", "wakati")
+        ),
+        ({"word_tokenizer_type": "sudachi", "subword_tokenizer_type": "character"}, "sudachi_kwargs without trim_whitespace"),
+        ({"word_tokenizer_type": "jumanpp", "subword_tokenizer_type": "character"}, "jumanpp_kwargs without trim_whitespace"),
     ],
 )
 def test_settings_that_cannot_be_kept_are_refused(config: dict[str, object], says: str, tmp_path: Path) -> None:
@@ -306,6 +328,39 @@ def test_mecab_options_that_name_a_folder(option: str, tmp_path: Path) -> None:
     named = Tokenizer.new(TOKENS, SegmenterSpec(kind="mecab"))
     assert Tokenizer.load(tmp_path).fingerprint == named.fingerprint
     assert ids_of(Tokenizer.load(tmp_path), "東京に行く") == ids_of(named, "東京に行く")
+
+
+def test_mecab_flags_that_decide_the_words_are_heeded(tmp_path: Path) -> None:
+    config = {"mecab_dic": "ipadic", "mecab_option": "--cost-factor=100 -M2 -r x"}
+    heeded = {"mecab_dic": "ipadic", "mecab_option": "-c 100 -M 2"}
+    BertJapaneseTokenizer(str(VOCABULARY), word_tokenizer_type="mecab", mecab_kwargs=heeded).save_pretrained(tmp_path)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text()) | {"mecab_kwargs": config}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.definition.spec.flags == "--cost-factor 100 -M 2"
+    for text in AWKWARD:
+        assert ids_of(tokenizer, text) == reference(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["mecab", "sudachi"])
+def test_a_dictionary_without_a_name_is_told(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """transformers takes no other dictionary in its place: it stops, and takes what the warning says."""
+    place = tmp_path / ("my dic" if kind == "mecab" else "my.dic")
+    place.symlink_to(ipadic.DICDIR if kind == "mecab" else sudachi.find("core").path)
+    tokenizer = Tokenizer.new(TOKENS, SegmenterSpec(kind=kind, dictionary=str(place), nfkc=False))
+    tokenizer.save(tmp_path / "t")
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert f"{kind}_kwargs=" in warning
+    with pytest.raises(Exception, match="dic"):
+        AutoTokenizer.from_pretrained(tmp_path / "t")
+    said = ast.literal_eval(warning.rpartition("_kwargs=")[2].rstrip(")"))
+    options = {key: value.replace("/PATH", str(tmp_path)) if isinstance(value, str) else value for key, value in said.items()}
+    reference = AutoTokenizer.from_pretrained(tmp_path / "t", **{f"{kind}_kwargs": options})
+    texts = [*AWKWARD, *library.ODD]
+    ids = [ids_of(tokenizer, text) for text in texts]
+    assert [reference(text.replace("\0", " "), add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts] == ids
+    exported.check(tokenizer.definition, tmp_path / "t", ids, texts, allowed=0)
 
 
 def test_settings_of_other_segmenters_do_not_change_a_fingerprint() -> None:

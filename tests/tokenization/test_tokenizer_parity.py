@@ -1,12 +1,12 @@
 """Ids equal to AutoTokenizer's on real text: transformers 5 directly, transformers 4.57 through the golden file."""
 
-import hashlib
-import json
 from pathlib import Path
 
+import fake_jumanpp
+import golden_ids
 import pytest
 import transformers
-from real_text import GOLDEN, SPECS, golden_tokenizer, sentences
+from real_text import FURTHER, SPECS, golden_tokenizer, need, sentences
 from transformers import AutoTokenizer
 
 from kitae.tokenization.tokenizer import Tokenizer
@@ -36,17 +36,18 @@ def test_ids_equal_transformers_5(name: str, shared: Path, tmp_path: Path) -> No
     assert reference("a", "b")["token_type_ids"] == [0, 0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_ids_equal_transformers_4(name: str, shared: Path) -> None:
-    golden = json.loads((GOLDEN / "tokenizer_transformers4.json").read_text(encoding="utf-8"))
-    assert golden["transformers"].startswith("4.57.")
-    chosen = sentences(shared, name)
-    text = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
-    assert text == golden[name]["text"], "other sentences than the golden file's: run scripts/golden_transformers4.sh"
-    tokenizer = golden_tokenizer(name)
-    ids = [ids_of(tokenizer, sentence) for sentence in chosen]
-    texts = [json.dumps(ids[i : i + 1000], separators=(",", ":")) for i in range(0, len(ids), 1000)]
-    assert [hashlib.sha256(part.encode()).hexdigest() for part in texts] == golden[name]["ids"]
+@pytest.mark.parametrize("name", [*SPECS, *FURTHER])
+def test_ids_equal_transformers_4(name: str, shared: Path, tmp_path: Path) -> None:
+    need(name)
+    tokenizer = golden_tokenizer(name, fake_jumanpp.install(tmp_path))
+    golden_ids.equal(name, tokenizer, sentences(shared, name), thousands=0 if name in SPECS else 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FURTHER)
+def test_all_ids_equal_transformers_4(name: str, shared: Path, tmp_path: Path) -> None:
+    need(name)
+    golden_ids.equal(name, golden_tokenizer(name, fake_jumanpp.install(tmp_path)), sentences(shared, name))
 
 
 @pytest.mark.parametrize("name", SPECS)

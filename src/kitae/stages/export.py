@@ -17,6 +17,7 @@ from kitae.models.folder import Part, read_parts, write_huggingface
 from kitae.procedures.classifier import USE
 from kitae.report import card
 from kitae.tokenization import folder as definitions
+from kitae.tokenization import japanese
 
 VERSION = 1
 
@@ -58,9 +59,9 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
         parts = read_parts(place)
         for name, part in parts.items():
             target = out.path / role / name if len(parts) > 1 else out.path / role
-            _export(part, place, target)
+            told = _export(part, place, target)
             title = f"{WHAT[part.family, part.head]} ({role})"
-            card.write(target, title=title, manifests=_manifests(folder, place, inputs.parents), usage=_usage(part))
+            card.write(target, title=title, manifests=_manifests(folder, place, inputs.parents), usage=_usage(part, told))
             written[target.relative_to(out.path).as_posix()] = FAMILIES[part.family].heads[part.head].architecture
         for licence in _licences(folder):
             if licence not in out.licences:
@@ -68,12 +69,13 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
     out.counts["folders"] = written
 
 
-def _export(part: Part, place: Path, target: Path) -> None:
+def _export(part: Part, place: Path, target: Path) -> str:
+    """Write one folder; returns what transformers has to be told of the tokenizer's dictionary."""
     tokenizer = place / "tokenizer"
     if not tokenizer.is_dir():
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
-    pad = definitions.read(tokenizer).special.pad  # presets do not know it
-    write_huggingface(dataclasses.replace(part, config=part.config.padded(pad)), target)
+    definition = definitions.read(tokenizer)
+    write_huggingface(dataclasses.replace(part, config=part.config.padded(definition.special.pad)), target)  # presets do not know it
     shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
     longest = part.config.max_position_embeddings
     if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
@@ -83,6 +85,7 @@ def _export(part: Part, place: Path, target: Path) -> None:
     if settings.is_file():  # so that truncation=True cuts where the model ends
         raw = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": longest}
         settings.write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return japanese.arguments(definition.spec) if settings.is_file() else ""
 
 
 def _manifests(folder: Path, place: Path, parents: Mapping[str, Path]) -> list[Path]:
@@ -100,11 +103,11 @@ def _licences(folder: Path) -> list[dict[str, str]]:
     return [{str(key): str(value) for key, value in entry.items()} for entry in listed] if isinstance(listed, list) else []
 
 
-def _usage(part: Part) -> str:
+def _usage(part: Part, told: str) -> str:
     auto = FAMILIES[part.family].heads[part.head].auto
     return f"""from transformers import AutoTokenizer, {auto}
 
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER"{f", {told}" if told else ""})
 model = {auto}.from_pretrained("FOLDER").eval()
 batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
 {USES[part.head]}"""

@@ -13,10 +13,10 @@ from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
 from kitae.text.corpus import Corpus, read_shard
-from kitae.tokenization import library, resources, sudachi
+from kitae.tokenization import exported, library, resources, sudachi
 from kitae.tokenization.characters import FEWEST
 from kitae.tokenization.counting import Unit, count_words
-from kitae.tokenization.definition import WITHOUT_DICTIONARY, Algorithm
+from kitae.tokenization.definition import Algorithm
 from kitae.tokenization.dictionary import NAMES, find
 from kitae.tokenization.fit import measure
 from kitae.tokenization.lexicon import Lexicon
@@ -29,6 +29,8 @@ from kitae.tokenization.vocabulary import VocabularyOptions
 VERSION = 1
 SLICE = 5000
 """Sentences on which the vocabulary's fit is measured."""
+LONGEST_CHECKED = 1000
+"""Characters of the longest line that the written folder is checked on."""
 FOREIGN = 0.002
 """Share of sentences in which the tokenizer.json of a vocabulary that was taken may differ: SentencePiece adds scores up in 32 bits."""
 log = logging.getLogger(__name__)
@@ -188,9 +190,8 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     else:
         assert corpus is not None, "the graph gives the tokenizer its corpus"
         tokenizer = _train(config, corpus, out)
-    if tokenizer.definition.spec.kind in WITHOUT_DICTIONARY and tokenizer.definition.algorithm != "characters-of-words":
-        _check(tokenizer, corpus, taken=config.from_ is not None)
     tokenizer.save(out.path)
+    _check(tokenizer, corpus, out.path, taken=config.from_ is not None)
     out.counts.update({"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint})
     if corpus is not None:
         out.counts.update(_fit(tokenizer, corpus))
@@ -203,12 +204,12 @@ def home(given: Path) -> Path:
     return next((place for place in places if any((place / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), given)
 
 
-def _check(tokenizer: Tokenizer, corpus: Corpus | None, *, taken: bool) -> None:
-    """Refuse a vocabulary whose tokenizer.json would give other programs other ids."""
-    real = [] if corpus is None else list(itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards("train"))), SLICE))
-    sentences = [*library.ODD, *real]
+def _check(tokenizer: Tokenizer, corpus: Corpus | None, folder: Path, *, taken: bool) -> None:
+    """Refuse a folder that would give other programs other ids. Lines that kitae cuts, and others do not, are left out."""
+    lines = itertools.chain.from_iterable(map(_sentences, [] if corpus is None else corpus.shards("train")))
+    sentences = [*library.ODD, *itertools.islice((line for line in lines if len(line) <= LONGEST_CHECKED), SLICE)]
     ours = [[number for word in words for number in word] for words in tokenizer.words_of_each(sentences)]
-    library.check(tokenizer.definition, ours, sentences, allowed=FOREIGN if taken else 0.0, where=Path(library.NAME))
+    exported.check(tokenizer.definition, folder, ours, sentences, allowed=FOREIGN if taken else 0.0)
 
 
 def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:

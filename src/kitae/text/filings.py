@@ -127,12 +127,12 @@ class _InlinePage(PageText):
             if len(self._open) <= DEEPEST:
                 self._parts.append(part)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in self.PARTS:  # <ix:continuation id="..."/>: nothing goes on there
-            self.handle_starttag(tag, attrs)
+    def _started(self, tag: str, rest: str, html: str, begin: int) -> int:
+        begin = super()._started(tag, rest, html, begin)
+        if rest.endswith("/") and tag in self.PARTS:  # <ix:continuation id="..."/>: nothing goes on there
+            self.handle_starttag(tag, rest)
             self.handle_endtag(tag)
-        else:
-            super().handle_startendtag(tag, attrs)
+        return begin
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.PARTS and self._open and self._open[-1].tag == tag:

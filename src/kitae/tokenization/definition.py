@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from kitae.core.artifact import digest_json
-from kitae.tokenization.segmenter import SegmenterSpec
+from kitae.tokenization.segmenter import SURFACES, SegmenterSpec
 from kitae.tokenization.special import SpecialIds
 
 ROLES = ("cls", "sep", "mask", "pad", "unk")
-WITHOUT_DICTIONARY = ("basic", "whitespace", "none")
-"""Segmenters that a tokenizer.json can hold; the others find words with a dictionary, outside of it."""
 Algorithm = Literal["wordpiece", "unigram", "bpe", "byte-bpe", "character", "characters-of-words"]
 
 
@@ -65,7 +63,7 @@ class Definition:
     def whole_lines(self) -> bool:
         """Whether pieces are found in whole lines, not in the words of a segmenter."""
         if self.model:
-            return self.spec.kind in WITHOUT_DICTIONARY
+            return self.spec.kind not in SURFACES
         return bool(self.library) and self.algorithm not in ("wordpiece", "character")
 
     @property

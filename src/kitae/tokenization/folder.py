@@ -5,17 +5,19 @@ transformers 5 rebuilds most tokenizers from their class name and ignores the fi
 """
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
 from kitae.tokenization import foreign, japanese, resources
 from kitae.tokenization import sentencepiece as pieces
-from kitae.tokenization.definition import ROLES, WITHOUT_DICTIONARY, Around, Definition
+from kitae.tokenization.definition import ROLES, Around, Definition
 from kitae.tokenization.files import CAN, CONFIG, LIBRARY, SENTENCEPIECE, VOCABULARY, json_of, lines_of_file, names_of
 from kitae.tokenization.library import library_text
 from kitae.tokenization.segmenter import SURFACES, SegmenterSpec
 
+log = logging.getLogger(__name__)
 OWN = "kitae_tokenizer.json"
 PIECES = {"wordpiece": "wordpiece", "character": "character", "unigram": "sentencepiece", "bpe": "sentencepiece"}
 """BertJapaneseTokenizer's names of our algorithms."""
@@ -26,11 +28,10 @@ JAPANESE = Around(quotes=True, commas=True)
 def write(definition: Definition, folder: Path, *, max_length: int | None = None) -> None:
     """Write the folder that `AutoTokenizer` loads to the same ids, and kitae_tokenizer.json.
 
-    A CharacterBERT's tokenizer has no class in transformers: its folder is kitae's alone. The path of a dictionary does
-    not travel: whoever loads such an export with transformers passes, for MeCab,
-    `mecab_kwargs={"mecab_dic": None, "mecab_option": "-d FOLDER -r /dev/null"}`; kitae looks where the dictionary was, then at the
-    environment variables KITAE_MECAB_DICTIONARY or KITAE_SUDACHI_DICTIONARY, and refuses another one either way. A program is
-    found by KITAE_JUMANPP or on the search path alone, because a folder from elsewhere could name any.
+    A CharacterBERT's tokenizer has no class in transformers: its folder is kitae's alone. The path of a dictionary without a public
+    name does not travel: transformers has to be told it, and a warning says how; kitae looks where the dictionary was, then at the
+    environment variables KITAE_MECAB_DICTIONARY or KITAE_SUDACHI_DICTIONARY, and refuses another one either way. A program is found
+    by KITAE_JUMANPP or on the search path alone, because a folder from elsewhere could name any.
     """
     folder.mkdir(parents=True, exist_ok=True)
     spec = definition.spec
@@ -43,9 +44,15 @@ def write(definition: Definition, folder: Path, *, max_length: int | None = None
         config |= {"tokenizer_class": "BertJapaneseTokenizer", "do_subword_tokenize": True, **japanese.settings(spec)}
         config["subword_tokenizer_type"] = PIECES.get(definition.algorithm, "wordpiece")
     own_alone = definition.algorithm == "characters-of-words"
-    if spec.kind in WITHOUT_DICTIONARY and not own_alone:
+    if not own_alone and (told := japanese.arguments(spec)):
+        log.warning("%s has no public name: load the folder with AutoTokenizer.from_pretrained(FOLDER, %s)", found.title, told)
+    if spec.kind not in SURFACES and not own_alone:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        (folder / LIBRARY).write_text(library_text(definition), encoding="utf-8")
+        text = library_text(definition)
+        (folder / LIBRARY).write_text(text, encoding="utf-8")
+        blank = (json.loads(text)["pre_tokenizer"] or {}).get("add_prefix_space")
+        if blank is not None:  # transformers 4 takes its own default before the file's
+            config["add_prefix_space"] = blank
     elif not definition.model:
         (folder / VOCABULARY).write_text("".join(f"{token}\n" for token in definition.tokens), encoding="utf-8")
     if definition.model:
@@ -109,7 +116,7 @@ def _own(folder: Path) -> Definition:
         appended = own["appended"]
         assert isinstance(appended, list)
         tokens = (*pieces.tokens_of(pieces.read(model, folder / SENTENCEPIECE), Around(**around)), *appended)
-    elif (folder / LIBRARY).is_file() and spec.kind in WITHOUT_DICTIONARY:
+    elif (folder / LIBRARY).is_file() and spec.kind not in SURFACES:
         text = (folder / LIBRARY).read_text(encoding="utf-8")
         tokens = foreign.library_tokens(json.loads(text), folder)
     else:

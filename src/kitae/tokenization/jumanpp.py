@@ -132,13 +132,13 @@ class JumanppSegmenter:
     better, at a tenth of the speed. `segment_all` sends sentences in batches; `segment` costs a way there and back. A longer
     sentence than Juman++ takes is cut. A sentence that Juman++ dies of, hangs at or answers with rubbish is tried once more alone in
     a new process; then what stands between blanks are its words, a warning says so, and `failures` counts it. Threads take turns,
-    and a fork starts a program of its own.
+    and a fork starts a program of its own. `whole` leaves the blanks inside of words.
     Tolmachev et al. 2018, "Juman++: A Morphological Analysis Toolkit for Scriptio Continua".
     """
 
-    def __init__(self, program: Program, *, patience: float = SENTENCE_SECONDS) -> None:
+    def __init__(self, program: Program, *, patience: float = SENTENCE_SECONDS, whole: bool = False) -> None:
         self.failures = 0
-        self._program, self._patience, self._in_a_row = program, patience, 0
+        self._program, self._patience, self._whole, self._in_a_row = program, patience, whole, 0
         self._pipe: Pipe | None = None
         self._trouble = ""
         self._process, self._lock = os.getpid(), threading.Lock()
@@ -185,7 +185,8 @@ class JumanppSegmenter:
             spans = read_spans(line, answer)
             if spans is not None:
                 self._in_a_row = 0
-                found.append([word for start, end in spans for word in sentence[start:end].split()])
+                words = [sentence[start:end] for start, end in spans]
+                found.append(words if self._whole else [part for word in words for part in word.split()])
             elif answer and answer[0].startswith(b"# ERROR"):
                 found.append(self._give_up(sentence, "refuses it"))
             else:

@@ -1,9 +1,7 @@
 """Tokenizers as the `tokenizers` library writes them (tokenizer.json): made from our definitions, and run without special tokens."""
 
 import json
-import logging
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
@@ -15,7 +13,6 @@ from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import library_parts
 from kitae.tokenization.wordpiece import PREFIX
 
-log = logging.getLogger(__name__)
 HIDDEN = "\ufdd0{}\ufdd1"
 """How a special token is named where text must not meet it: noncharacters, which no text interchanges."""
 
@@ -187,21 +184,3 @@ def runtime_library(definition: Definition) -> Library:
 
 def _hidden(token: str, names: set[str]) -> str:
     return HIDDEN.format(token) if token in names else token
-
-
-def check(definition: Definition, ours: Sequence[list[int]], sentences: list[str], *, allowed: float, where: Path) -> None:
-    """Refuse a tokenizer.json that gives other ids than we do. Raises KitaeError with the first sentence that shows it.
-
-    The library gets the text with special tokens as text, which is what kitae does. `allowed`: share of sentences that may differ.
-    """
-    rows = runtime_library(definition).encode_batch_fast(sentences, add_special_tokens=False)
-    different = [i for i, (row, ids) in enumerate(zip(rows, ours, strict=True)) if row.ids != ids]
-    if len(different) > allowed * len(sentences):
-        raise KitaeError(
-            f"tokenizer.json would give other ids than kitae for {len(different)} of {len(sentences)} sentences, "
-            f"the first {sentences[different[0]][:60]!r}",
-            cure="train with the usual settings, or take a vocabulary that has a tokenizer.json",
-            where=str(where),
-        )
-    if different:
-        log.warning("tokenizer.json gives other ids than kitae for %d of %d sentences", len(different), len(sentences))

@@ -4,18 +4,21 @@ Words are what stands between blanks. Scripts without blanks (Japanese, Chinese,
 word of its own, so that whole-word masking never hides a whole sentence. Bytes of one character stay together.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.encoding import Encoding, arrays
-from kitae.tokenization.library import BYTES, runtime_library
+from kitae.tokenization.library import BYTES, HIDDEN, runtime_library
 from kitae.tokenization.sentencepiece import SPACE, Encoder, read
 
 Word = tuple[int, ...]
 WITHOUT_BLANKS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F))
 """Code points of scripts that write no blanks, below U+20000 (from there on all are Han)."""
+BEGIN, END = HIDDEN.split("{}")
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 class Lines(Protocol):
@@ -35,7 +38,7 @@ class Words:
 
     def __init__(self, definition: Definition) -> None:
         self._single: list[Word] = [(number,) for number in range(len(definition.tokens))]
-        texts = [token_bytes(definition, number) for number in range(len(definition.tokens))]
+        texts = token_bytes(definition)
         unknown = definition.special.unk
         begins = {number for number, token in enumerate(definition.tokens) if token.startswith(SPACE)} | {unknown}
         self._inner = {number for number, text in enumerate(texts) if text[:1] and 0x80 <= text[0] < 0xC0}
@@ -61,14 +64,15 @@ class Words:
         return [number for number, word in enumerate(self.group(ids)) for _ in word]
 
 
-def token_bytes(definition: Definition, number: int) -> bytes:
-    """What a token says in UTF-8, without the blank of SentencePiece; a byte-level token may hold parts of a character."""
-    token = definition.tokens[number]
-    if definition.algorithm == "byte-bpe":
-        if all(char in BYTES for char in token):
-            return bytes(BYTES[char] for char in token)
-        return token.encode()
-    return token.removeprefix(SPACE).encode()
+def token_bytes(definition: Definition) -> list[bytes]:
+    """What each token says in UTF-8, without the blank of SentencePiece; a byte-level token may hold parts of a character."""
+    if definition.algorithm != "byte-bpe":
+        return [token.removeprefix(SPACE).encode() for token in definition.tokens]
+    added = {entry["content"] for entry in json.loads(definition.library)["added_tokens"]}  # they stand in the text as they are
+    return [
+        token.encode() if token in added or not BYTES.keys() >= set(token) else bytes(map(BYTES.__getitem__, token))
+        for token in definition.tokens
+    ]
 
 
 def _blank_script(text: bytes, at: int) -> bool:
@@ -95,7 +99,10 @@ class SentencePieceLines:
 
 
 class LibraryLines:
-    """A tokenizer.json of unigram, BPE or byte-level BPE, as the `tokenizers` library runs it."""
+    """A tokenizer.json of unigram, BPE or byte-level BPE, as the `tokenizers` library runs it.
+
+    The noncharacters behind which special tokens hide from text count as U+FFFD in it.
+    """
 
     def __init__(self, definition: Definition) -> None:
         self._library = runtime_library(definition)
@@ -103,12 +110,12 @@ class LibraryLines:
 
     def words(self, sentences: list[str]) -> list[list[Word]]:
         """Per sentence its words, per word its ids."""
-        rows = self._library.encode_batch_fast(sentences, add_special_tokens=False)
+        rows = self._library.encode_batch_fast(list(map(_open, sentences)), add_special_tokens=False)
         return [self._words.group(row.ids) for row in rows]
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""
-        found = self._library.encode(text, add_special_tokens=False)
+        found = self._library.encode(_open(text), add_special_tokens=False)
         starts, ends = [], []
         for start, end in found.offsets:
             while start < end and text[start].isspace():  # byte-level tokens keep the blank before them
@@ -116,6 +123,10 @@ class LibraryLines:
             starts.append(start)
             ends.append(end)
         return arrays(found.ids, self._words.numbers(found.ids), starts, ends)
+
+
+def _open(text: str) -> str:
+    return text if text.isascii() else text.replace(BEGIN, UNKNOWN).replace(END, UNKNOWN)
 
 
 def lines_of(definition: Definition) -> Lines:

@@ -19,7 +19,7 @@ LONGEST = 2**14 - 1
 """Characters that MeCab 0.996 takes at once without fail. At most 65,532 bytes: its lengths have 16 bits (a longer white space
 swallows the text behind it). Costs of so many words, each at most two signed 16-bit ones, fit 31 bits: if not, the process dies."""
 SURFACES = ("mecab", "sudachi", "jumanpp")
-"""Kinds whose words are the (normalized) text itself, cut into pieces."""
+"""Kinds whose words are the (normalized) text itself, cut by a dictionary; a tokenizer.json can hold the others."""
 
 
 class SegmenterSpec(Config):
@@ -73,23 +73,28 @@ class MecabSegmenter:
 
     Needs a compiled dictionary; a different dictionary gives different words. Next to the basic segmenter it keeps words of more than
     one kanji whole. The fast path is one `-Owakati` string split at white space: the same words as MeCab's nodes, because white
-    space never survives inside a word of a vocabulary. One tagger per process; not thread-safe.
+    space never survives inside a word of a vocabulary. `whole` takes the nodes: words with white space in them, and those that MeCab makes
+    of other white space than its own, which are unknown characters to BertJapaneseTokenizer. One tagger per process; not thread-safe.
     Example: `MecabSegmenter(find("ipadic")).segment("...")`. Kudo et al. 2004, "Applying Conditional Random Fields to Japanese
     Morphological Analysis".
     """
 
     failures = 0
 
-    def __init__(self, dictionary: dictionaries.Dictionary, flags: str = "") -> None:
-        self._parse = dictionary.tagger(flags).parse
+    def __init__(self, dictionary: dictionaries.Dictionary, flags: str = "", *, whole: bool = False) -> None:
+        tagger = dictionary.tagger(flags)
+        parse = tagger.parse
+        self._words: Callable[[str], list[str]] = (
+            (lambda text: [node.surface for node in tagger(text)]) if whole else (lambda text: parse(text).split())
+        )
 
     def segment(self, text: str) -> list[str]:
         """The words of one sentence. A NUL character would end the text for MeCab; it counts as white space here."""
         text = text.replace("\0", " ") if "\0" in text else text
         if len(text) <= LONGEST:
-            return self._parse(text).split()
+            return self._words(text)
         cut = parts(text, characters=LONGEST, size=LONGEST * 4)
-        return [word for part in cut for word in self._parse(part).split()]
+        return [word for part in cut for word in self._words(part)]
 
     def segment_all(self, texts: Sequence[str]) -> list[list[str]]:
         """Text by text: several in one call would be one sentence to MeCab, with other words where they meet."""
@@ -137,14 +142,17 @@ def library_parts(spec: SegmenterSpec) -> Library:
     return library
 
 
-def build(spec: SegmenterSpec) -> WordSegmenter:
-    """The segmenter of a specification. Raises KitaeError when its dictionary or program is absent or broken."""
+def build(spec: SegmenterSpec, *, whole: bool = False) -> WordSegmenter:
+    """The segmenter of a specification; `whole` leaves the white space that a dictionary has inside of words (SURFACES only).
+
+    Raises KitaeError when its dictionary or program is absent or broken.
+    """
     if spec.kind == "mecab":
-        return MecabSegmenter(dictionaries.find(spec.dictionary), spec.flags)
+        return MecabSegmenter(dictionaries.find(spec.dictionary), spec.flags, whole=whole)
     if spec.kind == "sudachi":
-        return SudachiSegmenter(sudachi.find(spec.dictionary), spec.split_mode)
+        return SudachiSegmenter(sudachi.find(spec.dictionary), spec.split_mode, whole=whole)
     if spec.kind == "jumanpp":
-        return JumanppSegmenter(jumanpp.find(spec.program))
+        return JumanppSegmenter(jumanpp.find(spec.program), whole=whole)
     library = library_parts(spec)
     return LibrarySegmenter(library.normalizer, library.pre_tokenizer)
 

@@ -206,17 +206,18 @@ class Encoder:
     def _without_commas(self, row: list[int]) -> list[int]:
         """Each piece that ends in a digit and a comma: its front encoded by itself, then the comma."""
         out: list[int] = []
-        find = self._processor.piece_to_id
         for number in row:
-            if number not in self._commas:
+            if number in self._commas:
+                out.extend(map(self._processor.piece_to_id, self._without_comma(self._processor.id_to_piece(number))))
+            else:
                 out.append(number)
-                continue
-            piece = self._processor.id_to_piece(number)
-            front = self._processor.encode(piece[:-1].replace(SPACE, ""), return_type=str)
-            if not piece.startswith(SPACE) and front[0].startswith(SPACE):
-                front = front[1:] if len(front[0]) == 1 else [front[0][1:], *front[1:]]
-            out.extend(find(text) for text in (*front, piece[-1]))
         return out
+
+    def _without_comma(self, piece: str) -> list[str]:
+        front = self._processor.encode(piece[:-1].replace(SPACE, ""), return_type=str)
+        if not piece.startswith(SPACE) and front[0].startswith(SPACE):
+            front = front[1:] if len(front[0]) == 1 else [front[0][1:], *front[1:]]
+        return [*front, piece[-1]]
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of a text and their places in it: first character, and one behind the last.
@@ -227,20 +228,30 @@ class Encoder:
         given, origins = _with_origins(text, self._around)
         normal, came = self._processor.normalize(given, with_offsets=True)
         found: list[str] = self._processor.encode(given, return_type=str)
-        if len(found) != len(ids) or "".join(found) != normal:  # a comma was split off, perhaps with other pieces before it
+        if "".join(found) != normal:  # a model that falls back to bytes
             return ids, [(0, len(text))] * len(ids)
-        places: list[tuple[int, int]] = []
-        at = 0
-        for piece in found:
-            first, at = at + len(piece) - len(piece.lstrip(SPACE)), at + len(piece)
+
+        def place(first: int, behind: int) -> tuple[int, int]:
+            """Where these characters of the normal text came from."""
             start = end = came[first]
-            if first < at:
-                behind = at
-                while came[behind] <= came[at - 1]:  # the rest of what one character was expanded to
+            if first < behind:
+                last = came[behind - 1]
+                while came[behind] <= last:  # the rest of what one character was expanded to
                     behind += 1
                 end = came[behind]
             begin = origins[start] if start < len(origins) else len(text)
-            places.append((begin, origins[end - 1] + 1 if end > start else begin))
+            return begin, origins[end - 1] + 1 if end > start else begin
+
+        places: list[tuple[int, int]] = []
+        at = 0
+        for piece in found:
+            parts = self._without_comma(piece) if self._processor.piece_to_id(piece) in self._commas else [piece]
+            whole = "".join(parts) != piece  # blanks went from its inside: its parts share its place
+            for part in parts:
+                shown = piece if whole else part
+                places.append(place(at + len(shown) - len(shown.lstrip(SPACE)), at + len(shown)))
+                at += 0 if whole else len(part)
+            at += len(piece) if whole else 0
         return ids, places
 
 
@@ -257,8 +268,7 @@ def _with_origins(text: str, around: Around) -> tuple[str, Sequence[int]]:
         pairs = [(part, i) for char, i in pairs for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part)]
     if around.lower_case:
         pairs = [(part, i) for char, i in pairs for part in char.lower()]
-    if len(pairs) != len(given):  # never seen: coarse, but not wrong
-        return given, [0] * len(given)
+    assert len(pairs) == len(given), "every step of `prepared` is told here character by character"
     return given, [i for _, i in pairs]
 
 

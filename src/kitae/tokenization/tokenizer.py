@@ -1,6 +1,7 @@
 """Text to ids and back: the same ids as Hugging Face's tokenizer of the same folder, several times faster, with offsets."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
@@ -8,7 +9,7 @@ from kitae.tokenization import folder as folders
 from kitae.tokenization import resources
 from kitae.tokenization.characters import LabelCache
 from kitae.tokenization.cuts import encodable
-from kitae.tokenization.definition import WITHOUT_DICTIONARY, Definition
+from kitae.tokenization.definition import Definition
 from kitae.tokenization.encoding import Encoding, arrays
 from kitae.tokenization.files import SENTENCEPIECE
 from kitae.tokenization.library import runtime_library
@@ -34,8 +35,9 @@ class Tokenizer:
 
     Its ids equal `AutoTokenizer`'s of the saved folder, with one exception: text never becomes [CLS], [SEP], [MASK] or [PAD]. Where
     the text holds such a name, ids equal those of `AutoTokenizer(..., split_special_tokens=True)`, and a white-space
-    word "[SEP]" is split or unknown even there. A NUL counts as white space, an unpaired surrogate as U+FFFD. MeCab gets lines of
-    more than 16,383 characters in parts, Sudachi of more than 49,149 bytes, Juman++ of more than 4,096.
+    word "[SEP]" is split or unknown even there. A NUL counts as white space, an unpaired surrogate as U+FFFD; so do U+FDD0 and U+FDD1
+    in whole lines of a tokenizer.json. MeCab gets lines of more than 16,383 characters in parts, Sudachi of more than 49,149 bytes,
+    Juman++ of more than 4,096.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -49,9 +51,10 @@ class Tokenizer:
             return
         self._cache = _cache(definition)
         self._lookup = self._cache.__getitem__
+        self._filters = bool(definition.model)  # SentencePiece alone makes nothing of some words
         self._segmenter: WordSegmenter
         if self._surfaces:
-            self._segmenter = build(definition.spec)
+            self._segmenter = build(definition.spec, whole=definition.algorithm == "character")  # a blank is a character
         else:
             by_word = definition.algorithm in ("character", "characters-of-words")
             self._library = library_parts(definition.spec) if by_word else runtime_library(definition)
@@ -97,9 +100,10 @@ class Tokenizer:
         if self._lines is not None:
             return self._lines.words([encodable(sentence)])[0]
         try:
-            return list(filter(None, map(self._lookup, self._segment(sentence))))
+            found = map(self._lookup, self._segment(sentence))
         except UnicodeEncodeError:
-            return list(filter(None, map(self._lookup, self._segment(encodable(sentence)))))
+            found = map(self._lookup, self._segment(encodable(sentence)))
+        return list(filter(None, found)) if self._filters else list(found)
 
     def words_of_each(self, sentences: Sequence[str]) -> list[list[tuple[int, ...]]]:
         """`words` of many sentences: faster where pieces are found in whole lines, much faster with Juman++, which gets them together."""
@@ -107,7 +111,8 @@ class Tokenizer:
             return self._lines.words(list(map(encodable, sentences)))
         if self.definition.spec.kind != "jumanpp":
             return list(map(self.words, sentences))
-        return [list(filter(None, map(self._lookup, words))) for words in self._segment_each(sentences)]
+        rows = [list(map(self._lookup, words)) for words in self._segment_each(sentences)]
+        return [list(filter(None, row)) for row in rows] if self._filters else rows
 
     def surfaces(self, sentence: str) -> list[str]:
         """The words themselves, as the vocabulary sees them: what a CharacterBERT reads. Raises KitaeError where there are none."""
@@ -170,11 +175,15 @@ class Tokenizer:
             position = stop
         return arrays(ids, word_ids, starts, ends)
 
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return token_bytes(self.definition)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Tokens joined as Hugging Face's decoders do it: by blanks, or where SentencePiece and byte-level tokens say."""
         kind = self.definition.algorithm
         if kind == "byte-bpe":
-            return b"".join(token_bytes(self.definition, int(number)) for number in ids).decode("utf-8", errors="replace")
+            return b"".join(self._bytes[int(number)] for number in ids).decode("utf-8", errors="replace")
         tokens = [self.tokens[int(number)] for number in ids]
         if kind in ("unigram", "bpe"):
             return "".join(tokens).replace(SPACE, " ").strip()
@@ -188,7 +197,7 @@ def _cache(definition: Definition) -> Cache:
         encoder = Encoder(definition.model, read(definition.model, Path(SENTENCEPIECE)), definition.around)
         return SentencePieceCache(encoder)
     if definition.algorithm == "character":
-        return CharacterCache(definition.tokens, reserved=reserved, unk=unk, nfkc=definition.spec.kind not in WITHOUT_DICTIONARY)
+        return CharacterCache(definition.tokens, reserved=reserved, unk=unk, nfkc=definition.spec.kind in SURFACES)
     if definition.algorithm == "characters-of-words":
         return LabelCache(definition.tokens, reserved=reserved, unk=unk)
     return WordCache(definition.tokens, reserved=reserved, unk=unk, max_chars=definition.max_chars)

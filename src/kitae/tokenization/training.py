@@ -14,10 +14,10 @@ from tokenizers import decoders, models, pre_tokenizers
 from kitae.core.errors import KitaeError
 from kitae.tokenization import resources
 from kitae.tokenization import sentencepiece as pieces
-from kitae.tokenization.definition import WITHOUT_DICTIONARY, Algorithm, Around, Definition
+from kitae.tokenization.definition import Algorithm, Around, Definition
 from kitae.tokenization.folder import JAPANESE
 from kitae.tokenization.library import finish
-from kitae.tokenization.segmenter import SegmenterSpec, library_parts
+from kitae.tokenization.segmenter import SURFACES, SegmenterSpec, library_parts
 from kitae.tokenization.vocabulary import SPECIAL_TOKENS, VocabularyOptions, train, train_bytes, train_characters, train_labels
 
 THREADS = 16
@@ -77,7 +77,7 @@ def _sentencepiece(
     fingerprint: str,
 ) -> Definition:
     """Words that a dictionary found are normalized already and get BertJapaneseTokenizer's way; other text gets SentencePiece's."""
-    raw = spec.kind in WITHOUT_DICTIONARY
+    raw = spec.kind not in SURFACES
     sentences = spec.kind == "none"
     text, seed_file = scratch / "counts.tsv", scratch / "seeds.tsv"
     rule = ("nmt_nfkc_cf" if spec.lower_case else "nmt_nfkc") if raw else "identity"

@@ -101,14 +101,20 @@ class SentencePieceCache(Cache):
     nlp-waseda's and ku-nlp's models.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
+    def __init__(self, encoder: Encoder, *, limit: int = 1_000_000) -> None:
+        super().__init__(limit=limit)
         self._encoder = encoder
+        self._places: dict[str, list[Span]] = {}  # three calls of the library each
 
     def split(self, word: str) -> tuple[int, ...]:
         """The pieces; none for a word that the model's rules make nothing of."""
         return tuple(self._encoder.ids([word])[0])
 
     def spans(self, word: str) -> list[Span]:
-        """The places that the library gives."""
-        return self._encoder.spans(word)[1]
+        """The places that the library gives, kept like the ids."""
+        places = self._places.get(word)
+        if places is None:
+            places = self._encoder.spans(word)[1]
+            if len(self._places) < self._limit:
+                self._places[word] = places
+        return places
