@@ -7,7 +7,6 @@ import json
 import lzma
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from transformers.models.bert_japanese.tokenization_bert_japanese import Sentenc
 from kitae.core.errors import KitaeError
 from kitae.tokenization import library
 from kitae.tokenization.counting import Unit, count_words
+from kitae.tokenization.counts import Counts
 from kitae.tokenization.definition import Algorithm, Around, Definition
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
@@ -29,10 +29,10 @@ from kitae.tokenization.vocabulary import VocabularyOptions
 KINDS: dict[str, tuple[Algorithm, str, Unit]] = {
     "unigram-raw": ("unigram", "none", "sentences"),
     "bpe-raw": ("bpe", "none", "sentences"),
-    "unigram-words": ("unigram", "mecab", "words"),
-    "bpe-words": ("bpe", "mecab", "words"),
-    "character-words": ("character", "mecab", "words"),
-    "character-blanks": ("character", "whitespace", "words"),
+    "unigram-words": ("unigram", "mecab", "parts-of-words"),
+    "bpe-words": ("bpe", "mecab", "parts-of-words"),
+    "character-words": ("character", "mecab", "characters"),
+    "character-blanks": ("character", "whitespace", "characters"),
     "byte-bpe": ("byte-bpe", "none", "byte-words"),
 }
 RAW = ["unigram-raw", "bpe-raw", "byte-bpe", "character-blanks"]
@@ -49,11 +49,10 @@ def trained(shared: Path, name: str) -> Tokenizer:
     algorithm, segmenter, unit = KINDS[name]
     spec = SegmenterSpec(kind=segmenter)  # type: ignore[arg-type]
     files = [shared / "ja_plain/kyoto_wiki.txt.xz", shared / "en_plain/english_novels.txt.xz"]
-    counts = count_words(files, some_lines, spec, unit=unit)
     options = VocabularyOptions(vocab_size=3500, num_unused=2, user_tokens=("Qwertz",) if algorithm in ("unigram", "byte-bpe") else ())
     import tempfile
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, count_words(files, some_lines, spec, unit=unit, sample=10_000_000) as counts:
         return Tokenizer(define(algorithm, counts, spec, options, scratch=Path(scratch)))
 
 
@@ -188,8 +187,9 @@ def test_debertas_mask_stands_behind_the_pieces(shared: Path, tmp_path: Path) ->
 
 def fairseq_model(shared: Path, tmp_path: Path) -> bytes:
     """A SentencePiece model as fairseq trains it: <unk>, <s>, </s> first."""
-    counts = count_words([shared / "ja_plain/kyoto_wiki.txt.xz"], some_lines, SegmenterSpec(kind="none"), unit="sentences")
-    (tmp_path / "text").write_text("\n".join(sorted(counts)), encoding="utf-8")
+    files = [shared / "ja_plain/kyoto_wiki.txt.xz"]
+    with count_words(files, some_lines, SegmenterSpec(kind="none"), unit="sentences", sample=10_000_000) as counts:
+        (tmp_path / "text").write_text("\n".join(text for text, _ in counts.rows()), encoding="utf-8")
     prefix = str(tmp_path / "sentencepiece.bpe")
     sentencepiece.SentencePieceTrainer.train(
         input=str(tmp_path / "text"), model_prefix=prefix, vocab_size=3000, normalization_rule_name="nmt_nfkc", minloglevel=3
@@ -276,10 +276,10 @@ def test_a_different_tokenizer_json_is_refused(shared: Path) -> None:
 
 
 def test_training_is_deterministic_and_refuses_what_cannot_be(shared: Path, tmp_path: Path) -> None:
-    counts = Counter({"東京": 30, "東京都": 20, "京都": 25, "大阪": 9, "都": 4})
+    counts = Counts.of({"東京": 30, "東京都": 20, "京都": 25, "大阪": 9, "都": 4})
     spec, options = SegmenterSpec(kind="mecab"), VocabularyOptions(vocab_size=40, num_unused=1)
     one = define("unigram", counts, spec, options, scratch=tmp_path)
-    other = define("unigram", Counter(dict(reversed(counts.items()))), spec, options, scratch=tmp_path)
+    other = define("unigram", counts, spec, options, scratch=tmp_path)
     assert one.fingerprint == other.fingerprint
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(KitaeError, match="SentencePiece cannot train 8 pieces"):

@@ -23,7 +23,7 @@ from kitae.tokenization.lexicon import Lexicon
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.sudachi import SplitMode
 from kitae.tokenization.tokenizer import Tokenizer
-from kitae.tokenization.training import define
+from kitae.tokenization.training import GIVEN, define
 from kitae.tokenization.vocabulary import VocabularyOptions
 
 VERSION = 1
@@ -155,9 +155,10 @@ class TokenizerConfig(Config):
     @property
     def unit(self) -> Unit:
         """What is counted."""
-        if self.algorithm == "byte-bpe":
-            return "byte-words"
-        return "sentences" if self.algorithm in ("unigram", "bpe") and self.segmenter == "none" else "words"
+        if self.algorithm in ("unigram", "bpe"):
+            return "sentences" if self.segmenter == "none" else "parts-of-words"
+        units: dict[Algorithm, Unit] = {"byte-bpe": "byte-words", "character": "characters", "characters-of-words": "parts-of-words"}
+        return units.get(self.algorithm, "words")
 
 
 def sources(config: TokenizerConfig) -> tuple[str, ...]:
@@ -213,19 +214,26 @@ def _check(tokenizer: Tokenizer, corpus: Corpus | None, *, taken: bool) -> None:
 
 def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
     resources.find(config.spec)  # its error before the work
-    candidates: Container[str] | None = None
+    candidates: Container[str] = frozenset()
     if config.candidates == "dictionary":
         candidates = Lexicon(find(config.spec.dictionary).path)
     elif config.candidates is not None:
         candidates = frozenset(_text(config.candidates).split("\n"))
     options, workers = config.options, config.workers or len(os.sched_getaffinity(0))
-    counts = count_words(corpus.shards("train"), _sentences, config.spec, unit=config.unit, workers=workers, scratch=out.path)
-    if not counts:
-        raise KitaeError("the corpus has no words to train a vocabulary on", cure="look into its drops.json: every document was dropped")
-    definition = define(
-        config.algorithm, counts, config.spec, options, scratch=out.path, candidates=candidates, word_bytes=config.own_word_bytes
+    sample = GIVEN.get(config.algorithm, 0)
+    counting = count_words(
+        corpus.shards("train"), _sentences, config.spec, unit=config.unit, sample=sample, workers=workers, scratch=out.path
     )
-    out.counts.update({"vocab_size_asked": config.vocab_size, config.unit: sum(counts.values()), f"distinct_{config.unit}": len(counts)})
+    with counting as counts:
+        if not counts.distinct:
+            raise KitaeError(
+                "the corpus has no words to train a vocabulary on", cure="look into its drops.json: every document was dropped"
+            )
+        definition = define(
+            config.algorithm, counts, config.spec, options, scratch=out.path, candidates=candidates, word_bytes=config.own_word_bytes
+        )
+        unit = "words" if config.unit == "parts-of-words" else config.unit
+        out.counts.update({"vocab_size_asked": config.vocab_size, unit: counts.total, f"distinct_{unit}": counts.distinct})
     found = len(definition.tokens)
     if found < config.vocab_size:
         why = f"no further pair occurs {config.min_frequency} times" if config.algorithm == "wordpiece" else "it has no more"
