@@ -238,7 +238,8 @@ def test_several_processes_make_the_same_tokenizer(program: Path, tmp_path: Path
         paths.append(tmp_path / f"{number}.txt")
         paths[-1].write_text(text * 3, encoding="utf-8")
     spec = SegmenterSpec(kind="jumanpp", program=str(program))
-    alone, together = (count_words(paths, lines_of, spec, workers=workers) for workers in (1, 2))
+    with count_words(paths, lines_of, spec) as one, count_words(paths, lines_of, spec, workers=2) as two:
+        alone, together = dict(one.rows()), dict(two.rows())
     assert list(alone.items()) == list(together.items())
     assert (alone["東京"], alone["DIE"]) == (6, 3)
 
@@ -389,9 +390,9 @@ def test_a_program_that_a_folder_names_is_never_run(usual: bool, program: Path, 
 
 def test_words_are_counted_in_batches(program: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("東京に行く\n" * 600 + "ＡＢＣ\n", encoding="utf-8")
-    counts = count_words(
-        [tmp_path / "a.txt"], lambda path: path.read_text().splitlines(), SegmenterSpec(kind="jumanpp", program=str(program))
-    )
+    spec = SegmenterSpec(kind="jumanpp", program=str(program))
+    with count_words([tmp_path / "a.txt"], lambda path: path.read_text().splitlines(), spec) as found:
+        counts = dict(found.rows())
     assert counts == {"東京": 600, "に": 600, "行く": 600, **dict.fromkeys(expected("ABC"), 1)}
 
 

@@ -5,7 +5,6 @@ import itertools
 import json
 import lzma
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers.models.bert_japanese.tokenization_bert_japanese import Sentenc
 from kitae.core.errors import KitaeError
 from kitae.tokenization import exported, library
 from kitae.tokenization.counting import Unit, count_words
+from kitae.tokenization.counts import Counts
 from kitae.tokenization.definition import Algorithm, Around, Definition
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.sentencepiece import Encoder, _with_origins, prepared, read
@@ -33,10 +33,10 @@ from kitae.tokenization.wordpiece import SentencePieceCache
 KINDS: dict[str, tuple[Algorithm, str, Unit]] = {
     "unigram-raw": ("unigram", "none", "sentences"),
     "bpe-raw": ("bpe", "none", "sentences"),
-    "unigram-words": ("unigram", "mecab", "words"),
-    "bpe-words": ("bpe", "mecab", "words"),
-    "character-words": ("character", "mecab", "words"),
-    "character-blanks": ("character", "whitespace", "words"),
+    "unigram-words": ("unigram", "mecab", "parts-of-words"),
+    "bpe-words": ("bpe", "mecab", "parts-of-words"),
+    "character-words": ("character", "mecab", "characters"),
+    "character-blanks": ("character", "whitespace", "characters"),
     "byte-bpe": ("byte-bpe", "none", "byte-words"),
 }
 RAW = ["unigram-raw", "bpe-raw", "byte-bpe", "character-blanks"]
@@ -53,11 +53,10 @@ def trained(shared: Path, name: str) -> Tokenizer:
     algorithm, segmenter, unit = KINDS[name]
     spec = SegmenterSpec(kind=segmenter)  # type: ignore[arg-type]
     files = [shared / "ja_plain/kyoto_wiki.txt.xz", shared / "en_plain/english_novels.txt.xz"]
-    counts = count_words(files, some_lines, spec, unit=unit)
     options = VocabularyOptions(vocab_size=3500, num_unused=2, user_tokens=("Qwertz",) if algorithm in ("unigram", "byte-bpe") else ())
     import tempfile
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, count_words(files, some_lines, spec, unit=unit, sample=10_000_000) as counts:
         return Tokenizer(define(algorithm, counts, spec, options, scratch=Path(scratch)))
 
 
@@ -145,7 +144,7 @@ def test_user_tokens_are_one_token(name: str, shared: Path) -> None:
 def test_user_tokens_of_bytes_keep_their_letters() -> None:
     """In a byte-level vocabulary the letters of an added token stand for themselves, not for bytes."""
     spec, options = SegmenterSpec(kind="none"), VocabularyOptions(vocab_size=300, num_unused=1, user_tokens=("naïve", "Ġx"))
-    tokenizer = Tokenizer(define("byte-bpe", Counter({"Ġa": 5, "Ġb": 5}), spec, options, scratch=Path("unused")))
+    tokenizer = Tokenizer(define("byte-bpe", Counts.of({"Ġa": 5, "Ġb": 5}), spec, options, scratch=Path("unused")))
     ids = tokenizer.encode("a naïve b").ids.tolist()
     assert tokenizer.tokens.index("naïve") in ids
     assert tokenizer.decode(ids).strip() == "a naïve b"
@@ -225,8 +224,9 @@ def test_debertas_mask_stands_behind_the_pieces(shared: Path, tmp_path: Path) ->
 
 def fairseq_model(shared: Path, tmp_path: Path) -> bytes:
     """A SentencePiece model as fairseq trains it: <unk>, <s>, </s> first."""
-    counts = count_words([shared / "ja_plain/kyoto_wiki.txt.xz"], some_lines, SegmenterSpec(kind="none"), unit="sentences")
-    (tmp_path / "text").write_text("\n".join(sorted(counts)), encoding="utf-8")
+    files = [shared / "ja_plain/kyoto_wiki.txt.xz"]
+    with count_words(files, some_lines, SegmenterSpec(kind="none"), unit="sentences", sample=10_000_000) as counts:
+        (tmp_path / "text").write_text("\n".join(text for text, _ in counts.rows()), encoding="utf-8")
     prefix = str(tmp_path / "sentencepiece.bpe")
     sentencepiece.SentencePieceTrainer.train(
         input=str(tmp_path / "text"), model_prefix=prefix, vocab_size=3000, normalization_rule_name="nmt_nfkc", minloglevel=3
@@ -334,10 +334,10 @@ def test_the_check_of_japanese_folders_sees_a_difference(name: str, shared: Path
 
 
 def test_training_is_deterministic_and_refuses_what_cannot_be(shared: Path, tmp_path: Path) -> None:
-    counts = Counter({"東京": 30, "東京都": 20, "京都": 25, "大阪": 9, "都": 4})
+    counts = Counts.of({"東京": 30, "東京都": 20, "京都": 25, "大阪": 9, "都": 4})
     spec, options = SegmenterSpec(kind="mecab"), VocabularyOptions(vocab_size=40, num_unused=1)
     one = define("unigram", counts, spec, options, scratch=tmp_path)
-    other = define("unigram", Counter(dict(reversed(counts.items()))), spec, options, scratch=tmp_path)
+    other = define("unigram", counts, spec, options, scratch=tmp_path)
     assert one.fingerprint == other.fingerprint
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(KitaeError, match="SentencePiece cannot train 8 pieces"):

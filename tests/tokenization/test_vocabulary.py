@@ -1,8 +1,11 @@
 """WordPiece training: equal to the library's, deterministic, and never a special token."""
 
+import os
 import random
+import resource
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,18 +13,28 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, trainers
 
 from kitae.core.errors import KitaeError
-from kitae.tokenization import characters, counting, vocabulary
-from kitae.tokenization.counting import count_words
+from kitae.tokenization import characters, counting, counts, library, training, vocabulary
+from kitae.tokenization.counting import Unit
+from kitae.tokenization.counts import Counts
 from kitae.tokenization.dictionary import find
 from kitae.tokenization.lexicon import Lexicon
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.training import define, seeds
-from kitae.tokenization.vocabulary import SPECIAL_TOKENS, VocabularyOptions, train
+from kitae.tokenization.vocabulary import SPECIAL_TOKENS, VocabularyOptions
 
 
 def lines_of(path: Path) -> Iterator[str]:
     return iter(path.read_text(encoding="utf-8").splitlines())
+
+
+def train(counts: Mapping[str, int], options: VocabularyOptions) -> tuple[str, ...]:
+    return vocabulary.train(Counts.of(counts), options)
+
+
+def count_words(shards: Sequence[Path], spec: SegmenterSpec, *, unit: Unit = "words", sample: int = 0, workers: int = 1) -> dict[str, int]:
+    with counting.count_words(shards, lines_of, spec, unit=unit, sample=sample, workers=workers) as counts:
+        return dict(counts.rows())
 
 
 def words_with_distinct_counts() -> dict[str, int]:
@@ -102,9 +115,9 @@ def test_counts_do_not_depend_on_workers(tmp_path: Path) -> None:
         shards.append(tmp_path / f"{number}.txt")
         shards[-1].write_text(text, encoding="utf-8")
     spec = SegmenterSpec(kind="mecab")
-    alone = count_words(shards, lines_of, spec)
-    assert alone == count_words(shards, lines_of, spec, workers=2)
-    assert list(alone) == list(count_words(shards, lines_of, spec, workers=2))
+    alone = count_words(shards, spec)
+    assert alone == count_words(shards, spec, workers=2)
+    assert list(alone) == list(count_words(shards, spec, workers=2))
     assert alone["東京"] == 3
     assert alone["ABC"] == 1
 
@@ -113,7 +126,7 @@ def test_rare_words_go_when_the_table_is_full(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(counting, "DISTINCT", 3)
     path = tmp_path / "a.txt"
     path.write_text("a a a b b b c c d e f g\n", encoding="utf-8")
-    assert count_words([path], lines_of, SegmenterSpec(kind="whitespace")) == Counter(a=3, b=3, c=2)
+    assert count_words([path], SegmenterSpec(kind="whitespace")) == Counter(a=3, b=3, c=2)
 
 
 def test_counts_are_exact_through_runs_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,19 +141,18 @@ def test_counts_are_exact_through_runs_on_disk(monkeypatch: pytest.MonkeyPatch, 
         shards = [tmp_path / f"{size}-{parts}-{i}" for i in range(parts)]
         for i, shard in enumerate(shards):
             shard.write_text("\n".join(lines[i::parts]), encoding="utf-8")
-        assert count_words(shards, lines_of, spec) == dict(truth.most_common(7))
+        assert count_words(shards, spec) == dict(truth.most_common(7))
 
 
 def test_the_sample_of_sentences_depends_on_nothing_but_the_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = [f"sentence {i % 40} of many\twith a tab" for i in range(100)]
-    monkeypatch.setattr(counting, "CHARACTERS", 400)
     found = []
     for parts, size in ((1, 10), (4, 3), (4, 1000)):
         monkeypatch.setattr(counting, "RUN", size)
         shards = [tmp_path / f"{parts}-{size}-{i}" for i in range(parts)]
         for i, shard in enumerate(shards):
             shard.write_text("\n".join(lines[i::parts]), encoding="utf-8")
-        found.append(count_words(shards, lines_of, SegmenterSpec(kind="none"), unit="sentences"))
+        found.append(count_words(shards, SegmenterSpec(kind="none"), unit="sentences", sample=880))
     assert found[0] == found[1] == found[2]
     assert 8 <= len(found[0]) <= 15
     assert all(count == (3 if int(text.split()[1]) < 20 else 2) and "\t" not in text for text, count in found[0].items())
@@ -157,15 +169,15 @@ def test_byte_level_merges_are_the_librarys() -> None:
     for word, count in words.items():
         for unit, _ in library.pre_tokenizer.pre_tokenize_str(word):
             counts[unit] += count
-    tokens, merges = vocabulary.train_bytes(counts, VocabularyOptions(vocab_size=305, num_unused=0))
+    tokens, merges = vocabulary.train_bytes(Counts.of(counts), VocabularyOptions(vocab_size=305, num_unused=0))
     assert set(tokens) - set(SPECIAL_TOKENS) == set(library.get_vocab())
     assert len(merges) == 300 - 256
 
 
 def test_labels_and_characters_are_the_most_frequent() -> None:
     counts, options = {"東京": 5, "京都": 7, "x": 1}, VocabularyOptions(vocab_size=8, num_unused=1, alphabet="凸")
-    assert vocabulary.train_labels(counts, options)[6:] == ("京都", "東京")
-    assert vocabulary.train_characters(counts, options)[6:] == ("凸", "京")
+    assert vocabulary.train_labels(Counts.of(counts), options)[6:] == ("京都", "東京")
+    assert vocabulary.train_characters(Counts.of(counts), options)[6:] == ("凸", "京")
 
 
 @pytest.mark.parametrize("name", ["ipadic", "unidic-lite"])
@@ -175,8 +187,15 @@ def test_the_lexicon_has_the_dictionarys_words(name: str) -> None:
     assert all(word not in lexicon for word in ("東京東京", "ぬるぽが", "", "食べるz", "\U0001f600"))
 
 
+def test_words_that_nfkc_narrows_are_found_in_full_width() -> None:
+    lexicon = Lexicon(find("ipadic").path)
+    assert "ＮＨＫ" in lexicon
+    assert "NHK" in lexicon
+    assert "NHKQQ" not in lexicon
+
+
 def test_seeds_are_known_words_whole_and_parts_of_unknown_ones() -> None:
-    found = dict(seeds({"東京都": 4, "abc": 2}, {"東京都"}))
+    found = dict(seeds(Counts.of({"東京都": 4, "abc": 2}), {"東京都"}))
     assert found == {"\u2581東京都": 4, "\u2581a": 2, "\u2581ab": 2, "\u2581abc": 2, "ab": 2, "abc": 2, "bc": 2}
 
 
@@ -193,9 +212,10 @@ def test_rows_of_bytes_are_character_berts() -> None:
 
 
 def test_words_unseen_in_training_keep_their_bytes(tmp_path: Path) -> None:
-    tokens = vocabulary.train_labels({"東京": 5, "に": 9}, VocabularyOptions(num_unused=0))
+    tokens = vocabulary.train_labels(Counts.of({"東京": 5, "に": 9}), VocabularyOptions(num_unused=0))
     spec = SegmenterSpec(kind="mecab")
-    made = define("characters-of-words", {"東京": 5, "に": 9}, spec, VocabularyOptions(num_unused=0), scratch=tmp_path, word_bytes=50)
+    counts, options = Counts.of({"東京": 5, "に": 9}), VocabularyOptions(num_unused=0)
+    made = define("characters-of-words", counts, spec, options, scratch=tmp_path, word_bytes=50)
     tokenizer = Tokenizer(made)
     assert tokenizer.tokens == tokens
     words = tokenizer.surfaces("東京に鬱金香")
@@ -205,3 +225,109 @@ def test_words_unseen_in_training_keep_their_bytes(tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "t")
     again = Tokenizer.load(tmp_path / "t")
     assert (again.fingerprint, again.definition.word_bytes) == (tokenizer.fingerprint, 50)
+
+
+def test_any_number_of_runs_is_merged_with_few_open_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """300 shards where a process may open 60 files; and every round of three runs gives the same sums."""
+    shards = [tmp_path / str(number) for number in range(300)]
+    for number, shard in enumerate(shards):
+        shard.write_text(f"a w{number % 7} w{number}\n", encoding="utf-8")
+    truth = Counter(word for number in range(300) for word in ("a", f"w{number % 7}", f"w{number}"))
+    monkeypatch.setattr(counts, "FILES", 16)
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, old[1]))
+    try:
+        found = count_words(shards, SegmenterSpec(kind="whitespace"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    assert found == truth
+    monkeypatch.setattr(counts, "FILES", 3)
+    assert count_words(shards[:50], SegmenterSpec(kind="whitespace")) == Counter(
+        word for number in range(50) for word in ("a", f"w{number % 7}", f"w{number}")
+    )
+
+
+def test_tables_of_long_words_are_written_down_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{'x' * 90}{number:03d}\n" for number in range(100)), encoding="utf-8")
+    monkeypatch.setattr(counting, "RUN_TEXT", 2000)
+    job = counting.Job(shard=path, read=lines_of, spec=SegmenterSpec(kind="whitespace"), unit="words", sample=0, place=tmp_path / "run")
+    runs = counting.count_shard(job)
+    assert len(runs) >= 4
+    assert counts.merge(runs, tmp_path / "merged").distinct == 100
+
+
+def test_the_most_frequent_units_that_fit() -> None:
+    table = Counts.of({"a": 9, "bb": 5, "cccc": 5, "d": 5, "e": 1})
+    for units, size, expected in ((5, 99, "a bb cccc d e"), (3, 99, "a bb cccc"), (5, 8, "a bb cccc d"), (5, 5, "a bb"), (1, 9, "a")):
+        kept = table.most_frequent(units=units, characters=size)
+        assert [unit for unit, _ in kept.rows()] == expected.split()
+        assert (kept.distinct, kept.total) == (len(expected.split()), sum(count for _, count in kept.rows()))
+
+
+def test_long_words_count_by_their_characters_or_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    long = "漢字" * 60 + "\n"
+    path.write_text(f"東京 {long}東京 {'漢' * 2500}\n", encoding="utf-8")
+    spec = SegmenterSpec(kind="whitespace")
+    assert count_words([path], spec) == {"東京": 2, "漢": 60 + 2500, "字": 60}
+    assert count_words([path], spec, unit="characters") == {"東": 2, "京": 2, "漢": 60 + 2500, "字": 60}
+    assert count_words([path], spec, unit="parts-of-words") == {"東京": 2, "漢字" * 60: 1, "漢" * 833: 2, "漢" * 834: 1}
+    stretches = count_words([path], SegmenterSpec(kind="none"), unit="byte-words")
+    texts = [bytes(library.BYTES[char] for char in unit).decode() for unit in stretches]  # no character is torn
+    assert max(map(len, stretches)) <= counting.STRETCH + 3
+    assert sum(text.count("漢") * count for text, count in zip(texts, stretches.values(), strict=True)) == 60 + 2500
+
+
+def test_long_stretches_are_learned_from(tmp_path: Path) -> None:
+    """Japanese stretches have more than 33 characters now and then: 7 % of the bytes of real text."""
+    (tmp_path / "a").write_text("猫" * 40 + "\n", encoding="utf-8")
+    stretches = count_words([tmp_path / "a"], SegmenterSpec(kind="none"), unit="byte-words")
+    tokens, _ = vocabulary.train_bytes(Counts.of(stretches), VocabularyOptions(vocab_size=264, num_unused=0))
+    shown = {byte: char for char, byte in library.BYTES.items()}
+    assert "".join(shown[byte] for byte in "猫猫".encode()) in tokens
+
+
+def test_a_killed_process_names_its_shard(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("x\n", encoding="utf-8")
+    spec = SegmenterSpec(kind="whitespace")
+    counted = counting.count_words([tmp_path / "a", tmp_path / "b"], dying, spec, workers=2, scratch=tmp_path)
+    with pytest.raises(KitaeError, match=r"a counting process was killed while these shards were in work: .*/b"), counted:
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def dying(path: Path) -> Iterator[str]:
+    if path.name == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lines_of(path)
+
+
+def test_rare_pairs_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the table, frequent pairs are merged and the vocabulary is one that encodes."""
+    words = words_with_distinct_counts()
+    options = VocabularyOptions(vocab_size=120, num_unused=0)
+    whole = train(words, options)
+    monkeypatch.setattr(vocabulary, "PAIRS", 60)
+    few = train(words, options)
+    assert len(few) == 120
+    assert len(set(few) & set(whole)) >= 80
+    tokenizer = Tokenizer.new(few, SegmenterSpec(kind="whitespace"))
+    assert all(tokenizer.special.unk not in ids for word in words for ids in tokenizer.words(word))
+
+
+def test_candidates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though every second word is in the dictionary; the parts of frequent words stay."""
+    monkeypatch.setattr(training, "SEEDS", 50)
+    rare = {f"{number:05d}": 1 for number in range(2000)}
+    found = seeds(Counts.of({**rare, "abc": 500}), {word for word in rare if int(word) % 2})
+    assert len(found) == 50
+    assert {"ab", "bc", "abc", "\u2581abc"} <= dict(found).keys()
+
+
+def test_a_vocabulary_without_room_is_refused() -> None:
+    for trainer in (vocabulary.train_characters, vocabulary.train_labels):
+        with pytest.raises(KitaeError, match="vocab_size = 50 is too small: 105 tokens"):
+            trainer(Counts.of({"a": 5}), VocabularyOptions(vocab_size=50, num_unused=100))

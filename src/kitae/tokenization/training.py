@@ -1,6 +1,5 @@
 """A vocabulary of any kind from counts: unigram and BPE by SentencePiece, the rest by our own trainers."""
 
-import heapq
 import io
 from collections import Counter
 from collections.abc import Container, Mapping
@@ -14,6 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from kitae.core.errors import KitaeError
 from kitae.tokenization import resources
 from kitae.tokenization import sentencepiece as pieces
+from kitae.tokenization.counts import Counts
 from kitae.tokenization.definition import Algorithm, Around, Definition
 from kitae.tokenization.folder import JAPANESE
 from kitae.tokenization.library import finish
@@ -24,18 +24,22 @@ THREADS = 16
 """SentencePiece adds up in as many parts: a fixed number gives the same vocabulary on any machine."""
 SEEDS = 1_000_000
 """Candidates of a unigram vocabulary, SentencePiece's own default."""
+GIVEN: dict[Algorithm, int] = {"unigram": 15_000_000, "bpe": 3_500_000}
+"""Characters that SentencePiece gets: it takes up to 85 bytes for each in unigram training, 370 in BPE."""
+ROWS = 2_000_000
+"""Words that it gets: it takes up to 450 bytes for each."""
 LONGEST_PIECE = 16
 """Characters of a piece at most, SentencePiece's own default."""
 
 
 def define(
     algorithm: Algorithm,
-    counts: Mapping[str, int],
+    counts: Counts,
     spec: SegmenterSpec,
     options: VocabularyOptions,
     *,
     scratch: Path,
-    candidates: Container[str] | None = None,
+    candidates: Container[str] = frozenset(),
     word_bytes: int = 0,
 ) -> Definition:
     """Train and put together. `counts` are words, byte-level words, or whole sentences, as the algorithm and segmenter want them.
@@ -52,7 +56,7 @@ def define(
     return Definition(tokens=tokens, spec=spec, dictionary_fingerprint=fingerprint, algorithm=algorithm, word_bytes=word_bytes)
 
 
-def _byte_level(counts: Mapping[str, int], spec: SegmenterSpec, options: VocabularyOptions) -> Definition:
+def _byte_level(counts: Counts, spec: SegmenterSpec, options: VocabularyOptions) -> Definition:
     tokens, merges = train_bytes(counts, options)
     library = Library(models.BPE({token: number for number, token in enumerate(tokens)}, merges, fuse_unk=False))
     normalizer = library_parts(spec).normalizer
@@ -68,12 +72,12 @@ def _byte_level(counts: Mapping[str, int], spec: SegmenterSpec, options: Vocabul
 
 def _sentencepiece(
     algorithm: Algorithm,
-    counts: Mapping[str, int],
+    counts: Counts,
     spec: SegmenterSpec,
     options: VocabularyOptions,
     *,
     scratch: Path,
-    candidates: Container[str] | None,
+    candidates: Container[str],
     fingerprint: str,
 ) -> Definition:
     """Words that a dictionary found are normalized already and get BertJapaneseTokenizer's way; other text gets SentencePiece's."""
@@ -95,17 +99,19 @@ def _sentencepiece(
         "user_defined_symbols": [] if algorithm == "bpe" else [*options.reserved[5:], *options.user_tokens],
         "input_format": "text" if sentences else "tsv",
         "num_threads": THREADS,
+        "seed_sentencepiece_size": SEEDS,
         "max_sentence_length": 1 << 20,
         "minloglevel": 3,
     }
     for number, (role, name) in enumerate(zip(("pad", "unk", "bos", "eos"), SPECIAL_TOKENS, strict=False)):
         settings |= {f"{role}_id": number, f"{role}_piece": name}
     try:
+        given = counts.most_frequent(units=ROWS, characters=GIVEN[algorithm])
         with text.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{unit}\n" if sentences else f"{unit}\t{count}\n" for unit, count in sorted(counts.items()))
-        if candidates is not None:
+            file.writelines(f"{unit}\n" if sentences else f"{unit}\t{count}\n" for unit, count in given.rows())
+        if algorithm == "unigram" and not sentences:  # its own search takes memory for each time that a word occurs
             with seed_file.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{piece}\t{count}\n" for piece, count in seeds(counts, candidates))
+                file.writelines(f"{piece}\t{count}\n" for piece, count in seeds(given, candidates))
             settings["seed_sentencepieces_file"] = str(seed_file)
         model = pieces.tidied(_run(text, settings), str(scratch))
     finally:
@@ -135,26 +141,29 @@ def _run(text: Path, settings: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def seeds(counts: Mapping[str, int], candidates: Container[str]) -> list[tuple[str, int]]:
+def seeds(counts: Counts, candidates: Container[str] = frozenset()) -> list[tuple[str, int]]:
     """The candidates of a unigram vocabulary: each counted word that `candidates` has, whole, and all parts of the other words.
 
     So the vocabulary becomes words of the dictionary, and subwords of what the dictionary does not know. Pieces with their counts,
-    the most characters covered first; single characters come from SentencePiece itself.
+    the most characters covered first; single characters come from SentencePiece itself. Twice SEEDS are held at most: then
+    parts of words that are rare so far go.
     """
     found: Counter[str] = Counter()
-    for number, (word, count) in enumerate(sorted(counts.items())):
+    for word, count in counts.rows():
         marked = pieces.SPACE + word
         if word in candidates:
             if len(marked) <= LONGEST_PIECE:
                 found[marked] += count
-            continue
-        for start in range(len(marked)):
-            for end in range(start + 2, min(len(marked), start + LONGEST_PIECE) + 1):
-                found[marked[start:end]] += count
-        if len(found) > 4 * SEEDS and number % 1000 == 0:  # bounded: parts of words that are rare so far
+        else:
+            for start in range(len(marked)):
+                for end in range(start + 2, min(len(marked), start + LONGEST_PIECE) + 1):
+                    found[marked[start:end]] += count
+        if len(found) > 2 * SEEDS:
             found = Counter(dict(_best(found)))
     return _best(found)
 
 
 def _best(found: Mapping[str, int]) -> list[tuple[str, int]]:
-    return heapq.nsmallest(SEEDS, found.items(), key=lambda item: (-item[1] * len(item[0]), item[0]))
+    order = sorted(found)
+    order.sort(key=lambda piece: -found[piece] * len(piece))
+    return [(piece, found[piece]) for piece in order[:SEEDS]]
