@@ -96,7 +96,7 @@ def test_more_heldout_sources_than_a_process_may_open_files(tmp_path: Path, corp
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
     try:
         shards = {"train": [], "heldout": sorted((tmp_path / "many").iterdir())}
-        _, heldout = tokenize(
+        _, heldout, _ = tokenize(
             shards, tokenizer=tmp_path / "tokenizer", sources=names, folder=tmp_path / "made", work=tmp_path / "work", workers=1
         )
     finally:

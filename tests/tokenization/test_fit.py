@@ -12,6 +12,7 @@ from kitae.tokenization import library
 from kitae.tokenization.counts import Counts
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.fit import Fit, measure
+from kitae.tokenization.lines import token_bytes
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.training import define
@@ -40,13 +41,13 @@ def test_tokens_of_one_character_whatever_marks_a_word() -> None:
     parts = [("".join(shown[byte] for byte in text.encode())) for text in (" 猫", "猫", "a", " ab")]
     tokens = (*SPECIAL_TOKENS, *library.BYTES, *dict.fromkeys(part for part in parts if len(part) > 1))
     made = Definition(tokens=tokens, spec=SegmenterSpec(kind="none"), algorithm="byte-bpe")
-    short = {number for number, token in enumerate(tokens) if len(fit_module._shown(made, number)) == 1}
+    short = {number for number, token in enumerate(token_bytes(made)) if len(fit_module._shown(token, "")) == 1}
     assert {tokens[number] for number in short if len(tokens[number]) > 1} == {parts[0], parts[1]}
     assert sum(len(tokens[number]) == 1 for number in short) == 128 - 10  # ASCII without its white space
     marked = Definition(
         tokens=(*SPECIAL_TOKENS, "\u2581", "\u2581猫", "猫", "\u2581ab"), spec=SegmenterSpec(kind="none"), algorithm="unigram"
     )
-    assert [len(fit_module._shown(marked, number)) for number in range(5, 9)] == [0, 1, 1, 2]
+    assert [len(fit_module._shown(token, "")) for token in token_bytes(marked)[5:]] == [0, 1, 1, 2]
 
 
 def test_text_without_blanks_has_words_only_with_a_segmenter(tmp_path: Path) -> None:
