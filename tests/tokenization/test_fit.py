@@ -40,7 +40,7 @@ def test_tokens_of_one_character_whatever_marks_a_word() -> None:
     shown = {byte: char for char, byte in library.BYTES.items()}
     parts = [("".join(shown[byte] for byte in text.encode())) for text in (" 猫", "猫", "a", " ab")]
     tokens = (*SPECIAL_TOKENS, *library.BYTES, *dict.fromkeys(part for part in parts if len(part) > 1))
-    made = Definition(tokens=tokens, spec=SegmenterSpec(kind="none"), algorithm="byte-bpe")
+    made = Definition(tokens=tokens, spec=SegmenterSpec(kind="none"), algorithm="byte-bpe", library='{"added_tokens": []}')
     short = {number for number, token in enumerate(token_bytes(made)) if len(fit_module._shown(token, "")) == 1}
     assert {tokens[number] for number in short if len(tokens[number]) > 1} == {parts[0], parts[1]}
     assert sum(len(tokens[number]) == 1 for number in short) == 128 - 10  # ASCII without its white space
