@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_trials import QUICK, examples, start_folder
 
-from kitae.core.artifact import Inputs, Out
+from kitae.core.artifact import Inputs, Out, seal
 from kitae.core.errors import KitaeError
 from kitae.stages import evaluate, finetune
 from kitae.stages.evaluate import EvaluateConfig
@@ -54,6 +54,28 @@ def test_all_encoders_of_a_task_end_in_one_table(pool: TaskConfig, tmp_path: Pat
     assert "no difference shown" in page
     assert (tmp_path / "summary.csv").is_file()
     assert out.counts["verdicts"] == found["verdicts"]
+
+
+def test_an_encoder_whose_texts_were_not_cleaned_of_the_task_is_marked(pool: TaskConfig, tmp_path: Path) -> None:
+    start = start_folder(tmp_path / "start")
+    lineage = {
+        "corpus": {"stage": "corpus", "config": {"decontaminate": ["pool"]}},
+        "adapt.corpus": {"stage": "corpus", "config": {"decontaminate": ["another"]}},
+        "pretrain": {"stage": "pretrain", "config": {}},
+    }
+    seal(start, kind="pretrain", facts={"lineage": lineage})
+    marked = {}
+    for encoder in ("adapt", "random", "majority"):
+        out = Out(path=tmp_path / encoder)
+        out.path.mkdir()
+        finetune.run(config(pool, encoder, 1), Inputs(parents={"start": start}, seed=1), out)
+        marked[encoder] = [line for line in out.counts.get("warnings", []) if "de-contaminated" in line]  # type: ignore[attr-defined]
+    wanted = "adapt.corpus, which it learnt from, was not de-contaminated against pool: scores may be too high"
+    assert marked == {"adapt": [wanted], "random": [], "majority": []}
+    evaluate.run(
+        EvaluateConfig(task=pool, samples=500), Inputs(parents={name: tmp_path / name for name in marked}, seed=1), Out(path=tmp_path)
+    )
+    assert f"Warning, adapt: {wanted}" in (tmp_path / "results.md").read_text(encoding="utf-8")
 
 
 def test_sources_are_the_files_and_the_start(pool: TaskConfig) -> None:

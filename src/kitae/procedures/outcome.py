@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from kitae.core.artifact import MANIFEST, read_manifest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.score import Score
@@ -57,6 +58,19 @@ class Outcome:
     curve: list[dict[str, float]]
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+def uncleaned(start: Path, task: str) -> list[str]:
+    """A warning for each corpus in the lineage of an encoder's folder that was not de-contaminated against the task.
+
+    The encoder may have learnt texts that it is scored on. A folder from outside tells nothing of its texts.
+    """
+    lineage = read_manifest(start).facts.get("lineage") if (start / MANIFEST).is_file() else None
+    found = []
+    for name, entry in (lineage if isinstance(lineage, dict) else {}).items():
+        if entry.get("stage") == "corpus" and task not in entry["config"].get("decontaminate", ()):
+            found.append(f"{name}, which it learnt from, was not de-contaminated against {task}: scores may be too high")
+    return found
 
 
 def write(outcome: Outcome, data: TaskData, folder: Path, *, task: str, encoder: str, seed: int) -> TrialResults:

@@ -1,13 +1,14 @@
 """Encoder + task -> Trial. One node is one task, one encoder and one seed; nodes are independent of each other."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kitae.core.artifact import Inputs, Out
 from kitae.core.errors import KitaeError
 from kitae.core.paths import locate
 from kitae.procedures.baselines import BASELINES
-from kitae.procedures.outcome import Outcome, write
+from kitae.procedures.outcome import Outcome, uncleaned, write
 from kitae.procedures.trials import TrialConfig, read_start, run_trial
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import TaskData, load
@@ -42,6 +43,9 @@ def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
     """Write results.json and predictions.jsonl; for an encoder also model/ and metrics.jsonl."""
     data = load(config.task)
     outcome = _outcome(config, data, inputs, out)
+    start = locate(config.start) if config.start else inputs.get("start")
+    if start is not None and config.encoder not in (*BASELINES, "random"):
+        outcome = replace(outcome, warnings=[*outcome.warnings, *uncleaned(start, config.task.name)])
     results = write(outcome, data, out.path, task=config.task.name, encoder=config.encoder, seed=config.seed)
     out.counts.update({"examples": results.examples, "scores": results.scores, "chosen": results.chosen})
     if outcome.warnings:
