@@ -183,6 +183,23 @@ def test_no_slurm_and_no_ray_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         make(tmp_path / "ray", Engine(executor="ray", tasks=2))
 
 
+@pytest.mark.parametrize(("said", "told"), [(True, "the second part is bad"), (False, r"ended before they were done: a \(1 of 2\)")])
+def test_an_error_on_ray_is_the_task_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bool, told: str) -> None:
+    class Ray:
+        def __init__(self, pipeline: object, *, tasks: int, workers: int, folder: Path) -> None:
+            self.folder = folder
+
+        def run(self) -> None:
+            if said:
+                text = '{"what": "the second part is bad", "cure": "mend it", "where": null}'
+                (self.folder / "errors" / "00001.json").write_text(text)
+            raise RuntimeError("ray::RankWorker.run_for_rank() (pid=1)")
+
+    monkeypatch.setattr(executors, "RayExecutor", Ray)
+    with pytest.raises(KitaeError, match=told):
+        make(tmp_path / "ray", Engine(executor="ray", tasks=2))
+
+
 def every_step(folder: Path) -> list[PipelineStep]:
     """One of each step that a corpus can be made by."""
     return [
