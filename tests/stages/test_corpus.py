@@ -242,3 +242,28 @@ def test_a_path_of_dots_is_called_after_its_folder(tmp_path: Path, monkeypatch: 
         "ja", "ja", "ja", tmp_path.name, "deep", "deep",
     ]  # fmt: skip
     assert SourceConfig(path="a.xml", format="kyoto", column="en").column == "en"
+
+
+SPLITTING = {"split_seed": 7, "split": Split(train=0.2, validation=0.2, test=0.6), "label": "other", "limit": 9}
+DESCRIBING = {"labels": ("1", "0"), "licence": "CC0-1.0", "citation": "somebody"}
+
+
+def test_what_a_task_is_scored_by_makes_no_corpus_stale(task: TaskConfig) -> None:
+    evaluated = CorpusConfig(source=(SourceConfig(path="a.txt"),), tasks=(task,), decontaminate=("topics",))
+    learnt = evaluated.model_copy(update={"source": (SourceConfig(path="task:topics/train"),)})
+    for config, decisive in ((evaluated, {}), (learnt, SPLITTING)):
+        for name, value in {**SPLITTING, **DESCRIBING, "text": ("body",), "id": "number", "format": "tsv"}.items():
+            other = config.model_copy(update={"tasks": (task.model_copy(update={name: value}),)})
+            assert (other.semantic() != config.semantic()) == (name in decisive or name in ("text", "id", "format")), name
+
+
+def test_the_texts_looked_for_do_not_depend_on_the_split(tmp_path: Path, task: TaskConfig) -> None:
+    put(tmp_path / "a.txt", [TOPICS[3], "この文章はほかのどこにもない文章です。"])
+    reports = []
+    for number, split_seed in enumerate((1, 2)):
+        again = task.model_copy(update={"split_seed": split_seed})
+        source = SourceConfig(path=str(tmp_path / "a.txt"))
+        out, _ = make(CorpusConfig(source=(source,), tasks=(again,), decontaminate=("topics",)), tmp_path / str(number))
+        reports.append(out.counts["decontaminated"])
+    assert reports[0] == reports[1]
+    assert reports[0]["topics"]["examples_not_found"][:4] == [f"topics.csv:{line}" for line in (2, 3, 4, 6)]  # type: ignore[index]

@@ -16,16 +16,18 @@ from kitae.text.corpus import ShardWriter
 
 SPARE_MB = 16
 HEAD = """
-import itertools, resource, sys
+import itertools, resource, sys, threading
 from pathlib import Path
 from kitae.core.artifact import Inputs, Out
 from kitae.data import shards, tokenize
 from kitae.stages.corpus import CorpusConfig, SourceConfig, run
-from kitae.text import corpus, parts, records
+from kitae.text import corpus, feed, nearduplicates, parts, records
 from kitae.tokenization.tokenizer import Tokenizer
 
 records.CHUNK, records.BUCKET, parts.FRAME_BYTES, corpus.SHARD_BYTES = 4096, 4096, 1 << 16, 1 << 18
+nearduplicates.CHUNK, nearduplicates.MOST_KEYS, feed.PIECE, feed.AHEAD = 1024, 4096, 1 << 14, 1 << 18
 shards._FLUSH_WORDS = 1 << 14
+threading.stack_size(1 << 18)  # a thread's stack counts as memory in use, used or not
 folder = Path(sys.argv[1])
 tokenizer = Tokenizer.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
 tokenizer and tokenizer.words("これは")
@@ -39,6 +41,16 @@ out.path.mkdir()
 config = CorpusConfig(source=(SourceConfig(path=str(folder / "a.txt")),), holdout=0.05, engine={"workers": 1, "tasks": 2})
 run(config, Inputs(parents={}, seed=1), out)
 print(out.counts["documents_in"], out.counts["documents_kept"], out.counts["heldout"], out.counts["dropped"])
+"""
+TOGETHER = """
+out = Out(path=folder / "together")
+out.path.mkdir()
+source = SourceConfig(path=str(folder / "a.txt"), limit=10_000)
+config = CorpusConfig(
+    source=(source,), near_duplicates=0.95, decontaminate=("sample-topics",), holdout=0.05, engine={"workers": 2, "tasks": 2}
+)
+run(config, Inputs(parents={}, seed=1), out)
+print(out.counts["documents_in"], sum(out.counts["dropped"].values()) + out.counts["documents_kept"] + out.counts["heldout"])
 """
 SHARDS = """
 found = {split: sorted((folder / "corpus" / split).iterdir()) for split in ("train", "heldout")}
@@ -80,6 +92,9 @@ def test_a_corpus_and_its_shards_in_bounded_memory(place: Path) -> None:
     done = limited(CORPUS, place)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == f"{DOCUMENTS} 85500 4500 {{'duplicate': 10000}}\n"
+    done = limited(TOGETHER, place)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "10000 10000\n"
     done = limited(SHARDS, place)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == "85500 4500\n"

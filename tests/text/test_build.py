@@ -113,6 +113,41 @@ def test_dead_worker_is_named(tmp_path: Path) -> None:
     assert caught.value.where == "part.txt, line 3"
 
 
+class Odd(Exception):
+    """As some libraries' errors: what it is called with is not what it keeps."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"odd {one + two}")
+
+
+class Raise(PipelineStep):
+    """Raises in every task."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def run(self, data: object, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        raise MemoryError if self.kind == "memory" else Odd(1, 2)
+        yield
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_errors_that_are_no_death(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(KitaeError, match="the memory did not suffice for (first|second)"):
+        LocalExecutor([Raise("memory")], labels=["first", "second"], workers=workers, folder=tmp_path / "m").run()
+    with pytest.raises(RuntimeError, match=r"(first|second): (.|\n)*Odd: odd 3"):
+        LocalExecutor([Raise("odd")], labels=["first", "second"], workers=workers, folder=tmp_path / "o").run()
+
+
+def test_shards_beyond_five_digits_stay_in_order(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "train", first=99_998, most=1) as writer:
+        for name in "abcd":
+            writer.write(json.dumps({"id": name, "source": "s", "text": name}).encode())
+    (tmp_path / "corpus.json").write_text('{"sources": ["s"]}')
+    assert [one.id for one in Corpus(tmp_path).documents("train")] == list("abcd")
+
+
 def test_engine_leaves_no_trace_and_no_noise(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = dict(os.environ)
     make([write_source(tmp_path, "a", ["これは文書です。"])], tmp_path / "1")

@@ -12,6 +12,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from datatrove.pipeline.base import PipelineStep
 
 from kitae.core.errors import KitaeError
 from kitae.text import build as module
@@ -19,7 +20,12 @@ from kitae.text import executors
 from kitae.text.build import Holdout, build
 from kitae.text.decontaminate import build_index, save_index
 from kitae.text.executors import Engine
-from kitae.text.steps import Clean, Decontaminate, Source
+from kitae.text.filters import Filter, Filters
+from kitae.text.nearduplicates import WriteSketches
+from kitae.text.private import MaskPrivate
+from kitae.text.readers import read
+from kitae.text.social import CleanSocial, FullWidth
+from kitae.text.steps import Clean, CopyShards, Decontaminate, Part, ReadParts, Run, Source, WriteParts
 
 ITEM = "この長い文章は評価用の資料にしか現れないはずのもので、学習用の資料からは除かれます。"
 
@@ -177,12 +183,57 @@ def test_no_slurm_and_no_ray_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         make(tmp_path / "ray", Engine(executor="ray", tasks=2))
 
 
+@pytest.mark.parametrize(("said", "told"), [(True, "the second part is bad"), (False, r"ended before they were done: a \(1 of 2\)")])
+def test_an_error_on_ray_is_the_task_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bool, told: str) -> None:
+    class Ray:
+        def __init__(self, pipeline: object, *, tasks: int, workers: int, folder: Path) -> None:
+            self.folder = folder
+
+        def run(self) -> None:
+            if said:
+                text = '{"what": "the second part is bad", "cure": "mend it", "where": null}'
+                (self.folder / "errors" / "00001.json").write_text(text)
+            raise RuntimeError("ray::RankWorker.run_for_rank() (pid=1)")
+
+    monkeypatch.setattr(executors, "RayExecutor", Ray)
+    with pytest.raises(KitaeError, match=told):
+        make(tmp_path / "ray", Engine(executor="ray", tasks=2))
+
+
+def every_step(folder: Path) -> list[PipelineStep]:
+    """One of each step that a corpus can be made by."""
+    return [
+        CleanSocial(("urls", "marks", "kaomoji", "laughter")), Clean(normalization="nfkc", language="ja", min_characters=5),
+        Filter(Filters(preset="web"), language="ja"), MaskPrivate(("email", "phone", "card")), FullWidth(),
+        Decontaminate(folder / "index.npz", overlap=0.5), WriteSketches(folder), WriteParts(folder),
+        CopyShards((Run(split="train", fate=0, shard=0, begin=0, end=1),), parts=folder, decided=folder, out=folder, shard_bytes=9),
+        ReadParts((Source(name="a", path=folder / "a.txt", format="text"),), (Part(source=0, part=0, parts=1),)),
+    ]  # fmt: skip
+
+
+def test_all_cleaning_steps_together_give_the_same_bytes_in_fresh_processes(tmp_path: Path, shared: Path) -> None:
+    texts = [found.text for _, found in zip(range(150), read(shared / "ja_plain" / "kyoto_wiki.txt.xz", "text"))]
+    path = tmp_path / "a.txt"
+    path.write_text("\n\n".join([*map(str, texts), "連絡先はmail@example.org、電話は03-1234-5678です。" * 9]), encoding="utf-8")
+    save_index(build_index([("task", "1", str(texts[3]))]), tmp_path / "index.npz")
+    found = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        built = build(
+            [Source(name="a", path=path, format="text")], every_step(tmp_path)[:6], holdout=Holdout(documents=9), seed=1,
+            engine=Engine(tasks=3, workers=workers), work=out / "work", out=out / "corpus", similarity=0.8,
+        )  # fmt: skip
+        found.append((built, {item.name: item.read_bytes() for item in (out / "corpus").rglob("*.zst")}))
+    assert found[0] == found[1]
+    assert found[0][0].changes["a"]
+    assert "contaminated" in found[0][0].dropped["a"]
+
+
 def test_every_step_travels_and_gives_the_same_bytes_in_a_fresh_process(tmp_path: Path) -> None:
     """Steps are pickled when they go to a worker, a Slurm job or a Ray task: an unpickled step does what the first one did."""
     here = make(tmp_path / "here", Engine(tasks=2, workers=1))
     assert here == make(tmp_path / "there", Engine(tasks=2, workers=2))
-    steps = [Clean(normalization="nfkc", language="ja", min_characters=5), Decontaminate(tmp_path / "index.npz", overlap=0.5)]
-    for step in steps:
+    for step in every_step(tmp_path):
         again = pickle.loads(pickle.dumps(step))
         assert {name: value for name, value in vars(again).items() if name != "stats"} == {
             name: value for name, value in vars(step).items() if name != "stats"

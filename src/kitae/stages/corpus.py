@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import did_you_mean
 from kitae.core.paths import file_name, fit, is_url, locate, unfit
 from kitae.tasks.config import TaskConfig
-from kitae.tasks.records import find, load
+from kitae.tasks.records import Example, find, load, read_all
 from kitae.text.build import Built, Holdout, Tally, build
 from kitae.text.clean import Normalization
 from kitae.text.decontaminate import Index, build_index, missing, save_index
@@ -35,6 +36,10 @@ VERSION = 2
 ENDINGS = (".zst", ".xz", ".bz2", ".gz", ".tar", ".txt", ".jsonl", ".csv", ".tsv", ".zip", ".tgz", ".parquet", ".xbrl", ".xml")
 TABLES = ("csv", "tsv", "jsonl", "parquet", "hf")
 METADATA = ("date", "language", "language_probability", "annotations")
+EVALUATED = ("name", "text", "id", "format")
+"""Settings of a task that decide which texts de-contamination looks for."""
+LEARNT = (*EVALUATED, "label", "split", "split_seed", "validation_share", "limit")
+"""Those that decide which texts are its training texts."""
 TASK_PATH = re.compile(r"task:(?P<name>.+)/train")
 
 
@@ -215,6 +220,13 @@ class CorpusConfig(Config):
             raise ValueError(f'some sources have a weight, but "{bare[0]}" has none: give every source one, or none')
         return self
 
+    def semantic(self) -> dict[str, object]:
+        """As of every `Config`; of a task only what decides the texts that are read: the split and labels of one to be scored do not."""
+        settings = super().semantic()
+        learnt = {source.task for source in self.source}
+        tasks = [(task.semantic(), LEARNT if task.name in learnt else EVALUATED) for task in self.tasks]
+        return {**settings, "tasks": [{name: task[name] for name in names} for task, names in tasks]}
+
     def held_out(self) -> Holdout:
         """`holdout` as numbers."""
         if isinstance(self.holdout, str):
@@ -291,9 +303,12 @@ def _source(config: CorpusConfig, source: SourceConfig, prepared: Path, number: 
 
 def _evaluation_texts(config: CorpusConfig, name: str) -> list[tuple[str, str, str]]:
     """All texts of a task, whichever way it is split later; without its training texts when these are a source themselves."""
-    data = load(config.task_named(name).model_copy(update={"limit": None}))
-    wanted = name in {source.task for source in config.source}
-    return [(name, example.id, example.text) for part in (() if wanted else data.train, data.validation, data.test) for example in part]
+    task = config.task_named(name)
+    examples: Iterable[Example] = read_all(task)
+    if name in {source.task for source in config.source}:
+        data = load(task.model_copy(update={"limit": None}))
+        examples = (*data.validation, *data.test)
+    return [(name, example.id, example.text) for example in examples]
 
 
 def _log_task(name: str, row: dict[str, object], built: Built) -> None:

@@ -96,7 +96,13 @@ def run(
         _wait(slurm, folder)
     else:
         _forget_errors(folder)
-        _run_on_ray(pipeline, len(labels), engine, folder)
+        try:
+            _run_on_ray(pipeline, len(labels), engine, folder)
+        except KitaeError:
+            raise
+        except Exception:  # of Ray's own classes, which hide what the task said
+            _explain(folder, labels)
+            raise
     _explain(folder, labels)
 
 
@@ -221,5 +227,6 @@ def _explain(folder: Path, labels: Sequence[str]) -> None:
         raise KitaeError(error["what"], cure=error["cure"], where=error["where"])
     lost = [labels[rank] for rank in incomplete(folder, len(labels))]
     if lost:
-        cure = f"read {folder / 'logs'} and {folder / 'slurm_logs'}, mend it and run again; finished parts are kept"
+        logs = [str(folder / name) for name in ("logs", "slurm_logs") if (folder / name).is_dir()]
+        cure = f"read {' and '.join(logs) or 'what stands above'}, mend it and run again; finished parts are kept"
         raise KitaeError(f"these parts ended before they were done: {', '.join(lost[:10])}", cure=cure)
