@@ -48,7 +48,7 @@ def test_every_document_is_accounted_for(tmp_path: Path, task: TaskConfig) -> No
     assert out.counts["decontaminated"]["topics"]["found"] == 2
     assert out.licences == [{"name": "general", "licence": "CC0-1.0", "source": general.path}]
     drops = json.loads((tmp_path / "out" / "drops.json").read_text(encoding="utf-8"))["general"]
-    assert drops["contaminated"]["examples"][0] == {"id": "general/33", "text": f"題 前置き。 {TOPICS[0]} 後書き。"}
+    assert drops["contaminated"]["examples"][0] == {"id": "general/33", "text": f"題 前置き。{TOPICS[0]}後書き。"}
     assert drops["duplicate"]["examples"][0]["id"] == "general/30"
     assert "dropped: contaminated | 2 |" in (tmp_path / "out" / "drops.md").read_text(encoding="utf-8")
     kept = list(corpus.documents("train"))
@@ -56,6 +56,76 @@ def test_every_document_is_accounted_for(tmp_path: Path, task: TaskConfig) -> No
     assert kept[0].text.split("\n")[1] == "「そうだ。」と彼は言った。"
     assert not (tmp_path / "out" / ".work").exists()
     assert sum(len(document.text) for document in kept) == corpus.characters("train")
+
+
+def test_every_reason_keeps_three_and_drops_three(tmp_path: Path, task: TaskConfig) -> None:
+    body = "".join(f"昔々、ある村の{i}番目の家に、{i * 7}匹の猫と暮らす人がいた。" for i in range(40))
+    near = [f"{body}{name}の話。" for name in ("甲", "乙", "丙", "丁")]
+    kept = [near[0], "これは短くない一つ目の文書。", "これは短くない二つ目の文書。"]
+    texts = {
+        "empty": ["\u200b", " \u3000 ", "\ufeff\u200e"],
+        "short": ["短。", "あ い う", "\u200b四文字。"],
+        "contaminated": [f"前置き。{TOPICS[0]}", f"見て https://t.co/a {TOPICS[1]}", f"{TOPICS[39]}#旅行"],
+        "duplicate": [kept[1], kept[2].replace("。", " 。"), f"\u200b{kept[1]}"],
+        "near-duplicate": near[1:],
+    }
+    path = tmp_path / "all.jsonl"
+    rows = [*kept, *(text for several in texts.values() for text in several)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows), encoding="utf-8")
+    source = SourceConfig(path=str(path), format="jsonl")
+    config = CorpusConfig(
+        source=(source,),
+        decontaminate=("topics",),
+        tasks=(task,),
+        min_characters=6,
+        near_duplicates=0.8,
+        social=("urls", "marks", "kaomoji"),
+    )
+    out, corpus = make(config, tmp_path / "out")
+    assert out.counts["dropped"] == dict.fromkeys(texts, 3)
+    assert [document.text.replace("\n", "") for document in corpus.documents("train")] == kept
+    drops = json.loads((tmp_path / "out" / "drops.json").read_text(encoding="utf-8"))["all"]
+    places = {reason: [int(one["id"].rpartition("/")[2]) for one in drop["examples"]] for reason, drop in drops.items()}
+    assert places == {reason: list(range(3 * n + 3, 3 * n + 6)) for n, reason in enumerate(texts)}
+
+
+def test_no_private_data_in_the_report(tmp_path: Path, task: TaskConfig) -> None:
+    number, mail = "090-1234-5678", "taro@example.com"
+    documents = [
+        f"{mail}へ",
+        f"{TOPICS[0]}電話{number}",
+        f"※※★★{number}★★※※★★★★★★★★★★★★",
+        f"良い文書です。連絡は{mail}か{number}へ。",
+        "ただの文書です。",
+    ]
+    source = SourceConfig(path=put(tmp_path / "a.txt", documents))
+    filters = {"max_symbols": 0.5}
+    config = CorpusConfig.model_validate(
+        {
+            "source": [source],
+            "filters": filters,
+            "private": ["email", "phone"],
+            "decontaminate": ["topics"],
+            "tasks": [task],
+            "min_characters": 19,
+        }
+    )
+    out, _ = make(config, tmp_path / "out")
+    assert out.counts["dropped"] == {"short": 2, "contaminated": 1, "max_symbols": 1}
+    written = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("drops.*"))
+    assert number not in written
+    assert mail not in written
+    assert "<EMAIL>" in written
+    assert "&lt;PHONE&gt;" in written
+
+
+def test_contamination_is_looked_for_before_anything_is_taken_away(tmp_path: Path) -> None:
+    posts = [f"{text}電話は090-1234-56{i:02}、https://example.com/page{i}へ" for i, text in enumerate(TOPICS)]
+    (tmp_path / "posts.csv").write_text("text,label\n" + "".join(f"{text},{i // 20}\n" for i, text in enumerate(posts)), encoding="utf-8")
+    task = TaskConfig(name="posts", path=(str(tmp_path / "posts.csv"),), split=Split(train=0.5, validation=0.2, test=0.3))
+    source = SourceConfig(path=put(tmp_path / "a.txt", [*posts[:3], "ただの文書です。"]))
+    config = CorpusConfig(source=(source,), decontaminate=("posts",), tasks=(task,), social=("urls",), private=("phone",))
+    assert make(config, tmp_path / "out")[0].counts["dropped"] == {"contaminated": 3}
 
 
 def test_a_tasks_training_texts_as_a_source(tmp_path: Path, task: TaskConfig) -> None:

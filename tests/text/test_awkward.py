@@ -79,6 +79,8 @@ def test_every_bad_place_is_counted_and_the_first_one_told(tmp_path: Path, caplo
         ("euc_jp", b"\xff", 4),
         ("iso2022_jp", b"\xff", 7),
         ("utf-16-le", b"\x00\xd8", 4),
+        ("utf-16-le", b"\0\0", 4),
+        ("utf-32-be", b"\0\0\0\0", 8),
     ],
 )
 @pytest.mark.parametrize("cut", [1, 3, 1 << 16])

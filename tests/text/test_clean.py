@@ -30,6 +30,7 @@ def test_widths_and_blanks() -> None:
         ("ハ\u3099ナナ", "バナナ"),  # decomposed
         ("ハ\u309aン", "パン"),
         ("ﾊﾞﾅﾅ ﾊﾟﾝ", "バナナ パン"),  # half-width, with half-width marks
+        ("ﾊ゛ﾅﾅ ﾊ゜ﾝ", "バナナ パン"),  # half-width letter, spacing mark
         ("ハﾞ はﾞ は゛ ハ゜", "バ ば ば パ"),  # full-width letter, half-width or spacing mark
         ("か\u200b\u3099", "が"),  # an unseen character between a letter and its mark
         ("で、です。出て", "で、です。出て"),

@@ -89,6 +89,13 @@ def test_off_by_default_and_a_preset_gives_way() -> None:
         Filters(max_symbols=1.5)
 
 
+@pytest.mark.parametrize("measure", ["characters", "mean_sentence", "mean_word"])
+def test_limits_that_no_document_could_pass(measure: str) -> None:
+    Filters.model_validate({f"min_{measure}": 5, f"max_{measure}": 5})
+    with pytest.raises(ValidationError, match=f"min_{measure} = 6 is more than max_{measure} = 5"):
+        Filters.model_validate({f"min_{measure}": 6, f"max_{measure}": 5})
+
+
 def web_reasons(texts: Iterable[str], language: str) -> Counter[str | None]:
     """Reasons of the texts that are long enough."""
     clean, step = Clean(normalization="nfkc", language=language, min_characters=1), Filter(Filters(preset="web"), language=language)

@@ -14,28 +14,44 @@ from kitae.text.selection import Drop, Keep, Selection
     [
         (
             Selection(keep=Keep(date=("2019-03", "2020"))),
-            [{"date": "2019-03-01"}, {"date": "2020-12-31T23:59:59Z"}, {"date": "20190401"}, {"date": "2019/4/1"}, {"date": "2019"}],
+            [
+                {"date": "2019-03-01"},
+                {"date": "2020-12-31T23:59:59Z"},
+                {"date": "20190401"},
+                {"date": "2019/4/1"},
+                {"date": "2019"},
+                {"date": 2019.0},
+                {"date": "2019.0"},
+                {"date": 20190401.0},
+                {"date": "201904"},
+                {"date": "２０１９年４月"},
+            ],
             {
-                "date": [{"date": "2019-02-28"}, {"date": "2021-01-01"}, {"date": "2018"}],
-                "no date": [{}, {"date": ""}, {"date": "yesterday"}],
+                "date": [{"date": "2019-02-28"}, {"date": "2021-01-01"}, {"date": "2018"}, {"date": "201902"}, {"date": 2018.0}],
+                "no date": [{}, {"date": ""}, {"date": "yesterday"}, {"date": "2019-13"}, {"date": "2019-04-31"}, {"date": "1554076800"}],
             },
         ),
         (
             Selection(keep=Keep(date=("2019-01-15", "2019-01-15"))),
-            [{"date": "2019-01-15T00:00:00"}, {"date": "2019-01"}],
+            [{"date": "2019-01-15T00:00:00"}, {"date": "2019-01"}, {"date": "2019.1.15"}],
             {"date": [{"date": "2019-01-14"}, {"date": "2019-01-16"}, {"date": "2019-02"}]},
         ),
         (
             Selection(keep=Keep(language=("ja", "en"), language_probability=0.8)),
-            [{"language": "ja", "language_probability": 0.8}, {"language": "en", "language_probability": "0.95"}],
+            [
+                {"language": "ja", "language_probability": 0.8},
+                {"language": "en", "language_probability": "0.95"},
+                {"language": "ja", "language_probability": 1.0},
+            ],
             {
-                "language": [{"language": "zh", "language_probability": 0.99}],
-                "no language": [{"language_probability": 0.99}],
+                "language": [{"language": name, "language_probability": 0.99} for name in ("zh", "JA", "jav")],
+                "no language": [{"language_probability": 0.99}, {}, {"language": ""}],
                 "language probability": [
                     {"language": "ja", "language_probability": 0.7},
                     {"language": "ja", "language_probability": "nan"},
+                    {"language": "en", "language_probability": "0.79"},
                 ],
-                "no language probability": [{"language": "ja"}],
+                "no language probability": [{"language": "ja", "language_probability": value} for value in ("", "high", "0,9")],
             },
         ),
         (
@@ -43,13 +59,13 @@ from kitae.text.selection import Drop, Keep, Selection
             [{}, {"annotations": ()}, {"annotations": ("noisy",)}, {"annotations": "[]"}, {"annotations": "null"}],
             {
                 "annotation:header": [{"annotations": ("tiny", "header")}, {"annotations": '["header"]'}, {"annotations": "header"}],
-                "annotation:tiny": [{"annotations": ("noisy", "tiny")}],
+                "annotation:tiny": [{"annotations": ("noisy", "tiny")}, {"annotations": "tiny"}, {"annotations": '["tiny", "noisy"]'}],
             },
         ),
         (
             Selection(keep=Keep(language=("ja",)), names={"language": "lang"}),
-            [{"lang": "ja", "language": "zh"}],
-            {"language": [{"lang": "zh", "language": "ja"}]},
+            [{"lang": "ja", "language": "zh"}, {"lang": "ja"}, {"lang": "ja", "language": ""}],
+            {"language": [{"lang": "zh", "language": "ja"}, {"lang": "en"}, {"lang": "ja-JP"}]},
         ),
     ],
 )
@@ -59,7 +75,20 @@ def test_what_is_kept_and_what_is_dropped(selection: Selection, kept: list, drop
         assert [selection.reason(metadata) for metadata in several] == [reason] * len(several)
 
 
-@pytest.mark.parametrize("date", [("2019", "2018"), ("2019-02", "2019-01"), ("19", "2020"), ("2019-1", "2020"), ("2019",)])
+@pytest.mark.parametrize(
+    "date",
+    [
+        ("2019", "2018"),
+        ("2019-02", "2019-01"),
+        ("19", "2020"),
+        ("2019-1", "2020"),
+        ("2019",),
+        ("2019-99", "2020"),
+        ("2019-02-30", "2020"),
+        ("2019", "2020-00"),
+        ("２０１９", "2020"),
+    ],
+)
 def test_dates_that_are_none(date: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):
         Keep(date=date)

@@ -22,6 +22,24 @@ JAPANESE = [
     ["すごい!!", "信じられない!?", "終わり"],
     ["結果を示す.", "これは成功である."],
     ["何だと?と彼は聞いた。", "誰も答えない。"],
+    ["そうですか...次は何だろう。", "さて..終わり"],  # as normalization writes an ellipsis
+    ["そうですか…次は何だろう……と思った…。", "え...!", "「まあ…」と言った。"],
+    [
+        "走った。",
+        "とある日。",
+        "とりあえず。",
+        "となりの。",
+        "のちに。",
+        "のんびり。",
+        "とくに。",
+        "ともあれ。",
+        "と同時に。",
+        "というのは。",
+    ],
+    ["モーニング娘。と松浦。", "モーニング娘。という名。", "何ですか?", "では次へ。", "Yahoo!では探す。", "Yahoo!3位"],
+    ["すごい!", "もう!", "とても!", "やった!", "はい!", "3位だ!", "がんばる!", "でも!", "ラブライブ!の曲!", "けいおん!も見た。"],
+    ['彼は"行く。すぐ行く。"と言った。', '5"の画面。', "次。"],
+    ['"「あ。」い。" と言う。', '"次。"と言う。'],
 ]
 ENGLISH = [
     ["Dr. Smith paid 3.5 million.", "He left at once."],
@@ -33,6 +51,9 @@ ENGLISH = [
     ["is it far?", "i think so."],
     ["we liked the nice place.", "it was cheap!", "try it"],
     ["Yahoo! is old, but, alas! it lives, etc. and so on.", "It cost approx. ten dollars at Acme Corp. in May."],
+    ["This (is open.", "It goes on.", "Now (see p. 5. It is long).", "It (so no. Yes.) ends.", "Next."],
+    ["She said no.", "That was plan B.", "The end of J. A. Smith, X. He, Y. Li and J. In Kim at No. 5."],
+    ["Tel. 03-1234-5678, ca. 1900.", "Ça va.", "Élan (ver. 3)."],
     ['"Is it?" he asked.', "Oh! what a day, at 5 p.m. in town."],
 ]
 
@@ -47,7 +68,7 @@ def test_english(sentences: list[str]) -> None:
     assert split_english(" ".join(sentences)) == sentences
 
 
-@given(st.sampled_from(["ja", "en"]), st.text(st.sampled_from("あ漢A a1。！？!?.「」『』（）()“”\n、と"), max_size=60))
+@given(st.sampled_from(["ja", "en"]), st.text(st.sampled_from('あ漢A a1。！？!?.「」『』（）()“”"\n、と'), max_size=60))
 def test_no_character_is_lost(language: str, text: str) -> None:
     sentences = SPLITTERS[language](text)
     assert "".join("".join(sentences).split()) == "".join(text.split())
@@ -56,12 +77,12 @@ def test_no_character_is_lost(language: str, text: str) -> None:
 
 def test_agreement_with_universal_dependencies(shared: Path) -> None:
     gsd, ewt = shared / "ud_japanese_gsd", shared / "ud_english_ewt"
-    assert measure(gsd / "ja_gsd-ud-dev.conllu.xz", "ja")["f1"] >= 0.99  # measured 0.9956
-    assert measure(gsd / "ja_gsd-ud-train.from-docbin.conllu.xz", "ja")["f1"] >= 0.99  # measured 0.9952
+    assert measure(gsd / "ja_gsd-ud-dev.conllu.xz", "ja")["f1"] >= 0.99  # measured 0.9967
+    assert measure(gsd / "ja_gsd-ud-train.from-docbin.conllu.xz", "ja")["f1"] >= 0.99  # measured 0.9971
     # Most of what is missing are lines of letters and lists, which the treebank shows without their line ends.
     english = measure(ewt / "en_ewt-ud-dev.conllu.xz", "en")
-    assert english["precision"] >= 0.98  # measured 0.986
-    assert english["recall"] >= 0.79  # measured 0.806
+    assert english["precision"] >= 0.98  # measured 0.987
+    assert english["recall"] >= 0.79  # measured 0.807
 
 
 def test_edited_english_is_not_cut_before_small_letters(shared: Path) -> None:

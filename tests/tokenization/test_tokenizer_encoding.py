@@ -45,6 +45,14 @@ def test_the_map_is_fine_where_it_can_be() -> None:
     assert list(ends) == [1, 2, 2, 2, 2, 4, 6, 7, 8]
 
 
+def test_the_map_leads_back_through_a_spacing_mark() -> None:
+    """A corpus composes it; a tokenizer must not (its ids are those of transformers), but knows where its pieces come from."""
+    text = "か゛ﾊ゛z"
+    normal, starts, ends = nfkc_with_map(text)
+    assert normal == "か \u3099ハ \u3099z"
+    assert [text[start:end] for start, end in zip(starts, ends, strict=True)] == ["か", "゛", "゛", "ﾊ", "゛", "゛", "z"]
+
+
 @given(texts)
 @settings(max_examples=200, deadline=None)
 def test_offsets_lead_back_to_the_surface(text: str) -> None:

@@ -265,7 +265,8 @@ def _build(config: CorpusConfig, inputs: Inputs, out: Path, work: Path) -> tuple
     index = build_index(item for name in config.decontaminate for item in _evaluation_texts(config, name))
     if config.decontaminate:
         save_index(index, prepared / "index.npz")
-        steps.append(Decontaminate(prepared / "index.npz", overlap=config.overlap))
+        # First of all: the tasks' texts are raw, and cleaned or masked copies of them would be missed.
+        steps.insert(0, Decontaminate(prepared / "index.npz", overlap=config.overlap))
     built = build(
         texts, steps, holdout=config.held_out(), seed=inputs.seed, engine=config.engine, work=work, out=out,
         similarity=config.near_duplicates,
@@ -385,11 +386,11 @@ def _table(built: Built) -> str:
         lines.append(f"| {_cell(name)} | read | {count:,} | | |")
         for fate, tally in rows:
             examples = "<br>".join(f"{_cell(one)}: {_cell(text[:40])}" for one, text in tally.examples)
-            lines.append(f"| {_cell(name)} | {fate} | {tally.documents:,} | {tally.characters:,} | {examples} |")
+            lines.append(f"| {_cell(name)} | {_cell(fate)} | {tally.documents:,} | {tally.characters:,} | {examples} |")
     changes = [(name, kind, count) for name, found in built.changes.items() for kind, count in found.items()]
     if changes:
         lines += ["", "| source | changed, in documents that no filter dropped | times |", "|---|---|---:|"]
-        lines += [f"| {_cell(name)} | {kind} | {count:,} |" for name, kind, count in changes]
+        lines += [f"| {_cell(name)} | {_cell(kind)} | {count:,} |" for name, kind, count in changes]
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,7 @@
 """The normalization policy of a corpus, applied to whole documents before sentences are split.
 
 1. Line ends of every kind (CR, U+2028, U+2029, U+0085, form feed, vertical tab) become a line feed.
-2. NFKC ("nfkc"), or nothing ("none"). A spacing voiced sound mark after kana is first made a combining one, because NFKC
+2. NFKC ("nfkc"), or nothing ("none"). A spacing voiced sound mark after kana (of either width) is first made a combining one, because NFKC
    would tear it off its letter. Accents, dakuten and letter case are never taken away; a decomposed dakuten is composed.
 3. Controls, zero-width spaces, directional marks and lone surrogates are removed; the joiner of emoji (U+200D) stays.
 4. Blanks of any kind, the ideographic space included, fold to one space; blanks around lines and empty lines go.
@@ -14,7 +14,7 @@ from typing import Literal
 Normalization = Literal["nfkc", "none"]
 
 LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-SPACING_MARK = re.compile("(?<=[\u3041-\u30fe])([\u309b\u309c])")
+SPACING_MARK = re.compile("(?<=[\u3041-\u30fe\uff66-\uff9d])([\u309b\u309c])")
 COMBINING = {"\u309b": "\u3099", "\u309c": "\u309a"}
 WIDE = (("\u3000", " "), *((chr(ord(letter) + 0xFEE0), letter) for letter in "()!?:;/%~,.&+-=0123456789"))
 UNSEEN = re.compile(

@@ -9,13 +9,14 @@ Source of the method: n-gram overlap as in the appendices of GPT-3 (Brown et al.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kitae.text.clean import normalize
 
 ANCHOR = 12
 NGRAM = 24
@@ -30,10 +31,8 @@ Hashes = NDArray[np.uint64]
 
 
 def letters(text: str) -> str:
-    """What is compared of a text: its letters and digits after NFKC, in lower case."""
-    if not unicodedata.is_normalized("NFKC", text):
-        text = unicodedata.normalize("NFKC", text)
-    return NOT_LETTERS.sub("", text).lower()
+    """What is compared of a text: its letters and digits in normal form, in lower case."""
+    return NOT_LETTERS.sub("", normalize(text)).lower()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from datatrove.data import Document
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kitae.core.config import Config
 from kitae.text.steps import DocumentStep
@@ -26,8 +26,8 @@ SYMBOL, BLANK, LETTER, HIRAGANA, KATAKANA, KANJI, STOP = range(7)  # LETTER: of 
 ENDS = tuple("\u3002\uff0e.!?\uff01\uff1f\u2026\"'\u300d\u300f\u201d\u2019)\uff09")
 BULLETS = tuple("-*+\u2022\u30fb\u25cf\u25a0\u25c6\u25cb\u25ce\u203b\u2013\u2014\uff0d\uff65\u25aa\u25b6\u25ba")
 ELLIPSES = ("...", "\u2026", "\u30fb\u30fb")
-LATIN_WORD = re.compile(r"[^\sA-Za-z\u00c0-\u024f]*[A-Za-z\u00c0-\u024f]\S*")
-ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)
+LATIN_WORD = re.compile(r"(?<!\S)[^\sA-Za-z\u00c0-\u024f]*+[A-Za-z\u00c0-\u024f]")
+ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]++|(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)++", re.ASCII)
 
 
 class Filters(Config):
@@ -73,6 +73,15 @@ class Filters(Config):
     """Mean characters of a word between blanks. web: en 3 (Gopher)."""
     max_mean_word: float | None = Field(default=None, ge=0)
     """Mean characters of a word between blanks. web: en 10 (Gopher)."""
+
+    @model_validator(mode="after")
+    def _some_text_passes(self) -> "Filters":
+        for name in type(self).model_fields:
+            most = name.replace("min_", "max_", 1)
+            low, high = getattr(self, name), getattr(self, most, None)
+            if name != most and low is not None and high is not None and low > high:
+                raise ValueError(f"{name} = {low:g} is more than {most} = {high:g}: no document could pass")
+        return self
 
     def limits(self, language: str) -> dict[str, float]:
         """The limits that hold, by name, in the order in which they are checked."""

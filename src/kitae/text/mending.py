@@ -19,7 +19,7 @@ class _Readable(Protocol):
 
 
 class Mended(io.RawIOBase):
-    """Bytes of any encoding as bytes of UTF-8 (marks are encoded with "surrogatepass"). NUL bytes count as bad. `codec` decodes them.
+    """Bytes of any encoding as bytes of UTF-8 (marks are encoded with "surrogatepass"). NULs count as bad. `codec` decodes them.
 
     Raises KitaeError when so many places are bad that the encoding must be another one.
     """
@@ -51,7 +51,8 @@ class Mended(io.RawIOBase):
         return self.read(size)
 
     def _decode(self, data: bytes) -> str:
-        final, texts = not data, []
+        final, texts, read = not data, [], data
+        kept = len(self._decoder.getstate()[0])  # the beginning of a letter that the last piece ended in
         before, self._seen = self._seen, self._seen + len(data)
         if not self._wide and b"\0" in data:
             self._count(before + data.index(b"\0"), data.count(b"\0"), data)
@@ -67,6 +68,9 @@ class Mended(io.RawIOBase):
                 data = whole[error.end :]
                 self._count(self._seen - len(whole) + error.start, 1, whole)
         text = "".join(texts)
+        if self._wide and "\0" in text:  # a zero byte is half of a good letter there, a zero character is none
+            wide = "utf-16-le" if self._encoding.startswith("utf-16") else "utf-32-le"
+            self._count(before - kept + len(text[: text.index("\0")].encode(wide, "surrogatepass")), text.count("\0"), read)
         return text.replace("\0", MARK)
 
     def _count(self, offset: int, number: int, sample: bytes) -> None:

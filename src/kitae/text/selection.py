@@ -1,16 +1,18 @@
 """Which documents of a source are wanted, by what its format knows of them: date, language, annotations."""
 
+import datetime
 import json
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field, field_validator
 
 from kitae.core.config import Config
 
 Metadata = Mapping[str, str | float | tuple[str, ...]]
-DATE = re.compile(r"(\d{4})(?:\D(\d{1,2})(?:\D(\d{1,2}))?|(\d{2})(\d{2}))?(?!\d)")
-BOUND = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
+DATE = re.compile(r"(\d{4})(?:\D(\d{1,2})(?:\D(\d{1,2}))?|(\d{2})(\d{2})?)?(?!\d)", re.ASCII)
+BOUND = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
 
 
 class Keep(Config):
@@ -27,7 +29,8 @@ class Keep(Config):
     @classmethod
     def _bounds(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
         for bound in value or ():
-            if not BOUND.fullmatch(bound):
+            match = BOUND.fullmatch(bound)
+            if not match or not _is_date(match.groups()):
                 raise ValueError(f'"{bound}" is not a date such as "2019", "2019-04" or "2019-04-01"')
         if value and value[0] > value[1] + "~":  # "2019-04" to "2019" is no empty range
             raise ValueError(f"the first date, {value[0]}, is later than the last, {value[1]}")
@@ -77,11 +80,12 @@ class Selection(Config):
     def _date(self, metadata: Metadata) -> str | None:
         if self.keep.date is None:
             return None
-        match = DATE.match(str(self._of(metadata, "date")))
-        if not match:
+        text = unicodedata.normalize("NFKC", str(self._of(metadata, "date"))).removesuffix(".0")  # a table may hold 2019.0
+        match = DATE.match(text.strip())
+        parts = [part for part in match.groups() if part] if match else []
+        if not _is_date(parts):
             return "no date"
-        year, *rest = match.groups()
-        date = "-".join([year, *(part.zfill(2) for part in rest if part)])
+        date = "-".join(part.zfill(2) for part in parts)
         first, last = self.keep.date
         return None if first[: len(date)] <= date and date[: len(last)] <= last else "date"
 
@@ -98,6 +102,18 @@ class Selection(Config):
             if not probability >= self.keep.language_probability:
                 return "language probability"
         return None
+
+
+def _is_date(parts: Sequence[str | None]) -> bool:
+    """Whether the calendar has this year, or year and month, or day."""
+    given = [int(part) for part in parts if part]
+    if not given:
+        return False
+    try:
+        datetime.date(*[*given, 1, 1][:3])
+    except ValueError:
+        return False
+    return True
 
 
 def _list(text: str) -> list[str]:

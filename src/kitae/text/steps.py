@@ -237,7 +237,7 @@ class WriteParts(PipelineStep):
                 if reason:
                     items.update(document.metadata.get("items", ()))
                     if len(kept := examples.setdefault(reason, [])) < EXAMPLES:
-                        kept.append((number, document.id, example(document.text)))
+                        kept.append((number, document.id, example(document.metadata.get("shown", document.text))))
                     writer.add(number, len(document.text), reason=reasons.setdefault(reason, len(reasons)))
                 else:
                     changes.update(document.metadata.get("changes", {}))
