@@ -14,6 +14,7 @@ from kitae.text.wikitemplates import is_spoken, name_of, said, values_of
 from kitae.text.wikiwords import ALWAYS_HIDDEN, DROPPED, LANGUAGES, SPACING, TAIL
 
 HOLE = "\x01"  # left where something was dropped inside a line; XML text cannot hold this character
+GONE = "\x02"  # left for a moment where brackets lost all they held
 DEEPEST = 8  # links in captions in captions: beyond this depth brackets are text
 
 TAGS = (
@@ -31,7 +32,7 @@ FOREIGN = re.compile(rf"\A\s*+:\s*+(?:(?:{'|'.join(sorted(LANGUAGES, reverse=Tru
 WRITING = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,})*\s*+:")
 ADDRESS = re.compile(r"\[(?:(?:https?|ftps?|ircs?|news|mailto|gopher|git|svn):|//)[^\s\[\]<>\"]*+(?:\s++([^\[\]\n]*+))?\]")
 BREAK = re.compile(r"</?(?:br|hr|p|li|ol|ul|d[dlt]|div|center|blockquote|poem|h[1-6]|t[dhr]|caption)\b[^<>]*+>", re.IGNORECASE)
-TAGGED_HEADING = re.compile(r"(?:\A|(?<=\n))=[^\n<]*+<[^\n]*+")
+TAGGED_HEADING = re.compile(r"\n=[^\n<]*+<[^\n]*+")
 READING = re.compile(r"<(rt|rtc|rp)(?=[\s>])[^<>]*+>[^<>\n]*+(?:</\1\s*+>)?", re.IGNORECASE)  # their ends may be left out
 TAG = re.compile(rf"</?(?:{TAGS})(?=[\s/>])[^<>]*+>", re.IGNORECASE)
 VARIANT = re.compile(r"-\{([^{}]*+)\}-")
@@ -39,7 +40,7 @@ SWITCH = re.compile(r"__(?:[A-Z]++|[^\W\d_a-zA-Z]++)__")
 POSSESSIVE = re.compile(r"(?<!')''(?!')([^'\n]++)'''(?=s\b)")  # ''Iliad'''s is an italic word with an apostrophe
 HEADING = re.compile(r"\n=[^\n]*+")
 LINE_START = re.compile(r"\n(?:[\s*#:;\x01]++|-{4,}+)*+")
-EMPTIED = re.compile(r"( ?)([(（])(?=[ ,;:、，；：/]*+\x01)[ ,;:、，；：/\x01]*+([)）]?)")
+EMPTIED = re.compile(r"([(（])(?=[ ,;:、，；：/]*+\x01)[ ,;:、，；：/\x01]*+([)）]?)")
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,30});")
 LITERAL = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>[]{}|'=*#:;_-"})
 
@@ -201,18 +202,23 @@ def _links(text: str, hidden: frozenset[str]) -> tuple[str, int]:
             return (page if colon else target).partition(" (")[0].strip()
         return label or FOREIGN.sub("", target, count=1)
 
-    text = ADDRESS.sub(r"\1", PLAIN_LINK.sub(r"\1\2", text))
+    text = ADDRESS.sub(_group, PLAIN_LINK.sub(_group, text))
     for _ in range(DEEPEST):
         if "[[" not in text:
             return text, 0
         text, count = ANY_LINK.subn(shown, text)
         if not count:
             break
-        text = ADDRESS.sub(r"\1", PLAIN_LINK.sub(r"\1\2", text))
+        text = ADDRESS.sub(_group, PLAIN_LINK.sub(_group, text))
     unmatched = text.count("[[")
     if unmatched:
         text = re.sub(rf"\[\[\s*+(?:{'|'.join(map(re.escape, hidden))})\s*+:[^\n]*+", "", text, flags=re.IGNORECASE)
     return text, unmatched
+
+
+def _group(match: re.Match[str]) -> str:
+    """The one group that matched: a function is quicker than r"\\1\\2", which Python 3.11 expands slowly."""
+    return match[match.lastindex] if match.lastindex else ""
 
 
 def _variant(match: re.Match[str]) -> str:
@@ -242,5 +248,6 @@ def _lines(text: str, headings: bool) -> str:
         pieces.append(text[start:])
     text = "".join(pieces)
     if HOLE in text:
-        text = EMPTIED.sub(lambda match: "" if match[3] else match[1] + match[2], text)
+        text = EMPTIED.sub(lambda match: GONE if match[2] else match[1], text)
+        text = text.replace(" " + GONE, "").replace(GONE, "")
     return _entities(LINE_START.sub("\n", text).replace(HOLE, "").strip())
