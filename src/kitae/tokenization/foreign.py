@@ -22,7 +22,7 @@ from kitae.tokenization.wordpiece import PREFIX
 BERT_CLASSES = ("", "Bert", "Electra", "PreTrained")
 MODELS = {"DebertaV2": "spm.model", "Albert": SENTENCEPIECE, "XLMRoberta": "sentencepiece.bpe.model"}
 """The classes whose SentencePiece models are read, and their files."""
-TYPES = {"deberta-v2": "DebertaV2", "albert": "Albert", "xlm-roberta": "XLMRoberta"}
+TYPES = {"deberta-v2": "DebertaV2", "albert": "Albert", "xlm-roberta": "XLMRoberta", "bert": "Bert", "electra": "Electra"}
 """config.json's model_type, for folders that name no class."""
 MERGES = "merges.txt"
 
@@ -32,6 +32,8 @@ def read(folder: Path, config: dict[str, object]) -> Definition:
     kind = class_of(config)
     if not kind and (folder / "config.json").is_file():
         kind = TYPES.get(str(json_of(folder / "config.json").get("model_type")), "")
+        if kind in BERT_CLASSES and kind:  # its defaults: lower case, no accents
+            config = {**config, "tokenizer_class": f"{kind}Tokenizer"}
     file = MODELS.get(kind)
     if file is not None and (folder / file).is_file():
         return sentencepiece_model(folder / file, config, kind)
