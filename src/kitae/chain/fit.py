@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitae.stages.tokenizer import home
 from kitae.text.streams import open_text
 from kitae.tokenization.fit import measure
+from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
 
 WORST = 50
 LOST = 10
+OF_WORDS = ("words", "tokens per word", "words that are one token", "words spelled out in characters")
+"""Measures that mean nothing for text without blanks under a tokenizer without a segmenter."""
 MEASURES = (
     ("characters (without blanks)", "{0.characters:,}"),
     ("words", "{0.words:,}"),
@@ -45,11 +47,15 @@ def report(place: Path, files: Sequence[Path]) -> list[Table]:
         Table(
             title=f"{place}: {tokenizer.vocab_size:,} tokens, words by {tokenizer.definition.spec.kind}",
             columns=("", *names),
-            rows=tuple((name, *(form.format(fit) for fit in fits)) for name, form in MEASURES),
+            rows=tuple(
+                (name, *(form.format(fit) if fit.has_words or name not in OF_WORDS else "no segmenter" for fit in fits))
+                for name, form in MEASURES
+            ),
         )
     ]
     split = [[(tokenizer.decode(word), f"{count:,}", _pieces(tokenizer, word)) for word, count in fit.worst(WORST)] for fit in fits]
-    tables.append(_beside("words split worst (times * further tokens)", ("word", "times", "tokens"), names, split))
+    if any(fit.has_words for fit in fits):
+        tables.append(_beside("words split worst (times * further tokens)", ("word", "times", "tokens"), names, split))
     lost = [[(repr(text)[1:-1], f"{count:,}") for text, count in fit.lost(LOST)] for fit in fits]
     if any(lost):
         tables.append(_beside("unknown most often", ("text", "times"), names, lost))

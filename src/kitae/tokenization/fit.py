@@ -1,31 +1,41 @@
 """How well a tokenizer fits a text: few tokens, few unknown words, few words spelled out. One pass in bounded memory."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from kitae.tokenization.definition import Definition
+from kitae.tokenization.lines import WITHOUT_BLANKS, token_bytes
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.wordpiece import PREFIX
 
 BATCH = 256
 DISTINCT = 1_000_000
 """Split or unknown words kept; beyond it those that occurred once so far are dropped, then twice, and so on."""
+SLACK = 5 / 4
+"""How far a table grows beyond its bound before it is looked through."""
+JOINED = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in WITHOUT_BLANKS) + "\U00020000-\U0003ffff]")
 Word = tuple[int, ...]
 
 
 @dataclass(kw_only=True)
 class Fit:
-    """What was counted. A word is what the segmenter gives; without one, what stands between blanks."""
+    """What was counted. A word is what the segmenter gives; without one, what stands between blanks (see `has_words`)."""
 
     characters: int = 0
     """Characters without white space."""
+    joined: int = 0
+    """Characters of scripts that write no blanks, where no segmenter finds the words."""
     words: int = 0
     tokens: int = 0
     unknown: int = 0
     """Words (or parts of one) without tokens of their own: [UNK]."""
     single: int = 0
-    """Tokens that are one character."""
+    """Tokens that are one character, with or without a mark of where a word begins."""
+    unread: int = 0
+    """Words with an unknown part."""
     whole: int = 0
     """Words that are one token, and known."""
     spelled: int = 0
@@ -34,6 +44,16 @@ class Fit:
     """How often each word of several tokens occurs."""
     unknown_words: Counter[str] = field(default_factory=Counter)
     """How often each text that became unknown occurs."""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether what is said of words means something: in text without blanks and without a segmenter every token is a word."""
+        return self.joined * 2 <= self.characters
+
+    @property
+    def unread_share(self) -> float:
+        """Share of the words that are unknown, or have an unknown part."""
+        return self.unread / max(self.words, 1)
 
     @property
     def tokens_per_character(self) -> float:
@@ -78,21 +98,32 @@ class Fit:
 def measure(tokenizer: Tokenizer, sentences: Iterable[str], *, distinct: int = DISTINCT) -> Fit:
     """Count over all sentences. At most about `distinct` words of each table are held."""
     fit = Fit()
-    short = frozenset(
-        number for number, token in enumerate(tokenizer.tokens) if len(token.removeprefix(PREFIX)) == 1 and number != tokenizer.special.unk
-    )
+    short = frozenset(number for number in range(tokenizer.vocab_size) if len(_shown(tokenizer.definition, number)) == 1)
     source = iter(sentences)
     while batch := list(itertools.islice(source, BATCH)):
         for sentence, words in zip(batch, tokenizer.words_of_each(batch), strict=True):
             _count(fit, tokenizer, sentence, words, short)
         for table in (fit.split_words, fit.unknown_words):
-            _trim(table, distinct)
+            if len(table) > distinct * SLACK:
+                _trim(table, distinct)
+    for table in (fit.split_words, fit.unknown_words):
+        _trim(table, distinct)
     return fit
+
+
+def _shown(definition: Definition, number: int) -> str:
+    """What a token says, without marks of where a word begins; nothing for a part of a character."""
+    try:
+        return token_bytes(definition, number).decode().removeprefix(PREFIX if definition.algorithm == "wordpiece" else "").strip()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _count(fit: Fit, tokenizer: Tokenizer, sentence: str, words: Sequence[Word], short: frozenset[int]) -> None:
     unk = tokenizer.special.unk
     fit.characters += len("".join(sentence.split()))
+    if tokenizer.definition.whole_lines:
+        fit.joined += len(JOINED.findall(sentence))
     fit.words += len(words)
     unknown = 0
     for word in words:
@@ -101,6 +132,7 @@ def _count(fit: Fit, tokenizer: Tokenizer, sentence: str, words: Sequence[Word],
         fit.single += single
         if unk in word:
             unknown += word.count(unk)
+            fit.unread += 1
         elif len(word) == 1:
             fit.whole += 1
         else:
