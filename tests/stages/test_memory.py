@@ -4,11 +4,15 @@ The limit holds for what a process takes beyond its modules. Holding the records
 goes over it: `test_the_limit_bites` shows that it does limit.
 """
 
+import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from kitae.text.corpus import ShardWriter
 
 SPARE_MB = 16
 HEAD = """
@@ -23,8 +27,8 @@ from kitae.tokenization.tokenizer import Tokenizer
 records.CHUNK, records.BUCKET, parts.FRAME_BYTES, corpus.SHARD_BYTES = 4096, 4096, 1 << 16, 1 << 18
 shards._FLUSH_WORDS = 1 << 14
 folder = Path(sys.argv[1])
-tokenizer = Tokenizer.load(folder / "tokenizer")
-tokenizer.words("これは")
+tokenizer = Tokenizer.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+tokenizer and tokenizer.words("これは")
 used = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmData"))
 most = used + (int(sys.argv[2]) << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (most, most))
@@ -46,8 +50,9 @@ DOCUMENTS = 100_000
 DIGITS = str.maketrans("0123456789", "〇一二三四五六七八九")
 
 
-def limited(code: str, folder: Path, spare: int = SPARE_MB) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", HEAD + code, str(folder), str(spare)], capture_output=True, text=True, check=False)
+def limited(code: str, folder: Path, spare: int = SPARE_MB, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", HEAD + code, str(folder), str(spare), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +89,34 @@ def test_a_corpus_and_its_shards_in_bounded_memory(place: Path) -> None:
 def test_the_limit_bites(place: Path) -> None:
     done = limited("rows = [bytes(34) for _ in range(250_000)]", place)
     assert "MemoryError" in done.stderr
+
+
+VOCABULARY = """
+from kitae.stages import tokenizer as stage
+from kitae.tokenization import counting, counts, training, vocabulary
+counting.RUN, counting.RUN_TEXT, counting.DISTINCT, counting.TEXT, counts.FILES = 5000, 50_000, 20_000, 200_000, 8
+vocabulary.PAIRS, training.SEEDS, training.THREADS = 5000, 5000, 1
+training.GIVEN.update(unigram=50_000)
+stage.LOOKED_AT = 20_000
+out = Out(path=folder / sys.argv[3])
+out.path.mkdir()
+settings = {"algorithm": sys.argv[3], "segmenter": "whitespace", "vocab_size": 300, "workers": 1, "num_unused": 0}
+stage.run(stage.TokenizerConfig(**settings), Inputs(parents={"corpus": folder / "words"}, seed=1), out)
+print(out.counts["distinct_words"], out.counts["vocab_size"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts all private memory on Linux only")
+@pytest.mark.parametrize("algorithm", ["wordpiece", "unigram"])
+def test_a_vocabulary_in_bounded_memory(algorithm: str, tmp_path: Path) -> None:
+    """4 MB of words of which nearly every one is new, and words of thousands of letters among them."""
+    draw = random.Random(1)
+    with ShardWriter(tmp_path / "words" / "train") as writer:
+        for number in range(400):
+            words = "".join(chr(97 + byte % 26) for byte in draw.randbytes(10_000))
+            text = " ".join(words[i : i + 6] for i in range(0, len(words), 6)) if number % 50 else words
+            writer.write(json.dumps({"id": str(number), "source": "s", "text": text}).encode())
+    (tmp_path / "words" / "corpus.json").write_text(json.dumps({"sources": ["s"], "language": "en", "characters": {"train": 4_000_000}}))
+    done = limited(VOCABULARY, tmp_path, 64, algorithm)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[1] == "300"

@@ -70,6 +70,13 @@ def test_it_takes_one(tmp_path: Path) -> None:
     assert "measured_on" not in run(config, {}, tmp_path / "three").counts
 
 
+def test_it_takes_a_vocab_txt_with_words_said_beside(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncafe\n", encoding="utf-8")
+    settings = {"from": str(tmp_path / "vocab.txt"), "lower_case": True, "strip_accents": True}
+    run(TokenizerConfig.model_validate(settings), {}, tmp_path / "one")
+    assert Tokenizer.load(tmp_path / "one").words("Café") == [(5,)]
+
+
 def test_it_trains_on_sudachis_words(tmp_path: Path) -> None:
     config = TokenizerConfig.model_validate(
         {"segmenter": "sudachi", "split_mode": "C", "vocab_size": 400, "min_frequency": 1, "workers": 2}
@@ -118,7 +125,8 @@ def test_every_algorithm_from_corpus_to_folder(settings: dict[str, object], file
 
 def test_files_of_words_and_characters(tmp_path: Path) -> None:
     (tmp_path / "alphabet").write_text("凸 凹\n", encoding="utf-8")
-    (tmp_path / "words").write_text("株価\n銀行\n", encoding="utf-8")
+    (tmp_path / "words").write_text("\ufeff株価\r\n銀行\r\nＡＴＭ\n", encoding="utf-8")
+    (tmp_path / "wide").write_text("\ufeffＡＢ xX ｶﾞ", encoding="utf-8")
     folder = corpus(tmp_path / "corpus", TEXTS, [])
     for algorithm in ("wordpiece", "unigram", "character"):
         config = TokenizerConfig.model_validate(
@@ -135,6 +143,7 @@ def test_files_of_words_and_characters(tmp_path: Path) -> None:
     config = TokenizerConfig.model_validate({"algorithm": "unigram", "vocab_size": 80, "candidates": str(tmp_path / "words"), "workers": 1})
     run(config, {"corpus": folder}, tmp_path / "candidates")
     assert "\u2581株価" in Tokenizer.load(tmp_path / "candidates").tokens
+    assert TokenizerConfig(alphabet=str(tmp_path / "wide")).options.alphabet == "ABXxガ"
     with pytest.raises(KitaeError, match="cannot be read as text"):
         run(config.model_copy(update={"candidates": "/nowhere"}), {"corpus": folder}, tmp_path / "absent")
 
@@ -142,6 +151,8 @@ def test_files_of_words_and_characters(tmp_path: Path) -> None:
 def test_settings_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     for settings, says in (
         ({"from": "x", "vocab_size": 3000}, "remove vocab_size"),
+        ({"from": "x", "dictionary": "unidic-lite"}, "say the segmenter too"),
+        ({"from": "x", "segmenter": "whitespace", "strip_accents": True}, "basic"),
         ({"segmenter": "mecab", "strip_accents": True}, "basic"),
         ({"algorithm": "unigramm"}, "wordpiece"),
         ({"algorithm": "unigram", "limit_alphabet": 9}, "limit_alphabet means nothing for unigram"),
@@ -152,7 +163,10 @@ def test_settings_that_fit_nothing_are_refused(tmp_path: Path) -> None:
         ({"algorithm": "unigram", "segmenter": "none", "candidates": "x"}, "candidates are words"),
         ({"algorithm": "unigram", "segmenter": "whitespace", "candidates": "dictionary"}, "give a file of words"),
         ({"algorithm": "characters-of-words", "word_bytes": 3}, "word_bytes"),
-        ({"unused": "x"}, "unused"),
+        *(({"unused": unused}, "unused") for unused in ("x", "{}", "{}{}", "{x}{}", "<{}> <{}>", "a {}")),
+        ({"user_tokens": ["ＡＢＣ"]}, "the text has 'ABC' in its place"),
+        ({"user_tokens": ["Qwertz"], "lower_case": True}, "the text has 'qwertz' in its place"),
+        ({"user_tokens": ["a b"]}, "white space inside"),
         ({"segmenter": "mecav"}, "mecab"),
         ({"segmenter": "basic", "dictionary": "ipadic"}, "dictionary means nothing to segmenter = "),
         ({"split_mode": "C"}, "only to sudachi: remove it"),
@@ -163,6 +177,8 @@ def test_settings_that_fit_nothing_are_refused(tmp_path: Path) -> None:
             TokenizerConfig.model_validate(settings)
     assert "workers" not in TokenizerConfig(workers=3).semantic()
     assert stage.sources(TokenizerConfig(dictionary="unidic-lite")) == ()
+    words = TokenizerConfig.model_validate({"from": "x", "segmenter": "mecab", "dictionary": "/y"})
+    assert stage.sources(words) == ("x", "/y")
     assert stage.sources(TokenizerConfig(dictionary="/some/folder")) == ("/some/folder",)
     assert stage.sources(TokenizerConfig(dictionary="/some/file.dic", segmenter="sudachi")) == ("/some/file.dic",)
     assert stage.sources(TokenizerConfig(dictionary="full", segmenter="sudachi")) == ()

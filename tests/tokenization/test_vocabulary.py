@@ -187,6 +187,13 @@ def test_the_lexicon_has_the_dictionarys_words(name: str) -> None:
     assert all(word not in lexicon for word in ("東京東京", "ぬるぽが", "", "食べるz", "\U0001f600"))
 
 
+def test_words_that_nfkc_narrows_are_found_in_full_width() -> None:
+    lexicon = Lexicon(find("ipadic").path)
+    assert "ＮＨＫ" in lexicon
+    assert "NHK" in lexicon
+    assert "NHKQQ" not in lexicon
+
+
 def test_seeds_are_known_words_whole_and_parts_of_unknown_ones() -> None:
     found = dict(seeds(Counts.of({"東京都": 4, "abc": 2}), {"東京都"}))
     assert found == {"\u2581東京都": 4, "\u2581a": 2, "\u2581ab": 2, "\u2581abc": 2, "ab": 2, "abc": 2, "bc": 2}

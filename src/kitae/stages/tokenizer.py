@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import unicodedata
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -22,6 +23,7 @@ from kitae.tokenization.fit import measure
 from kitae.tokenization.lexicon import Lexicon
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.sudachi import SplitMode
+from kitae.tokenization.taken import take
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.training import GIVEN, define
 from kitae.tokenization.vocabulary import VocabularyOptions
@@ -29,6 +31,10 @@ from kitae.tokenization.vocabulary import VocabularyOptions
 VERSION = 1
 SLICE = 5000
 """Sentences on which the vocabulary's fit is measured."""
+LOOKED_AT = 1_000_000
+"""Characters of them at most."""
+CUT = 1000
+"""Characters of one of them: what follows is left out."""
 FOREIGN = 0.002
 """Share of sentences in which the tokenizer.json of a vocabulary that was taken may differ: SentencePiece adds scores up in 32 bits."""
 log = logging.getLogger(__name__)
@@ -42,13 +48,17 @@ SETTINGS: dict[Algorithm, set[str]] = {
     "characters-of-words": {"min_frequency", "word_bytes"},
 }
 """Which settings mean something for which algorithm."""
+WORDS = {"segmenter": "kind", **{name: name for name in ("dictionary", "split_mode", "program", "lower_case", "strip_accents")}}
+"""Settings that say how words are found, and SegmenterSpec's names of them."""
 
 
 class TokenizerConfig(Config):
     """Settings of the tokenizer stage."""
 
     from_: str | None = Field(default=None, alias="from")
-    """Take the tokenizer of this folder (ours or Hugging Face's), this vocab.txt or SentencePiece model, instead of training one."""
+    """Take the tokenizer of this folder (ours or Hugging Face's), this vocab.txt or SentencePiece model, instead of training one.
+    Beside it, a vocab.txt alone takes lower_case and strip_accents (both for an English uncased BERT) or a segmenter; a SentencePiece
+    model of text that was segmented before takes that segmenter, "mecab", "sudachi" or "jumanpp"."""
     segmenter: Literal["mecab", "sudachi", "jumanpp", "basic", "whitespace", "none"] = "mecab"
     """Text to words. mecab, sudachi, jumanpp: Japanese words. basic: BERT's rules for languages with spaces. whitespace: words stand
     between blanks (also text that was segmented already). none: raw text; unigram and bpe then learn from sentences, the others take
@@ -71,7 +81,7 @@ class TokenizerConfig(Config):
     limit_alphabet: Annotated[int, Field(ge=1)] = 6129
     """wordpiece: most characters in the vocabulary, the most frequent first; a word with any other is unknown."""
     alphabet: str | None = None
-    """A text file whose characters are all in the vocabulary."""
+    """A text file whose characters, normalized as the text is, are all in the vocabulary."""
     character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 0.9995
     """unigram, bpe: share of the text's characters that the vocabulary has; the rarest are unknown."""
     split_by_whitespace: bool = True
@@ -80,14 +90,14 @@ class TokenizerConfig(Config):
     """unigram: "dictionary" makes the words of MeCab's dictionary candidates as a whole, and parts only of words that it lacks; or a
     text file with one such word a line."""
     user_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Tokens in the vocabulary in any case. unigram, byte-bpe: one token wherever the text has them; wordpiece: at the
-    beginning of a word."""
+    """Tokens in the vocabulary in any case, written as normalized text writes them. unigram, byte-bpe: one token wherever the text has
+    them, with a segmenter within one of its words; wordpiece: at the beginning of a word."""
     word_bytes: Annotated[int, Field(ge=FEWEST)] = 50
     """characters-of-words: length of a word's row; two are its ends, and a Japanese character takes three: 50 are 16 of these."""
     num_unused: Annotated[int, Field(ge=0)] = 10
     """Tokens <unused0>, <unused1>, ... kept free for words added later."""
-    unused: Annotated[str, Field(pattern=r"\{\}")] = "<unused{}>"
-    """How they are written."""
+    unused: Annotated[str, Field(pattern=r"^([^{}\s]+\{\}[^{}\s]*|\{\}[^{}\s]+)$")] = "<unused{}>"
+    """How they are written: {} stands for the number, and there must be something else."""
     lower_case: bool = False
     """Lower-case the words."""
     strip_accents: bool = False
@@ -97,10 +107,14 @@ class TokenizerConfig(Config):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        others = sorted(self.model_fields_set - {"from_", "workers"})
-        if self.from_ is not None and others:
-            raise ValueError(f"`from` takes a finished tokenizer: remove {', '.join(others)}, or remove `from`")
-        if self.strip_accents and self.segmenter != "basic":
+        others = sorted(self.model_fields_set - {"from_", "workers", *WORDS})
+        if self.from_ is not None:
+            if others:
+                raise ValueError(f"`from` takes a finished tokenizer: remove {', '.join(others)}, or remove `from`")
+            if self.model_fields_set & {"dictionary", "split_mode", "program"} and "segmenter" not in self.model_fields_set:
+                raise ValueError("say the segmenter too, whose words the taken vocabulary gets")
+        basic = self.segmenter == "basic" or (self.from_ is not None and "segmenter" not in self.model_fields_set)
+        if self.strip_accents and not basic:
             raise ValueError('strip_accents works with segmenter = "basic" only: remove it')
         for name, kinds in (("dictionary", ("mecab", "sudachi")), ("split_mode", ("sudachi",)), ("program", ("jumanpp",))):
             if name in self.model_fields_set and self.segmenter not in kinds:
@@ -118,7 +132,18 @@ class TokenizerConfig(Config):
             raise ValueError("candidates are words: choose a segmenter")
         if self.candidates == "dictionary" and self.segmenter != "mecab":
             raise ValueError('candidates = "dictionary" reads the dictionary of MeCab: give a file of words')
+        for token in self.user_tokens:
+            if token != self.seen(token) or any(map(str.isspace, token)):
+                what = f"the text has {self.seen(token)!r} in its place" if token != self.seen(token) else "it has white space inside"
+                raise ValueError(f"the user token {token!r} is never met: {what}")
         return self
+
+    def seen(self, text: str) -> str:
+        """The text as a vocabulary sees it: normalized, and in lower case or without accents where that is asked for."""
+        text = unicodedata.normalize("NFKC", text)
+        if self.strip_accents:
+            text = "".join(char for char in unicodedata.normalize("NFD", text) if unicodedata.category(char) != "Mn")
+        return text.lower() if self.lower_case else text
 
     @property
     def spec(self) -> SegmenterSpec:
@@ -139,7 +164,7 @@ class TokenizerConfig(Config):
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
             limit_alphabet=self.limit_alphabet,
-            alphabet="".join(sorted(set(_text(self.alphabet)) - set(_BLANKS))) if self.alphabet else "",
+            alphabet="".join(sorted(set(self.seen(_text(self.alphabet))) - set(_BLANKS))) if self.alphabet else "",
             num_unused=self.num_unused,
             unused=self.unused,
             user_tokens=self.user_tokens,
@@ -163,18 +188,17 @@ class TokenizerConfig(Config):
 
 def sources(config: TokenizerConfig) -> tuple[str, ...]:
     """What is taken from outside: the finished tokenizer, or a dictionary that has no name. A program is told by its version."""
-    if config.from_ is not None:
-        return (config.from_,)
     names = {"mecab": NAMES, "sudachi": sudachi.NAMES}.get(config.segmenter)
     named = names is None or config.dictionary.replace("_", "-") in ("", *names)
-    files = [config.alphabet, None if config.candidates == "dictionary" else config.candidates]
-    return (*(() if named else (config.dictionary,)), *(file for file in files if file is not None))
+    files = [config.from_, None if named else config.dictionary, config.alphabet]
+    files.append(None if config.candidates == "dictionary" else config.candidates)
+    return tuple(file for file in files if file is not None)
 
 
 def _text(file: str) -> str:
     path = Path(file).expanduser()
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise KitaeError(f"{file} cannot be read as text: {error}", cure="give a UTF-8 file", where="[tokenizer]") from error
 
@@ -184,13 +208,14 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     folder = inputs.get("corpus")
     corpus = None if folder is None else Corpus(folder)
     if config.from_ is not None:
-        tokenizer = Tokenizer.load(home(Path(config.from_).expanduser()))
+        said = {name: getattr(config, setting) for setting, name in WORDS.items() if setting in config.model_fields_set}
+        tokenizer = Tokenizer(take(Path(config.from_).expanduser(), said))
         out.counts["taken_from"] = Path(config.from_).name
     else:
         assert corpus is not None, "the graph gives the tokenizer its corpus"
         tokenizer = _train(config, corpus, out)
     if tokenizer.definition.spec.kind in WITHOUT_DICTIONARY and tokenizer.definition.algorithm != "characters-of-words":
-        _check(tokenizer, corpus, taken=config.from_ is not None)
+        _check(tokenizer, corpus, config)
     tokenizer.save(out.path)
     out.counts.update({"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint})
     if corpus is not None:
@@ -198,18 +223,13 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
     log.info("vocabulary of %d tokens; %s", tokenizer.vocab_size, ", ".join(f"{key} {value}" for key, value in out.counts.items()))
 
 
-def home(given: Path) -> Path:
-    """Where the tokenizer's files lie: at the place itself, or within a checkpoint or a folder with ELECTRA's two halves."""
-    places = (given, *(given / name for name in ("tokenizer", "discriminator", "generator")))
-    return next((place for place in places if any((place / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), given)
-
-
-def _check(tokenizer: Tokenizer, corpus: Corpus | None, *, taken: bool) -> None:
+def _check(tokenizer: Tokenizer, corpus: Corpus | None, config: TokenizerConfig) -> None:
     """Refuse a vocabulary whose tokenizer.json would give other programs other ids."""
-    real = [] if corpus is None else list(itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards("train"))), SLICE))
-    sentences = [*library.ODD, *real]
+    users = [f"a{token}b {token} {token}{token}" for token in (*config.user_tokens, config.unused.format(0))]
+    real = [] if corpus is None else list(_some(corpus, "train"))
+    sentences = [*library.ODD, *users, *real]
     ours = [[number for word in words for number in word] for words in tokenizer.words_of_each(sentences)]
-    library.check(tokenizer.definition, ours, sentences, allowed=FOREIGN if taken else 0.0, where=Path(library.NAME))
+    library.check(tokenizer.definition, ours, sentences, allowed=0.0 if config.from_ is None else FOREIGN, where=Path(library.NAME))
 
 
 def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
@@ -218,7 +238,7 @@ def _train(config: TokenizerConfig, corpus: Corpus, out: Out) -> Tokenizer:
     if config.candidates == "dictionary":
         candidates = Lexicon(find(config.spec.dictionary).path)
     elif config.candidates is not None:
-        candidates = frozenset(_text(config.candidates).split("\n"))
+        candidates = frozenset(config.seen(_text(config.candidates)).split("\n"))
     options, workers = config.options, config.workers or len(os.sched_getaffinity(0))
     sample = GIVEN.get(config.algorithm, 0)
     counting = count_words(
@@ -245,12 +265,22 @@ def _sentences(shard: Path) -> Iterator[str]:
     return (sentence for document in read_shard(shard) for sentence in document.text.split("\n"))
 
 
+def _some(corpus: Corpus, split: Literal["train", "heldout"]) -> Iterator[str]:
+    """The first sentences, within bounds for any corpus."""
+    size = 0
+    for sentence in itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE):
+        size += len(sentence[:CUT])
+        if size > LOOKED_AT:
+            return
+        yield sentence[:CUT]
+
+
 def _fit(tokenizer: Tokenizer, corpus: Corpus) -> dict[str, object]:
     split: Literal["train", "heldout"] = "heldout" if corpus.shards("heldout") else "train"
-    fit = measure(tokenizer, itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE))
+    fit = measure(tokenizer, _some(corpus, split))
     return {
         "measured_on": split,
-        "unknown_words_share": round(fit.unknown / max(fit.words, 1), 6),
-        "tokens_per_word": round(fit.tokens_per_word, 4),
+        "unknown_share": round(fit.unknown_share, 6),
+        **({"unknown_words_share": round(fit.unread_share, 6), "tokens_per_word": round(fit.tokens_per_word, 4)} if fit.has_words else {}),
         "tokens_per_character": round(fit.tokens_per_character, 4),
     }

@@ -12,8 +12,15 @@ MAGIC = 0xEF718F77
 """The first number is the file's size, exclusive or this."""
 
 
+WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+"""ASCII to its full-width forms, in which Japanese dictionaries list it."""
+
+
 class Lexicon:
-    """`word in lexicon`: whether the dictionary lists the word. Needs the compiled dictionary's folder."""
+    """`word in lexicon`: whether the dictionary lists the word, as it stands or with ASCII in full width.
+
+    Needs the compiled dictionary's folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         file = folder / "sys.dic"
@@ -29,9 +36,13 @@ class Lexicon:
         self._units = memoryview(self._map)[HEADER.size : HEADER.size + fields[6] // 8 * 8].cast("i")  # base, check, base, check, ...
 
     def __contains__(self, word: object) -> bool:
+        wide = str(word).translate(WIDE)
+        return self._lists(str(word)) or (wide != word and self._lists(wide))
+
+    def _lists(self, word: str) -> bool:
         units = self._units
         at, size = units[0], len(units) // 2
-        for byte in str(word).encode(self._charset, "replace"):
+        for byte in word.encode(self._charset, "replace"):
             place = at + byte + 1
             if not 0 <= place < size or units[2 * place + 1] != at:
                 return False
