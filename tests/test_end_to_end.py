@@ -276,3 +276,19 @@ def test_trials_are_dealt_over_the_ranks(made: Path, place: Path, monkeypatch: p
     trials = [{name for name in share if name.startswith("finetune/")} for share in shares]
     assert sorted(map(len, trials)) == [1, 2]
     assert shares[1] - trials[1] == both
+
+
+def test_a_unigram_vocabulary_from_corpus_to_export(place: Path) -> None:
+    """The exported folder has SentencePiece's ids in transformers."""
+    text = (place / "r.toml").read_text(encoding="utf-8").replace("limit_alphabet = 600", 'algorithm = "unigram"')
+    begin, end = text.index("[adapt]"), text.index("[export]")
+    (place / "r.toml").write_text(text[:begin] + text[end:], encoding="utf-8")
+    succeed(kitae("run", "r.toml"))
+    tokenizer = Tokenizer.load(place / "run" / "tokenizer")
+    assert tokenizer.definition.algorithm == "unigram"
+    exported = [path.parent for path in (place / "run" / "export").rglob("spiece.model")]
+    assert exported
+    for folder in exported:
+        reference = transformers.AutoTokenizer.from_pretrained(folder)
+        for sentence in ("東京都の人口は約千四百万人である。", "猫は庭で眠る。"):
+            assert reference(sentence, add_special_tokens=False)["input_ids"] == tokenizer.encode(sentence).ids.tolist()

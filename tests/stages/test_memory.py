@@ -112,6 +112,7 @@ from kitae.tokenization import counting, counts, training, vocabulary
 counting.RUN, counting.RUN_TEXT, counting.DISTINCT, counting.TEXT, counts.FILES = 5000, 50_000, 20_000, 200_000, 8
 vocabulary.PAIRS, training.SEEDS, training.THREADS = 5000, 5000, 1
 training.GIVEN.update(unigram=50_000, bpe=50_000)
+stage.LOOKED_AT = 20_000
 out = Out(path=folder / sys.argv[3])
 out.path.mkdir()
 settings = {"algorithm": sys.argv[3], "segmenter": "whitespace", "vocab_size": 300, "workers": 1, "num_unused": 0}

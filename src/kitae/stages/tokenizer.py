@@ -31,8 +31,10 @@ from kitae.tokenization.vocabulary import VocabularyOptions
 VERSION = 1
 SLICE = 5000
 """Sentences on which the vocabulary's fit is measured."""
-LONGEST_CHECKED = 1000
-"""Characters of the longest line that the written folder is checked on."""
+LOOKED_AT = 1_000_000
+"""Characters of them at most."""
+CUT = 1000
+"""Characters of one of them: what follows is left out."""
 FOREIGN = 0.002
 """Share of sentences in which the tokenizer.json of a vocabulary that was taken may differ: SentencePiece adds scores up in 32 bits."""
 log = logging.getLogger(__name__)
@@ -221,10 +223,9 @@ def run(config: TokenizerConfig, inputs: Inputs, out: Out) -> None:
 
 
 def _check(tokenizer: Tokenizer, corpus: Corpus | None, folder: Path, config: TokenizerConfig) -> None:
-    """Refuse a folder that would give other programs other ids. Lines that kitae cuts, and others do not, are left out."""
+    """Refuse a folder that would give other programs other ids."""
     users = [f"a{token}b {token} {token}{token}" for token in (*config.user_tokens, config.unused.format(0))]
-    lines = itertools.chain.from_iterable(map(_sentences, [] if corpus is None else corpus.shards("train")))
-    sentences = [*library.ODD, *users, *itertools.islice((line for line in lines if len(line) <= LONGEST_CHECKED), SLICE)]
+    sentences = [*library.ODD, *users, *(_some(corpus, "train") if corpus is not None else ())]
     ours = [[number for word in words for number in word] for words in tokenizer.words_of_each(sentences)]
     exported.check(tokenizer.definition, folder, ours, sentences, allowed=0.0 if config.from_ is None else FOREIGN)
 
@@ -262,10 +263,20 @@ def _sentences(shard: Path) -> Iterator[str]:
     return (sentence for document in read_shard(shard) for sentence in document.text.split("\n"))
 
 
+def _some(corpus: Corpus, split: Literal["train", "heldout"]) -> Iterator[str]:
+    """The first sentences, within bounds for any corpus."""
+    size = 0
+    for sentence in itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE):
+        size += len(sentence[:CUT])
+        if size > LOOKED_AT:
+            return
+        yield sentence[:CUT]
+
+
 def _fit(tokenizer: Tokenizer, corpus: Corpus) -> dict[str, object]:
     split: Literal["train", "heldout"] = "heldout" if corpus.shards("heldout") else "train"
     before = tokenizer.failures
-    fit = measure(tokenizer, itertools.islice(itertools.chain.from_iterable(map(_sentences, corpus.shards(split))), SLICE))
+    fit = measure(tokenizer, _some(corpus, split))
     return {
         "measured_on": split,
         "unknown_share": round(fit.unknown_share, 6),
