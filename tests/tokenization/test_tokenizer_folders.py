@@ -116,6 +116,61 @@ def test_what_cannot_be_read_is_refused(files: dict[str, str], says: str, tmp_pa
     assert error.value.cure
 
 
+WORDPIECE = {"type": "WordPiece", "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("tokenizer.json", "{}", "tokenizer.json is damaged: it lacks 'model'"),
+        ("tokenizer.json", '{"model": "x"}', "tokenizer.json is damaged"),
+        ("tokenizer.json", '{"model": {"type": "BPE"}}', "tokenizer.json is damaged: it lacks 'vocab'"),
+        ("tokenizer.json", '{"model": {"type": "WordPiece", "vocab": {"a": "x"}}}', "tokenizer.json is damaged"),
+        ("tokenizer.json", '{"model": {"type": "Unigram", "vocab": [1, 2]}}', "tokenizer.json is damaged"),
+        (
+            "tokenizer.json",
+            json.dumps({"model": {**WORDPIECE, "unk_token": "[UNK]"}, "normalizer": {"type": "No"}}),
+            "is refused by",
+        ),
+        ("tokenizer.json", '{"model":', "tokenizer.json is not JSON"),
+        ("vocab.json", '{"a": "x"}', "vocab.json is damaged"),
+        ("vocab.json", '{"a": null}', "vocab.json is damaged"),
+        ("spm.model", "x", "spm.model is not a SentencePiece model"),
+    ],
+)
+def test_a_damaged_file_of_others_is_told(file: str, text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text(text)
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    if file == "spm.model":
+        (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "DebertaV2Tokenizer"}')
+    with pytest.raises(KitaeError, match=says) as error:
+        Tokenizer.load(tmp_path)
+    assert error.value.cure
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("kitae_tokenizer.json", {}, "has format None, this version of kitae reads 1"),
+        ("kitae_tokenizer.json", {"format": 2}, "has format 2"),
+        ("kitae_tokenizer.json", {"format": 1}, "kitae_tokenizer.json is damaged: it lacks 'segmenter'"),
+        ("kitae_tokenizer.json", {"segmenter": {"kind": "magic"}}, "kitae_tokenizer.json is damaged"),
+        ("kitae_tokenizer.json", {"special": {"cls": "[CLS]"}}, "it lacks 'sep'"),
+        ("kitae_tokenizer.json", {"algorithm": "magic"}, "do not fit its fingerprint"),
+        ("kitae_tokenizer.json", {"around": {"magic": True}}, "spiece.model is missing"),
+        ("tokenizer.json", None, "tokenizer.json is not JSON"),
+    ],
+)
+def test_a_damaged_folder_of_ours_is_told(file: str, change: dict[str, object] | None, says: str, tmp_path: Path) -> None:
+    golden_tokenizer("basic").save(tmp_path)
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    whole = json.loads(text) if change and "format" not in change else {}
+    (tmp_path / file).write_text(text[: len(text) // 2] if change is None else json.dumps(whole | change), encoding="utf-8")
+    with pytest.raises(KitaeError, match=says) as error:
+        Tokenizer.load(tmp_path)
+    assert error.value.cure
+
+
 def test_a_missing_folder_and_a_changed_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(KitaeError, match="there is no tokenizer folder"):
         Tokenizer.load(tmp_path / "nothing")

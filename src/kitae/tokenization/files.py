@@ -1,7 +1,8 @@
 """The files of tokenizer folders, read with care: their names, JSON, vocabularies, and the special tokens that a folder names."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
@@ -12,6 +13,7 @@ CAN = (
     "kitae reads BertJapaneseTokenizer with mecab, sudachi or jumanpp, a tokenizer.json, vocab.txt, vocab.json with merges.txt, "
     "or a SentencePiece model of ALBERT, DeBERTa or XLM-R"
 )
+CURE = "bring the folder's files again, all of one version"
 ANGLED = ("<s>", "</s>", "<mask>", "<pad>", "<unk>")
 DEFAULTS = {
     "Roberta": ANGLED,
@@ -20,6 +22,17 @@ DEFAULTS = {
 }
 """Special tokens of classes that do not say [CLS], [SEP], [MASK], [PAD], [UNK]."""
 Names = tuple[str, str, str, str, str]
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Around what takes a file of others apart: a part that is missing or of another kind than it has to be is a KitaeError."""
+    try:
+        yield
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        why = f"{path.name} is missing" if isinstance(error, FileNotFoundError) else f"{path.name} is damaged"
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0] or "a part of it is of the wrong kind"
+        raise KitaeError(why if isinstance(error, FileNotFoundError) else f"{why}: {what}", cure=CURE, where=str(path)) from error
 
 
 def json_of(path: Path) -> dict[str, object]:

@@ -6,19 +6,22 @@ transformers 5 rebuilds most tokenizers from their class name and ignores the fi
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 from kitae.core.errors import KitaeError
 from kitae.tokenization import foreign, japanese, resources
 from kitae.tokenization import sentencepiece as pieces
-from kitae.tokenization.definition import ROLES, Around, Definition
-from kitae.tokenization.files import CAN, CONFIG, LIBRARY, SENTENCEPIECE, VOCABULARY, json_of, lines_of_file, names_of
+from kitae.tokenization.definition import ROLES, Algorithm, Around, Definition
+from kitae.tokenization.files import CAN, CONFIG, LIBRARY, SENTENCEPIECE, VOCABULARY, json_of, lines_of_file, names_of, understood
 from kitae.tokenization.library import library_text
 from kitae.tokenization.segmenter import SURFACES, SegmenterSpec
 
 log = logging.getLogger(__name__)
 OWN = "kitae_tokenizer.json"
+FORMAT = 1
 PIECES = {"wordpiece": "wordpiece", "character": "character", "unigram": "sentencepiece", "bpe": "sentencepiece"}
 """BertJapaneseTokenizer's names of our algorithms."""
 JAPANESE = Around(quotes=True, commas=True)
@@ -58,7 +61,7 @@ def write(definition: Definition, folder: Path, *, max_length: int | None = None
     if definition.model:
         (folder / SENTENCEPIECE).write_bytes(definition.model)
     own = {
-        "format": 1,
+        "format": FORMAT,
         "algorithm": definition.algorithm,
         "segmenter": {"kind": spec.kind, "dictionary": found.spec.dictionary, **spec.identity},
         "dictionary_path": found.place,
@@ -93,21 +96,31 @@ def read(folder: Path) -> Definition:
     if not folder.is_dir():
         raise KitaeError(f"there is no tokenizer folder {folder}", cure="correct the path")
     if (folder / OWN).is_file():
-        return _own(folder)
+        own = json_of(folder / OWN)
+        if own.get("format") != FORMAT:
+            raise KitaeError(
+                f"{OWN} has format {own.get('format')}, this version of kitae reads {FORMAT}",
+                cure="load it with the version that wrote it, or bring the file again",
+                where=str(folder),
+            )
+        with understood(folder / OWN):
+            return _own(folder, own)
     config = json_of(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if str(config.get("tokenizer_class") or "").startswith("BertJapanese"):
         return _japanese(folder, config)
     return foreign.read(folder, config)
 
 
-def _own(folder: Path) -> Definition:
-    own = json_of(folder / OWN)
+def _own(folder: Path, own: Mapping[str, object]) -> Definition:
     spec = SegmenterSpec.model_validate(own["segmenter"])
     special, is_foreign = own["special"], bool(own["foreign"])
     assert isinstance(special, dict)
     algorithm, around = own["algorithm"], own.get("around") or {}
     assert isinstance(around, dict)
-    model = (folder / SENTENCEPIECE).read_bytes() if around else b""
+    model = b""
+    if around:
+        with understood(folder / SENTENCEPIECE):
+            model = (folder / SENTENCEPIECE).read_bytes()
     text = ""
     if spec.kind in SURFACES:
         expected = str(own["dictionary_fingerprint"])
@@ -118,7 +131,7 @@ def _own(folder: Path) -> Definition:
         tokens = (*pieces.tokens_of(pieces.read(model, folder / SENTENCEPIECE), Around(**around)), *appended)
     elif (folder / LIBRARY).is_file() and spec.kind not in SURFACES:
         text = (folder / LIBRARY).read_text(encoding="utf-8")
-        tokens = foreign.library_tokens(json.loads(text), folder)
+        tokens = foreign.library_tokens(json_of(folder / LIBRARY), folder)
     else:
         tokens = lines_of_file(folder / VOCABULARY)
     definition = Definition(
@@ -133,7 +146,7 @@ def _own(folder: Path) -> Definition:
         around=Around(**around),
         word_bytes=int(str(own.get("word_bytes", 0))),
     )
-    if definition.fingerprint != own["fingerprint"]:
+    if algorithm not in get_args(Algorithm) or definition.fingerprint != own["fingerprint"]:
         raise KitaeError("the tokenizer's files do not fit its fingerprint", cure="bring the whole folder again", where=str(folder))
     return definition
 

@@ -15,7 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from kitae.core.errors import KitaeError
 from kitae.tokenization import sentencepiece as pieces
 from kitae.tokenization.definition import Algorithm, Around, Definition
-from kitae.tokenization.files import CAN, LIBRARY, SENTENCEPIECE, VOCABULARY, class_of, json_of, lines_of_file, named, names_of
+from kitae.tokenization.files import CAN, LIBRARY, SENTENCEPIECE, VOCABULARY, class_of, json_of, lines_of_file, named, names_of, understood
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.wordpiece import PREFIX
 
@@ -36,11 +36,13 @@ def read(folder: Path, config: dict[str, object]) -> Definition:
     if file is not None and (folder / file).is_file():
         return sentencepiece_model(folder / file, config, kind)
     if (folder / LIBRARY).is_file():
-        return library(folder, config)
+        with understood(folder / LIBRARY):
+            return library(folder, config)
     if (folder / VOCABULARY).is_file() and kind in BERT_CLASSES:
         return plain(folder / VOCABULARY, config)
     if (folder / "vocab.json").is_file() and (folder / MERGES).is_file():
-        return byte_level(folder, config)
+        with understood(folder / "vocab.json"):
+            return byte_level(folder, config)
     found = f"tokenizer_class {config['tokenizer_class']}" if config.get("tokenizer_class") else "no tokenizer.json and no vocab.txt"
     raise KitaeError(f"this tokenizer cannot be read: {found}", cure=CAN, where=str(folder))
 
@@ -90,6 +92,11 @@ def japanese_sentencepiece(folder: Path, config: Mapping[str, object], spec: Seg
 
 def library_tokens(raw: Mapping[str, object], folder: Path) -> tuple[str, ...]:
     """Id -> token of a tokenizer.json, its added tokens included."""
+    with understood(folder / LIBRARY):
+        return _library_tokens(raw, folder)
+
+
+def _library_tokens(raw: Mapping[str, object], folder: Path) -> tuple[str, ...]:
     model, added = raw["model"], raw.get("added_tokens") or []
     assert isinstance(model, dict)
     assert isinstance(added, list)

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
@@ -167,7 +168,7 @@ def runtime_library(definition: Definition) -> Library:
     if definition.algorithm == "wordpiece":
         model["vocab"] = {f"{token} " if token in names else token: number for token, number in model["vocab"].items()}
         model["unk_token"] += " "
-        return Library.from_str(json.dumps(raw | {"added_tokens": []}))
+        return library_of(raw | {"added_tokens": []})
     names |= {entry["content"] for entry in raw["added_tokens"] if entry["special"]}
     if isinstance(model["vocab"], dict):
         model["vocab"] = {_hidden(token, names): number for token, number in model["vocab"].items()}
@@ -177,9 +178,17 @@ def runtime_library(definition: Definition) -> Library:
         model["unk_token"] = _hidden(model["unk_token"], names)
     for entry in raw["added_tokens"]:
         entry["content"] = _hidden(entry["content"], names)
-    library = Library.from_str(json.dumps(raw))
+    library = library_of(raw)
     assert [library.token_to_id(_hidden(token, names)) for token in definition.tokens] == list(range(len(definition.tokens)))
     return library
+
+
+def library_of(raw: Mapping[str, object]) -> Library:
+    """The library's tokenizer of a tokenizer.json's content. Raises KitaeError for what the library does not take."""
+    try:
+        return Library.from_str(json.dumps(raw))
+    except Exception as error:  # the library raises no narrower class
+        raise KitaeError(f"{NAME} is refused by the tokenizers library: {error}", cure="bring the file again", where=NAME) from error
 
 
 def _hidden(token: str, names: set[str]) -> str:
