@@ -38,6 +38,7 @@ bench: install
 	$(BIN)/python -m benchmarks.pretrain runs/electra-small-128
 	$(BIN)/python -m benchmarks.finetune runs/kyoto/pretrain
 	$(BIN)/python -m benchmarks.convergence runs/kyoto
+	$(BIN)/python -m benchmarks.tokenizers
 	$(BIN)/python -m benchmarks.wikipedia ../shared/data/wiki_dump/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2
 	$(BIN)/python -m benchmarks.nearduplicates ../shared/data/ja_plain/kyoto_wiki.txt.xz --slice 1e7
 
