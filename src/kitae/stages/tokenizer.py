@@ -28,7 +28,7 @@ from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.training import GIVEN, define
 from kitae.tokenization.vocabulary import VocabularyOptions
 
-VERSION = 1
+VERSION = 2
 SLICE = 5000
 """Sentences on which the vocabulary's fit is measured."""
 LOOKED_AT = 1_000_000
