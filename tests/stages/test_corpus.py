@@ -267,6 +267,8 @@ def test_settings(tmp_path: Path) -> None:
         ({"source": ()}, "at least 1"),
         ({"source": ({"path": "a", "repeat": 0},)}, "greater than or equal to 1"),
         ({"source": ({"path": "a", "repeat": 2, "weight": 0.5},)}, "remove one"),
+        ({"source": ({"path": "a", "weight": float("inf")},)}, "finite number"),
+        ({"source": ({"path": "a", "weight": 1e7},)}, "less than or equal to 1000000"),
         ({"source": ({"path": "a", "weight": 0.5}, {"path": "b"})}, '"b" has none'),
         ({"source": ({"path": "a", "metadata": {"dates": "x"}},)}, 'did you mean "date"'),
         ({"source": ({"path": "a", "keep": {"date": ("2020", "2019")}},)}, "is later than"),

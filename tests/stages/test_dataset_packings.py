@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from kitae.stages.dataset import DatasetConfig
 from kitae.text.corpus import Corpus
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.tokenization.training import define
+from kitae.tokenization.vocabulary import VocabularyOptions
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vocab_japanese.txt"
 
@@ -84,6 +87,29 @@ def test_a_thousand_documents_decode_to_the_corpus(made: Out, parents: dict[str,
         unknown += len(fragments) > 1
     assert known > 100
     assert unknown > 100, "the case of unknown tokens is there"
+
+
+def test_a_thousand_documents_in_bytes_decode_to_exactly_the_corpus(tmp_path: Path, shared: Path) -> None:
+    source = [
+        {"path": str(shared / "ja_plain/kyoto_wiki.txt.xz"), "name": "ja", "limit": 1020},
+        {"path": str(shared / "en_plain/english_novels.txt.xz"), "name": "en", "limit": 5},
+    ]
+    (tmp_path / "corpus").mkdir()
+    config = CorpusConfig.model_validate({"source": source, "holdout": 0.0, "engine": {"workers": 1}})
+    corpus_stage.run(config, Inputs(parents={}, seed=1), Out(path=tmp_path / "corpus"))
+    options = VocabularyOptions(vocab_size=400)
+    definition = define("byte-bpe", {"\u0120the": 9}, SegmenterSpec(kind="none"), options, scratch=tmp_path / "scratch")
+    Tokenizer(definition).save(tmp_path / "tokenizer")
+    out = make(tmp_path / "made", {"corpus": tmp_path / "corpus", "tokenizer": tmp_path / "tokenizer"}, max_length=512)
+    tokenizer, shards = Tokenizer.load(tmp_path / "tokenizer"), Shards(out.path / "train")
+    documents = list(Corpus(tmp_path / "corpus").documents("train"))
+    assert {document.metadata["source"] for document in documents} == {"ja", "en"}
+    assert len(documents) == shards.num_documents >= 1000
+    ends = np.concatenate([[0], *(shards.documents(shard) for shard in range(len(shards)))]).tolist()
+    for document, start, end in zip(documents, ends[:-1], ends[1:], strict=True):
+        stops = shards.sentence_ends(start, end).tolist()
+        lines = [tokenizer.decode(shards.tokens(*place).tolist()) for place in pairwise([start, *stops])]
+        assert lines == [f" {line}" for line in document.text.split("\n")], "byte-level BPE puts one blank before a text"
 
 
 def test_the_manifest_counts_rows_fill_and_tokens_by_source(made: Out, parents: dict[str, Path]) -> None:
