@@ -168,7 +168,7 @@ class CorpusConfig(Config):
     min_characters: int = Field(default=1, ge=1)
     """Documents with fewer characters are dropped as "short"."""
     social: tuple[Social, ...] = ()
-    """Taken out of posts before they are cut into sentences: "urls", "marks" (RT, @name, #), "kaomoji" (faces in brackets), "laughter" (www)."""
+    """Taken out of posts before sentences are found: "urls", "marks" (RT, @name, #), "kaomoji" (faces in brackets), "laughter" (www)."""
     private: tuple[Private, ...] = ()
     """Replaced by marks: "email" by <EMAIL>, "phone" by <PHONE>, "card" by <CARD>; tokens of the vocabulary keep them whole."""
     full_width: bool = False

@@ -227,7 +227,7 @@ def _decide(
         ranks = tuple(rank for rank, part in enumerate(parts) if part.source == number)
         reasons = tuple(dict.fromkeys(reason for rank in ranks for reason in facts[rank]["reasons"]))
         codes = {rank: np.array([reasons.index(reason) for reason in facts[rank]["reasons"]], np.uint16) for rank in ranks}
-        every = len(ranks) == 1 or not divides(sources[number])
+        every = not divides(sources[number])
         ends.append(ends[-1] + merge([(rank, readers[rank], codes[rank]) for rank in ranks], decided, every=every))
         named.append((ranks, reasons))
     rows = all_rows(decided)
