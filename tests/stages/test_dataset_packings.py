@@ -22,6 +22,7 @@ from kitae.stages import dataset
 from kitae.stages.corpus import CorpusConfig
 from kitae.stages.dataset import DatasetConfig
 from kitae.text.corpus import Corpus
+from kitae.tokenization.counts import Counts
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.training import define
@@ -98,7 +99,7 @@ def test_a_thousand_documents_in_bytes_decode_to_exactly_the_corpus(tmp_path: Pa
     config = CorpusConfig.model_validate({"source": source, "holdout": 0.0, "engine": {"workers": 1}})
     corpus_stage.run(config, Inputs(parents={}, seed=1), Out(path=tmp_path / "corpus"))
     options = VocabularyOptions(vocab_size=400)
-    definition = define("byte-bpe", {"\u0120the": 9}, SegmenterSpec(kind="none"), options, scratch=tmp_path / "scratch")
+    definition = define("byte-bpe", Counts.of({"\u0120the": 9}), SegmenterSpec(kind="none"), options, scratch=tmp_path / "scratch")
     Tokenizer(definition).save(tmp_path / "tokenizer")
     out = make(tmp_path / "made", {"corpus": tmp_path / "corpus", "tokenizer": tmp_path / "tokenizer"}, max_length=512)
     tokenizer, shards = Tokenizer.load(tmp_path / "tokenizer"), Shards(out.path / "train")

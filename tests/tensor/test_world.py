@@ -17,7 +17,7 @@ for number in range(4):
         summed = world.sum_numbers({"a": world.rank + number})
         assert summed == {"a": 1 + 2 * number}, summed
         world.barrier()
-print("rank", world.rank, "of", world.size, flush=True)
+sys.stdout.write(f"rank {world.rank} of {world.size}\\n")  # at once: torchrun's processes do not buffer
 """
 
 

@@ -49,8 +49,15 @@ def test_time_grows_as_the_text(step: str) -> None:
     before = [UNSURE] * len(texts(0))
     for size in SIZES:
         for number, text in enumerate(texts(size)):
-            start = time.process_time()
-            STEPS[step](text)
-            seconds = time.process_time() - start
-            assert seconds < GROWTH * max(before[number], UNSURE), f"{text[:8]!r}...{text[-8:]!r}: {seconds:.1f} s for {size:,} characters"
+            most = GROWTH * max(before[number], UNSURE)
+            seconds = took(step, text)
+            if seconds >= most:  # on a busy machine the same work may take several times as long
+                seconds = min(took(step, text) for _ in range(3))
+            assert seconds < most, f"{text[:8]!r}...{text[-8:]!r}: {seconds:.1f} s for {size:,} characters"
             before[number] = seconds
+
+
+def took(step: str, text: str) -> float:
+    start = time.process_time()
+    STEPS[step](text)
+    return time.process_time() - start

@@ -1,6 +1,6 @@
 """Every kind of tokenizer folder beside its reference implementation: what is written, and whose ids have to come out.
 
-A case writes a folder and returns what gives the reference's ids. The quick forms are in test_parity.py; `python -m
+A case writes a folder and returns what gives the reference's ids. The quick forms are in test_reference_ids.py; `python -m
 benchmarks.tokenizers` counts differences on more than ten thousand real sentences of each.
 """
 
