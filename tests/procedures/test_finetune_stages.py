@@ -76,6 +76,10 @@ def test_an_encoder_whose_texts_were_not_cleaned_of_the_task_is_marked(pool: Tas
         EvaluateConfig(task=pool, samples=500), Inputs(parents={name: tmp_path / name for name in marked}, seed=1), Out(path=tmp_path)
     )
     assert f"Warning, adapt: {wanted}" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    with pytest.raises(KitaeError, match="not de-contaminated against pool"):
+        finetune.run(config(pool, "adapt", 1, fair=True), Inputs(parents={"start": start}, seed=1), Out(path=tmp_path / "adapt"))
+    (tmp_path / "fair").mkdir()
+    finetune.run(config(pool, "random", 1, fair=True), Inputs(parents={"start": start}, seed=1), Out(path=tmp_path / "fair"))
 
 
 def test_sources_are_the_files_and_the_start(pool: TaskConfig) -> None:

@@ -125,9 +125,12 @@ def test_the_report_counts_what_was_dropped_or_replaced(tmp_path: Path) -> None:
     out, _ = corpus(tmp_path, path=str(path), errors="skip")
     assert (out.counts["documents_in"], out.counts["dropped"]) == (3, {"encoding": 1})
     assert "replaced" not in out.counts
-    assert "dropped: encoding | 1 |" in (out.path / "drops.md").read_text(encoding="utf-8")
+    report = (out.path / "drops.md").read_text(encoding="utf-8")
+    assert "dropped: encoding | 1 |" in report
+    assert f"| a | 0 | {path}, byte 66 |" in report
     out, _ = corpus(tmp_path, path=str(path), errors="replace")
     assert (out.counts["documents_kept"], out.counts["dropped"], out.counts["replaced"]) == (3, {}, {"a": 1})
+    assert out.counts["first_bad_bytes"] == {"a": f"{path}, byte 66"}
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv", "wikiextractor", "paragraphs", "files"])

@@ -29,7 +29,7 @@ def rows(count: int, *, fail: int | None = None) -> Iterator[Row]:
     for number in range(count):
         if number == fail:
             raise KitaeError("this line is bad", cure="mend it", where=f"line {number}")
-        yield number, Found(functools.partial(shout, f"text {number}"), f"key {number}", None, {"big": "x" * 99, "replaced": 2.0}), None
+        yield number, Found(functools.partial(shout, f"text {number}"), f"key {number}", None, {"big": "x" * 99}, 2, "byte 7"), None
 
 
 def group(count: int, parts: int, *, fail: int | None = None) -> Group:
@@ -44,7 +44,8 @@ def test_every_part_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for part, mine in enumerate(found):
         assert [number for number, _, _ in mine] == [number for number in range(500) if number // 3 % 3 == part]
         assert all(one.content == f"TEXT {number}" and one.key == f"key {number}" for number, one, _ in mine)
-        assert mine[0][1].metadata == {"replaced": 2.0}, "what else the format knew stays at home"
+        assert (mine[0][1].replaced, mine[0][1].bad) == (2, "byte 7")
+        assert not mine[0][1].metadata, "what else the format knew stays at home"
 
 
 def test_what_is_read_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

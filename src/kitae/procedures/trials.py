@@ -67,6 +67,9 @@ class TrialConfig(Config):
     """Of training."""
     predict_precision: Literal["fp32", "bf16"] = "fp32"
     """Of the validation and test predictions. "bf16" takes half the time; `kitae predict` is fp32 always."""
+    fair: Annotated[bool, OPERATIONAL] = False
+    """Refuse an encoder that learnt from a corpus of this recipe or another that was not de-contaminated against the task. Otherwise its
+    results carry a warning."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute."""
     deterministic: Annotated[bool, OPERATIONAL] = False

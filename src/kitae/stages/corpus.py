@@ -17,7 +17,8 @@ from kitae.core.errors import did_you_mean
 from kitae.core.paths import file_name, fit, is_url, locate, unfit
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import Example, find, load, read_all
-from kitae.text.build import Built, Holdout, Tally, build
+from kitae.text import account
+from kitae.text.build import Built, Holdout, build
 from kitae.text.clean import Normalization
 from kitae.text.decontaminate import Index, build_index, missing, save_index
 from kitae.text.encodings import known as known_encoding
@@ -322,77 +323,36 @@ def _log_task(name: str, row: dict[str, object], built: Built) -> None:
 
 def _write_facts(config: CorpusConfig, built: Built, report: dict[str, dict[str, object]], out: Out) -> None:
     """corpus.json, drops.json and drops.md, and the counts of the manifest."""
-    characters = {split: sum(tally.characters for tally in tallies.values()) for split, tallies in _splits(built)}
-    documents = {split: sum(tally.documents for tally in tallies.values()) for split, tallies in _splits(built)}
+    characters = {split: sum(tally.characters for tally in tallies.values()) for split, tallies in account.splits(built)}
+    documents = {split: sum(tally.documents for tally in tallies.values()) for split, tallies in account.splits(built)}
     dropped: dict[str, int] = {}
     for tallies in built.dropped.values():
         for reason, tally in tallies.items():
             dropped[reason] = dropped.get(reason, 0) + tally.documents
     total = sum(built.documents_in.values())
-    by_source = {name: _count(built, name) for name in built.documents_in}
+    by_source = {name: account.row(built, name) for name in built.documents_in}
     for name, row in by_source.items():
         log.info("%s: %s", name, ", ".join(f"{number:,} {what}" for what, number in row.items()))
     assert total == documents["train"] + documents["heldout"] + sum(dropped.values()), "documents in and out differ"
     out.counts.update(
         documents_in=total, documents_kept=documents["train"], heldout=documents["heldout"], dropped=dropped,
-        characters={split: {name: tally.characters for name, tally in tallies.items()} for split, tallies in _splits(built)},
+        characters={split: {name: tally.characters for name, tally in tallies.items()} for split, tallies in account.splits(built)},
         decontaminated=report, by_source=by_source,
         changes={name: changes for name, changes in built.changes.items() if changes},
     )  # fmt: skip
     if built.replaced:
         out.counts["replaced"] = built.replaced
+    if built.first_bad:
+        out.counts["first_bad_bytes"] = built.first_bad
     facts = {
         "sources": list(built.documents_in), "language": config.language, "documents": documents, "characters": characters,
         "repeat": {source.label: source.repeat for source in config.source if source.repeat != 1},
         "weight": {source.label: source.weight for source in config.source if source.weight is not None},
     }  # fmt: skip
-    drops = {name: {reason: _drop(tally) for reason, tally in sorted(tallies.items())} for name, tallies in built.dropped.items()}
     _write_json(out.path / "corpus.json", facts)
-    _write_json(out.path / "drops.json", drops)
-    (out.path / "drops.md").write_text(_table(built), encoding="utf-8")
-
-
-def _count(built: Built, name: str) -> dict[str, int]:
-    """One source's documents: read, kept, held out, and dropped by reason; and the characters kept."""
-    dropped = {f"dropped: {reason}": tally.documents for reason, tally in sorted(built.dropped[name].items())}
-    train, heldout = built.train[name], built.heldout[name]
-    return {
-        "read": built.documents_in[name],
-        "kept": train.documents,
-        "held out": heldout.documents,
-        **dropped,
-        "characters": train.characters,
-    }
-
-
-def _splits(built: Built) -> tuple[tuple[str, dict[str, Tally]], tuple[str, dict[str, Tally]]]:
-    return ("train", built.train), ("heldout", built.heldout)
-
-
-def _drop(tally: Tally) -> dict[str, object]:
-    examples = [{"id": name, "text": text} for name, text in tally.examples]
-    return {"documents": tally.documents, "characters": tally.characters, "examples": examples}
+    _write_json(out.path / "drops.json", account.drops(built))
+    (out.path / "drops.md").write_text(account.table(built), encoding="utf-8")
 
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def _table(built: Built) -> str:
-    lines = ["# What became of the documents", "", "| source | fate | documents | characters | examples |", "|---|---|---:|---:|---|"]
-    for name, count in built.documents_in.items():
-        rows = [("kept", built.train[name]), ("held out", built.heldout[name])]
-        rows += [(f"dropped: {reason}", tally) for reason, tally in sorted(built.dropped[name].items())]
-        lines.append(f"| {_cell(name)} | read | {count:,} | | |")
-        for fate, tally in rows:
-            examples = "<br>".join(f"{_cell(one)}: {_cell(text[:40])}" for one, text in tally.examples)
-            lines.append(f"| {_cell(name)} | {_cell(fate)} | {tally.documents:,} | {tally.characters:,} | {examples} |")
-    changes = [(name, kind, count) for name, found in built.changes.items() for kind, count in found.items()]
-    if changes:
-        lines += ["", "| source | changed, in documents that no filter dropped | times |", "|---|---|---:|"]
-        lines += [f"| {_cell(name)} | {_cell(kind)} | {count:,} |" for name, kind, count in changes]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|").replace("`", "'")

@@ -41,12 +41,16 @@ def sources(config: FinetuneConfig) -> tuple[str, ...]:
 
 def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
     """Write results.json and predictions.jsonl; for an encoder also model/ and metrics.jsonl."""
+    name = config.task.name
+    start = locate(config.start) if config.start else inputs.get("start")
+    warnings = [] if start is None or config.encoder in (*BASELINES, "random") else uncleaned(start, name)
+    if warnings and config.fair:
+        cure = f'add decontaminate = ["{name}"] to its table and make the encoder again, or set finetune.fair = false'
+        raise KitaeError(warnings[0], cure=cure, where=f"[finetune] {config.encoder}")
     data = load(config.task)
     outcome = _outcome(config, data, inputs, out)
-    start = locate(config.start) if config.start else inputs.get("start")
-    if start is not None and config.encoder not in (*BASELINES, "random"):
-        outcome = replace(outcome, warnings=[*outcome.warnings, *uncleaned(start, config.task.name)])
-    results = write(outcome, data, out.path, task=config.task.name, encoder=config.encoder, seed=config.seed)
+    outcome = replace(outcome, warnings=[*outcome.warnings, *warnings])
+    results = write(outcome, data, out.path, task=name, encoder=config.encoder, seed=config.seed)
     out.counts.update({"examples": results.examples, "scores": results.scores, "chosen": results.chosen})
     if outcome.warnings:
         out.counts["warnings"] = outcome.warnings

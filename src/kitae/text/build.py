@@ -91,6 +91,8 @@ class Built:
     items_found: frozenset[int]
     replaced: dict[str, int]
     """Documents that were not dropped in pass 1, with U+FFFD for bytes that are no text; only sources that have any."""
+    first_bad: dict[str, str]
+    """Where the first bytes of such a source stand that are no text, in dropped documents too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +262,9 @@ def _counted(tables: Sequence[_Table], readers: Sequence[PartReader], facts: Seq
         changes={table.source: _changes(facts[rank] for rank in table.ranks) for table in tables},
         items_found=frozenset(item for fact in facts for item in fact["items"]),
         replaced={table.source: number for table in tables if (number := sum(facts[rank]["replaced"] for rank in table.ranks))},
+        first_bad={
+            table.source: min(found)[1] for table in tables if (found := [bad for rank in table.ranks if (bad := facts[rank]["first_bad"])])
+        },
     )
     for table in tables:
         for (fate, code), (documents, characters) in count(table.rows, table.fates).items():

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Client, Connection, Listener
 
-from kitae.text.format import Found
+from kitae.text.format import NOTHING, Found
 
 PIECE = 1 << 18
 """Characters sent together."""
@@ -105,9 +105,8 @@ class Group:
 
 def _portable(found: Found, drop: str | None) -> Found:
     """What a process has to know of a document: a text that is made late only if it is wanted."""
-    metadata = {"replaced": found.metadata["replaced"]} if "replaced" in found.metadata else {}
     text = "" if drop and not isinstance(found.text, str) else found.text
-    return Found(text, found.key, found.drop, metadata)
+    return found._replace(text=text, metadata=NOTHING)
 
 
 def _size(found: Found) -> int:

@@ -44,6 +44,8 @@ class Found(NamedTuple):
     """What else the format knows (title, date, language, url, ...); sources can be filtered by it."""
     replaced: int = 0
     """How many U+FFFD stand in it for bytes that are no text."""
+    bad: str = ""
+    """Where the first such bytes of its file stand."""
 
     @property
     def content(self) -> str:

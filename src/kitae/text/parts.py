@@ -31,12 +31,14 @@ SKETCHES = ".sketch"
 
 class Facts(TypedDict):
     """What is small: reasons by number, examples (number, id, text) of each, evaluation items found, kept documents with U+FFFD,
-    and how often cleaners changed something in kept documents. The writer adds the sizes."""
+    the first document with bytes that are no text and their place, and how often cleaners changed something in kept documents.
+    The writer adds the sizes."""
 
     reasons: list[str]
     examples: dict[str, list[tuple[int, str, str]]]
     items: list[int]
     replaced: int
+    first_bad: tuple[int, str] | None
     changes: dict[str, int]
     sizes: NotRequired[dict[str, int]]
     """Bytes of the part's other files, by ending."""
@@ -52,7 +54,7 @@ class PartWriter:
         self._frame = bytearray()
         self._count, self._offset = 0, 0
         self._frames: list[tuple[int, int]] = []
-        self.facts = Facts(reasons=[""], examples={}, items=[], replaced=0, changes={})
+        self.facts = Facts(reasons=[""], examples={}, items=[], replaced=0, first_bad=None, changes={})
 
     def add(self, number: int, characters: int, *, reason: int = 0, line: bytes = b"", digest: bytes = bytes(16)) -> None:
         """One document: its line when it is kept (`reason` 0)."""

@@ -236,18 +236,19 @@ def _documents(path: Path, format: Format, columns: Columns, encoding: str | Non
             yield from format.text(stream, columns)
         else:
             for found in format.text(stream, columns):
-                yield _without_marks(found, drop=errors == "skip")
+                yield _without_marks(found, stream, drop=errors == "skip")
             if report and stream.mended.bad:
                 fate = "their documents are dropped" if errors == "skip" else "they are replaced"
                 bad, first = stream.mended.bad, stream.mended.first
                 log.warning("%s: %s bad places, the first at byte %s: %s", stream.where, f"{bad:,}", f"{first:,}", fate)
 
 
-def _without_marks(found: Found, *, drop: bool) -> Found:
-    """U+FFFD for what could not be decoded; such a document says how often, or is dropped for it."""
+def _without_marks(found: Found, stream: TextStream, *, drop: bool) -> Found:
+    """U+FFFD for what could not be decoded; such a document says how often and where it began, or is dropped for it."""
     text = found.content
     number = text.count(MARK)
     if not number:
         return found
     text, key = text.replace(MARK, REPLACEMENT), found.key and found.key.replace(MARK, REPLACEMENT)
-    return found._replace(text=text, key=key, replaced=number, drop=found.drop or ("encoding" if drop else None))
+    first = "" if stream.mended is None or stream.mended.first is None else f"{stream.where}, byte {stream.mended.first:,}"
+    return found._replace(text=text, key=key, replaced=number, bad=first, drop=found.drop or ("encoding" if drop else None))

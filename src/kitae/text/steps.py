@@ -101,7 +101,7 @@ class ReadParts(PipelineStep):
             if drop:
                 metadata["dropped"] = drop
             if found.replaced:
-                metadata["replaced"] = found.replaced
+                metadata["replaced"], metadata["bad"] = found.replaced, found.bad
             own = number if found.key is None else normalize(found.key, "none").replace("\n", " ")  # no lone surrogates, no controls
             yield Document(text=text, id=f"{source.name}/{own}", metadata=metadata)
 
@@ -230,10 +230,12 @@ class WriteParts(PipelineStep):
         reasons, items = {"": 0}, set()
         changes: collections.Counter[str] = collections.Counter()
         examples: dict[str, list[tuple[int, str, str]]] = {}
-        replaced = 0
+        replaced, first_bad = 0, None
         with PartWriter(self.folder, rank) as writer:
             for document in data:
                 reason, number = document.metadata.get("dropped", ""), document.metadata["number"]
+                if first_bad is None and "bad" in document.metadata:
+                    first_bad = (number, document.metadata["bad"])
                 if reason:
                     items.update(document.metadata.get("items", ()))
                     if len(kept := examples.setdefault(reason, [])) < EXAMPLES:
@@ -246,7 +248,9 @@ class WriteParts(PipelineStep):
                     writer.add(number, len(document.text), line=packed, digest=digest(document.text))
                     replaced += "replaced" in document.metadata
                 yield document
-            writer.facts = Facts(reasons=list(reasons), examples=examples, items=sorted(items), replaced=replaced, changes=changes)
+            writer.facts = Facts(
+                reasons=list(reasons), examples=examples, items=sorted(items), replaced=replaced, first_bad=first_bad, changes=changes
+            )
 
 
 class CopyShards(PipelineStep):
