@@ -179,8 +179,8 @@ def test_words_of_raw_text() -> None:
     from kitae.tokenization.lines import Words
 
     words = Words(Definition(tokens=tokens, spec=SegmenterSpec(kind="none"), algorithm="unigram"))
-    assert words.group([6, 7, 11, 5, 8, 9, 10, 10, 7]) == [(6, 7), (11,), (5,), (8,), (9,), (10, 10, 7)]
-    assert words.group([1, 7, 1, 10]) == [(1,), (7,), (1,), (10,)]
+    assert words.group([[6, 7, 11, 5, 8, 9, 10, 10, 7], [], [7]]) == [[(6, 7), (11,), (5,), (8,), (9,), (10, 10, 7)], [], [(7,)]]
+    assert words.group([[1, 7, 1, 10]]) == [[(1,), (7,), (1,), (10,)]]
     assert words.numbers([6, 7, 8]) == [0, 0, 1]
 
 

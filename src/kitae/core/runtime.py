@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import gc
 import importlib.metadata
 import logging
 import multiprocessing
@@ -29,6 +30,19 @@ PACKAGES = (
     *("kitae", "torch", "numpy", "datatrove", "tokenizers", "scikit-learn", "safetensors"),
     *("fugashi", "ipadic", "unidic-lite", "sudachipy", "sudachidict-core"),
 )
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the search for reference cycles, which costs a tenth of the time where millions of small lists are made and none is part
+    of a cycle."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from kitae.core.artifact import sync_folder
 from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
-from kitae.core.runtime import worker_pool
+from kitae.core.runtime import uncollected, worker_pool
 from kitae.data.shards import ShardWriter, join
 from kitae.data.together import words_of_documents
 from kitae.text.corpus import read_shard
@@ -134,6 +134,6 @@ def run_job(job: Job) -> None:
 
 def _write(tokenizer: Tokenizer, folder: Path, documents: Iterable[tuple[int, str]]) -> None:
     """Tokenize documents, given as (source number, text), into a folder."""
-    with ShardWriter(folder, vocab_size=tokenizer.vocab_size) as writer:
+    with uncollected(), ShardWriter(folder, vocab_size=tokenizer.vocab_size) as writer:
         for number, words in words_of_documents(tokenizer, documents):
             writer.add(words, source=number)

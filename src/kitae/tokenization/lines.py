@@ -4,10 +4,14 @@ Words are what stands between blanks. Scripts without blanks (Japanese, Chinese,
 word of its own, so that whole-word masking never hides a whole sentence. Bytes of one character stay together.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.encoding import Encoding, arrays
@@ -41,27 +45,36 @@ class Words:
         texts = token_bytes(definition)
         unknown = definition.special.unk
         begins = {number for number, token in enumerate(definition.tokens) if token.startswith(SPACE)} | {unknown}
-        self._inner = {number for number, text in enumerate(texts) if text[:1] and 0x80 <= text[0] < 0xC0}
-        self._joins = self._inner | {number for number, text in enumerate(texts) if _blank_script(text, 0)} - begins
-        self._open = {number for number, text in enumerate(texts) if _blank_script(text, -1)} - {unknown}
+        inner = {number for number, text in enumerate(texts) if text[:1] and 0x80 <= text[0] < 0xC0}
+        joins = inner | {number for number, text in enumerate(texts) if _blank_script(text, 0)} - begins
+        ends = {number for number, text in enumerate(texts) if _blank_script(text, -1)} - {unknown}
+        self._inner, self._joins, self._open = (_marked(numbers, len(texts)) for numbers in (inner, joins, ends))
 
-    def group(self, ids: Sequence[int]) -> list[Word]:
-        """The words of a line's ids."""
-        if self._joins.isdisjoint(ids):
-            return list(map(self._single.__getitem__, ids))
-        words: list[Word] = []
-        before = -1
-        for number in ids:
-            if number in self._joins and words and (number in self._inner or before in self._open):
-                words[-1] += (number,)
-            else:
-                words.append(self._single[number])
-            before = number
+    def group(self, rows: Sequence[Sequence[int]]) -> list[list[Word]]:
+        """The words of each line's ids."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ends = lengths.cumsum()
+        ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
+        joined = self._joins[ids]
+        joined[1:] &= self._inner[ids[1:]] | self._open[ids[:-1]]
+        joined[(ends - lengths)[lengths > 0]] = False
+        single = self._single.__getitem__
+        words = [list(map(single, row)) for row in rows]
+        for number in np.unique(np.searchsorted(ends, np.flatnonzero(joined), side="right")).tolist():
+            row, start = rows[number], int(ends[number] - lengths[number])
+            bounds = [*np.flatnonzero(~joined[start : start + len(row)]).tolist(), len(row)]
+            words[number] = [tuple(row[begin:end]) for begin, end in itertools.pairwise(bounds)]
         return words
 
     def numbers(self, ids: Sequence[int]) -> list[int]:
         """The number of the word of each id."""
-        return [number for number, word in enumerate(self.group(ids)) for _ in word]
+        return [number for number, word in enumerate(self.group([ids])[0]) for _ in word]
+
+
+def _marked(numbers: set[int], size: int) -> NDArray[np.bool_]:
+    marks = np.zeros(size, np.bool_)
+    marks[list(numbers)] = True
+    return marks
 
 
 def token_bytes(definition: Definition) -> list[bytes]:
@@ -90,7 +103,7 @@ class SentencePieceLines:
 
     def words(self, sentences: list[str]) -> list[list[Word]]:
         """Per sentence its words, per word its ids."""
-        return list(map(self._words.group, self._encoder.ids(sentences)))
+        return self._words.group(self._encoder.ids(sentences))
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""
@@ -111,7 +124,7 @@ class LibraryLines:
     def words(self, sentences: list[str]) -> list[list[Word]]:
         """Per sentence its words, per word its ids."""
         rows = self._library.encode_batch_fast(list(map(_open, sentences)), add_special_tokens=False)
-        return [self._words.group(row.ids) for row in rows]
+        return self._words.group([row.ids for row in rows])
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""
