@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +18,9 @@ from numpy.typing import NDArray
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.data.files import check_sizes, read_index
+from kitae.tokenization.encoding import Flat, Word, flat
 
 Ints = NDArray[np.int64]
-Word = tuple[int, ...]
 INDEX = "index.json"
 PARTS = ("tokens", "documents", "sentences", "sources", "words")
 SHARD_TOKENS = 1 << 27
@@ -64,10 +63,8 @@ class ShardWriter:
         self._dtype = token_dtype(vocab_size)
         self.empty_documents = 0
         self._shards: list[dict[str, int]] = []
-        self._words: list[Word] = []
-        self._sentence_words: list[int] = []
-        self._document_sentences: list[int] = []
-        self._sources: list[int] = []
+        self._gathered: list[tuple[Sequence[Sequence[Word]], int]] = []
+        self._size = 0
         self._open_shard()
 
     def __enter__(self) -> "ShardWriter":
@@ -83,16 +80,15 @@ class ShardWriter:
 
     def add(self, sentences: Sequence[Sequence[Word]], *, source: int = 0) -> None:
         """One document: per sentence its words, per word its ids. A document without any token is only counted."""
-        if not any(chain.from_iterable(sentences)):
-            self.empty_documents += 1
-            return
-        for sentence in sentences:
-            self._words.extend(sentence)
-            self._sentence_words.append(len(sentence))
-        self._document_sentences.append(len(sentences))
-        self._sources.append(source)
-        if len(self._words) >= _FLUSH_WORDS:
+        self._gathered.append((sentences, source))
+        self._size += sum(map(len, sentences))
+        if self._size >= _FLUSH_WORDS:
             self._flush()
+
+    def extend(self, tokens: Flat, *, sentences: Sequence[int], sources: Sequence[int]) -> None:
+        """Documents in arrays, and of each the number of its sentences and of its source."""
+        self._flush()
+        self._write(tokens, sentences, sources)
 
     def _open_shard(self) -> None:
         number = len(self._shards)
@@ -110,35 +106,33 @@ class ShardWriter:
         self._shards.append({"tokens": self._tokens, "documents": self._documents, "sentences": self._sentences})
 
     def _flush(self) -> None:
-        """Write what was gathered; a shard that has become large enough ends here, at the end of a document."""
-        if not self._sources:
-            return
-        lengths = np.fromiter(map(len, self._words), dtype=np.int64, count=len(self._words))
-        word_ends = lengths.cumsum()
-        total = int(word_ends[-1])
-        ids = np.fromiter(chain.from_iterable(self._words), dtype=np.int64, count=total)
-        if ids.min() < 0 or ids.max() >= self._vocab_size:
+        """Write what was gathered."""
+        gathered, self._gathered, self._size = self._gathered, [], 0
+        if gathered:
+            tokens = flat([sentence for sentences, _ in gathered for sentence in sentences])
+            self._write(tokens, [len(sentences) for sentences, _ in gathered], [source for _, source in gathered])
+
+    def _write(self, tokens: Flat, sentences: Sequence[int], sources: Sequence[int]) -> None:
+        """Write documents; a shard that has become large enough ends here, at the end of a document."""
+        ids, ends = tokens.ids, tokens.lengths.cumsum()
+        if len(ids) and (ids.min() < 0 or ids.max() >= self._vocab_size):
             odd = int(ids[(ids < 0) | (ids >= self._vocab_size)][0])
             raise KitaeError(f"token id {odd} is not below the size of the vocabulary, {self._vocab_size}", cure="check the tokenizer")
-        tokens = ids.astype(self._dtype)
-        starts = np.zeros(total, dtype=np.uint8)
-        starts[(word_ends - lengths)[lengths > 0]] = 1
-        sentence_words = np.asarray(self._sentence_words, dtype=np.int64).cumsum()
-        sentence_ends = np.concatenate([[0], word_ends])[sentence_words]
-        document_ends = sentence_ends[np.asarray(self._document_sentences, dtype=np.int64).cumsum() - 1]
-        sentence_ends = np.unique(sentence_ends[sentence_ends > 0])
-        bits = np.concatenate([self._bits, starts])
+        document_ends = np.concatenate([[0], ends])[np.asarray(sentences, dtype=np.int64).cumsum()]
+        kept = np.diff(document_ends, prepend=0) > 0
+        self.empty_documents += int((~kept).sum())
+        sentence_ends, document_ends = ends[tokens.lengths > 0], document_ends[kept]
+        bits = np.concatenate([self._bits, tokens.begins.astype(np.uint8)])
         whole = len(bits) // 8 * 8
         self._bits = bits[whole:]
-        self._files["tokens"].write(tokens.tobytes())
+        self._files["tokens"].write(ids.astype(self._dtype).tobytes())
         self._files["words"].write(np.packbits(bits[:whole], bitorder="little").tobytes())
         self._files["sentences"].write((sentence_ends + self._tokens).astype("<u8").tobytes())
         self._files["documents"].write((document_ends + self._tokens).astype("<u8").tobytes())
-        self._files["sources"].write(np.asarray(self._sources, dtype="<u2").tobytes())
-        self._tokens += total
+        self._files["sources"].write(np.asarray(sources, dtype="<u2")[kept].tobytes())
+        self._tokens += len(ids)
         self._documents += len(document_ends)
         self._sentences += len(sentence_ends)
-        self._words, self._sentence_words, self._document_sentences, self._sources = [], [], [], []
         if self._tokens >= self._shard_tokens:
             self._close_shard()
             self._open_shard()

@@ -1,29 +1,38 @@
-"""Documents to words, many documents in one call of the tokenizer: Juman++ takes sentences in batches, which short documents never fill."""
+"""Documents to tokens, many in one call of the tokenizer: Juman++ takes sentences in batches, which short documents never fill."""
 
-import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from kitae.data.shards import Word
+from kitae.tokenization.encoding import Flat
 from kitae.tokenization.tokenizer import Tokenizer
 
 CHARACTERS = 1 << 18
-"""Of documents that are tokenized together: some thousand sentences, some megabytes of words."""
+"""Of documents that are tokenized together: some thousand sentences, some megabytes of tokens."""
 
 
-def words_of_documents(tokenizer: Tokenizer, documents: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[list[Word]]]]:
-    """Per document, given as (source number, text with one sentence a line), its number and per sentence its words. The order stays."""
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """Some documents' tokens, and of each the number of its sentences and of its source."""
+
+    tokens: Flat
+    sentences: list[int]
+    sources: list[int]
+
+
+def tokens_of_documents(tokenizer: Tokenizer, documents: Iterable[tuple[int, str]]) -> Iterator[Documents]:
+    """Documents, given as (source number, text with one sentence a line), some at a time. The order stays."""
     gathered: list[tuple[int, list[str]]] = []
     size = 0
     for number, text in documents:
         gathered.append((number, text.split("\n")))
         size += len(text)
         if size >= CHARACTERS:
-            yield from _words(tokenizer, gathered)
+            yield _tokens(tokenizer, gathered)
             gathered, size = [], 0
-    yield from _words(tokenizer, gathered)
+    if gathered:
+        yield _tokens(tokenizer, gathered)
 
 
-def _words(tokenizer: Tokenizer, documents: list[tuple[int, list[str]]]) -> Iterator[tuple[int, list[list[Word]]]]:
-    words = iter(tokenizer.words_of_each([sentence for _, sentences in documents for sentence in sentences]))
-    for number, sentences in documents:
-        yield number, list(itertools.islice(words, len(sentences)))
+def _tokens(tokenizer: Tokenizer, documents: list[tuple[int, list[str]]]) -> Documents:
+    tokens = tokenizer.flat([sentence for _, sentences in documents for sentence in sentences])
+    return Documents(tokens=tokens, sentences=[len(sentences) for _, sentences in documents], sources=[number for number, _ in documents])

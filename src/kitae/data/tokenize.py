@@ -19,7 +19,7 @@ from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
 from kitae.core.runtime import uncollected, worker_pool
 from kitae.data.shards import ShardWriter, join
-from kitae.data.together import words_of_documents
+from kitae.data.together import tokens_of_documents
 from kitae.text.corpus import read_shard
 from kitae.tokenization.tokenizer import Tokenizer
 
@@ -135,5 +135,5 @@ def run_job(job: Job) -> None:
 def _write(tokenizer: Tokenizer, folder: Path, documents: Iterable[tuple[int, str]]) -> None:
     """Tokenize documents, given as (source number, text), into a folder."""
     with uncollected(), ShardWriter(folder, vocab_size=tokenizer.vocab_size) as writer:
-        for number, words in words_of_documents(tokenizer, documents):
-            writer.add(words, source=number)
+        for some in tokens_of_documents(tokenizer, documents):
+            writer.extend(some.tokens, sentences=some.sentences, sources=some.sources)

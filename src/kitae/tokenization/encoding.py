@@ -2,8 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
+
+Word = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flat:
+    """The tokens of many sentences one after the other, no special tokens."""
+
+    ids: NDArray[np.int64]
+    """Token ids."""
+    begins: NDArray[np.bool_]
+    """Where a word begins."""
+    lengths: NDArray[np.int64]
+    """Tokens of each sentence."""
+
+
+def flat(sentences: Sequence[Sequence[Word]]) -> Flat:
+    """From lists: per sentence its words, per word its ids."""
+    words = list(chain.from_iterable(sentences))
+    sizes = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    ends = np.concatenate([[0], sizes.cumsum()])
+    begins = np.zeros(int(ends[-1]), dtype=np.bool_)
+    begins[ends[:-1][sizes > 0]] = True
+    ids = np.fromiter(chain.from_iterable(words), dtype=np.int64, count=len(begins))
+    numbers = np.fromiter(map(len, sentences), dtype=np.int64, count=len(sentences)).cumsum()
+    return Flat(ids=ids, begins=begins, lengths=np.diff(ends[numbers], prepend=0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kitae.tokenization.definition import Definition
-from kitae.tokenization.encoding import Encoding, arrays
+from kitae.tokenization.encoding import Encoding, Flat, Word, arrays
 from kitae.tokenization.library import BYTES, HIDDEN, runtime_library
 from kitae.tokenization.sentencepiece import SPACE, Encoder, read
 
-Word = tuple[int, ...]
 WITHOUT_BLANKS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F))
 """Code points of scripts that write no blanks, below U+20000 (from there on all are Han)."""
 BEGIN, END = HIDDEN.split("{}")
@@ -30,6 +29,10 @@ class Lines(Protocol):
 
     def words(self, sentences: list[str]) -> list[list[Word]]:
         """Per sentence its words, per word its ids."""
+        ...
+
+    def flat(self, sentences: list[str]) -> Flat:
+        """The same in arrays."""
         ...
 
     def encode(self, text: str) -> Encoding:
@@ -50,19 +53,23 @@ class Words:
         ends = {number for number, text in enumerate(texts) if _blank_script(text, -1)} - {unknown}
         self._inner, self._joins, self._open = (_marked(numbers, len(texts)) for numbers in (inner, joins, ends))
 
-    def group(self, rows: Sequence[Sequence[int]]) -> list[list[Word]]:
-        """The words of each line's ids."""
+    def flat(self, rows: Sequence[Sequence[int]]) -> Flat:
+        """Each line's ids, with where words begin."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ends = lengths.cumsum()
         ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
         joined = self._joins[ids]
         joined[1:] &= self._inner[ids[1:]] | self._open[ids[:-1]]
-        joined[(ends - lengths)[lengths > 0]] = False
-        single = self._single.__getitem__
+        joined[(lengths.cumsum() - lengths)[lengths > 0]] = False
+        return Flat(ids=ids, begins=~joined, lengths=lengths)
+
+    def group(self, rows: Sequence[Sequence[int]]) -> list[list[Word]]:
+        """The words of each line's ids."""
+        found = self.flat(rows)
+        ends, single = found.lengths.cumsum(), self._single.__getitem__
         words = [list(map(single, row)) for row in rows]
-        for number in np.unique(np.searchsorted(ends, np.flatnonzero(joined), side="right")).tolist():
-            row, start = rows[number], int(ends[number] - lengths[number])
-            bounds = [*np.flatnonzero(~joined[start : start + len(row)]).tolist(), len(row)]
+        for number in np.unique(np.searchsorted(ends, np.flatnonzero(~found.begins), side="right")).tolist():
+            row, end = rows[number], int(ends[number])
+            bounds = [*np.flatnonzero(found.begins[end - len(row) : end]).tolist(), len(row)]
             words[number] = [tuple(row[begin:end]) for begin, end in itertools.pairwise(bounds)]
         return words
 
@@ -105,6 +112,10 @@ class SentencePieceLines:
         """Per sentence its words, per word its ids."""
         return self._words.group(self._encoder.ids(sentences))
 
+    def flat(self, sentences: list[str]) -> Flat:
+        """The same in arrays."""
+        return self._words.flat(self._encoder.ids(sentences))
+
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""
         ids, places = self._encoder.spans(text)
@@ -123,8 +134,14 @@ class LibraryLines:
 
     def words(self, sentences: list[str]) -> list[list[Word]]:
         """Per sentence its words, per word its ids."""
-        rows = self._library.encode_batch_fast(list(map(_open, sentences)), add_special_tokens=False)
-        return self._words.group([row.ids for row in rows])
+        return self._words.group(self._ids(sentences))
+
+    def flat(self, sentences: list[str]) -> Flat:
+        """The same in arrays."""
+        return self._words.flat(self._ids(sentences))
+
+    def _ids(self, sentences: list[str]) -> list[list[int]]:
+        return [row.ids for row in self._library.encode_batch_fast(list(map(_open, sentences)), add_special_tokens=False)]
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""

@@ -10,7 +10,7 @@ from kitae.tokenization import resources
 from kitae.tokenization.characters import LabelCache
 from kitae.tokenization.cuts import encodable
 from kitae.tokenization.definition import Definition
-from kitae.tokenization.encoding import Encoding, arrays
+from kitae.tokenization.encoding import Encoding, Flat, arrays, flat
 from kitae.tokenization.files import SENTENCEPIECE
 from kitae.tokenization.library import runtime_library
 from kitae.tokenization.lines import Lines, lines_of, token_bytes
@@ -113,6 +113,10 @@ class Tokenizer:
             return list(map(self.words, sentences))
         rows = [list(map(self._lookup, words)) for words in self._segment_each(sentences)]
         return [list(filter(None, row)) for row in rows] if self._filters else rows
+
+    def flat(self, sentences: Sequence[str]) -> Flat:
+        """`words_of_each` in arrays, which is faster where pieces are found in whole lines."""
+        return flat(self.words_of_each(sentences)) if self._lines is None else self._lines.flat(list(map(encodable, sentences)))
 
     def surfaces(self, sentence: str) -> list[str]:
         """The words themselves, as the vocabulary sees them: what a CharacterBERT reads. Raises KitaeError where there are none."""
