@@ -111,9 +111,9 @@ def joined(texts: list[str], wanted: float) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             sketch_file(Path(folder), 0).write_bytes(rows.tobytes())
             begun = time.process_time()
-            result = near_duplicates(Path(folder), np.zeros(len(rows), np.int64), np.ones(len(rows), bool), wanted)
+            result = near_duplicates(Path(folder), [(np.zeros(len(rows), np.uint16), np.ones(len(rows), bool))], wanted)
+            found[f"found at {similarity}"] = float(result(len(texts), len(rows)).mean())
             found[f"seconds at {similarity}"] = time.process_time() - begun
-        found[f"found at {similarity}"] = float(result[len(texts) :].mean())
     return found
 
 

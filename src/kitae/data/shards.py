@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -109,7 +110,8 @@ class ShardWriter:
         """Write what was gathered."""
         gathered, self._gathered, self._size = self._gathered, [], 0
         if gathered:
-            tokens = flat([sentence for sentences, _ in gathered for sentence in sentences])
+            sentences = [sentence for sentences, _ in gathered for sentence in sentences]
+            tokens = flat(list(chain.from_iterable(sentences)), list(map(len, sentences)))
             self._write(tokens, [len(sentences) for sentences, _ in gathered], [source for _, source in gathered])
 
     def _write(self, tokens: Flat, sentences: Sequence[int], sources: Sequence[int]) -> None:

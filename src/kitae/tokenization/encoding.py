@@ -22,16 +22,14 @@ class Flat:
     """Tokens of each sentence."""
 
 
-def flat(sentences: Sequence[Sequence[Word]]) -> Flat:
-    """From lists: per sentence its words, per word its ids."""
-    words = list(chain.from_iterable(sentences))
+def flat(words: Sequence[Word], counts: Sequence[int]) -> Flat:
+    """From words, each of some ids or none, and the number of words in each sentence."""
     sizes = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
     ends = np.concatenate([[0], sizes.cumsum()])
     begins = np.zeros(int(ends[-1]), dtype=np.bool_)
     begins[ends[:-1][sizes > 0]] = True
     ids = np.fromiter(chain.from_iterable(words), dtype=np.int64, count=len(begins))
-    numbers = np.fromiter(map(len, sentences), dtype=np.int64, count=len(sentences)).cumsum()
-    return Flat(ids=ids, begins=begins, lengths=np.diff(ends[numbers], prepend=0))
+    return Flat(ids=ids, begins=begins, lengths=np.diff(ends[np.asarray(counts, dtype=np.int64).cumsum()], prepend=0))
 
 
 @dataclass(frozen=True, kw_only=True)
