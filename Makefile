@@ -35,6 +35,9 @@ bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/kitae run benchmarks/electra-small-128.toml
 	$(BIN)/python -m benchmarks.text runs/electra-small-128
+	$(BIN)/python -m benchmarks.text runs/electra-small-128 --vocabulary unidic-lite
+	$(BIN)/python -m benchmarks.text runs/electra-small-128 --vocabulary unigram
+	$(BIN)/python -m benchmarks.cores runs/electra-small-128 text:../shared/data/ja_plain/kyoto_wiki.txt.xz
 	$(BIN)/python -m benchmarks.pretrain runs/electra-small-128
 	$(BIN)/python -m benchmarks.finetune runs/kyoto/pretrain
 	$(BIN)/python -m benchmarks.convergence runs/kyoto
