@@ -86,12 +86,6 @@ class Tokenizer:
         return len(self.tokens)
 
     @property
-    def all_special_ids(self) -> tuple[int, ...]:
-        """The ids of the five special tokens, ascending."""
-        special = self.special
-        return tuple(sorted({special.cls, special.sep, special.mask, special.pad, special.unk}))
-
-    @property
     def failures(self) -> int:
         """Sentences so far that the segmenter failed at (only Juman++ does), so that what stands between their blanks became words."""
         return 0 if self._lines is not None else self._segmenter.failures
