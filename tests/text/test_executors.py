@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from datatrove.pipeline.base import PipelineStep
 
+import kitae
 from kitae.core.errors import KitaeError
 from kitae.text import build as module
 from kitae.text import executors
@@ -250,7 +251,8 @@ def test_ray(tmp_path: Path) -> None:
     if installed.returncode:
         pytest.skip(f"ray cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
     (site,) = (place / "lib").glob("python*/site-packages")
-    (site / "beside.pth").write_text("\n".join([sysconfig.get_path("purelib"), *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]))
+    here = str(Path(kitae.__file__).parents[1])
+    (site / "beside.pth").write_text(f"{here}\n{sysconfig.get_path('purelib')}\n")
     code = textwrap.dedent(f"""
         import json, sys
         from pathlib import Path
