@@ -159,6 +159,14 @@ def test_unknown_format_suggests(tmp_path: Path) -> None:
     assert 'did you mean "jsonl"' in caught.value.cure
 
 
+def test_three_pages_with_prose_stay_and_three_without_are_stubs(tmp_path: Path) -> None:
+    bodies = ["東京は首都である。", "Kyoto is a city.", "一。", "", "\n", "   "]
+    pages = "".join(f'<doc id="{number}" title="t{number}">\nt{number}\n\n{body}\n</doc>\n' for number, body in enumerate(bodies))
+    found = list(read(put(tmp_path / "a.txt", pages), "wikiextractor"))
+    assert [one.drop for one in found] == [None] * 3 + ["stub"] * 3
+    assert all(body in one.content for body, one in zip(bodies[:3], found))
+
+
 def test_wikiextractor_blocks_lines_and_stubs(tmp_path: Path) -> None:
     blocks = '<doc id="1" url="u" title="甲">\n甲\n\n本文。\n</doc>\n<doc id="2" url="u" title="乙">\n乙\n\n</doc>\n'
     found = list(read(put(tmp_path / "wiki_00", blocks), "wikiextractor"))
