@@ -18,7 +18,7 @@ from kitae.text.social import CLEANERS
 
 SIZES = (5_000, 20_000, 80_000)
 GROWTH = 8  # in a step from one size to the next: a square would make it 16
-UNSURE = 0.05  # seconds that tell nothing
+UNSURE = 0.25  # seconds that tell nothing: a slow machine takes them where a quick one takes a twentieth; squares take minutes
 
 RUNS = [" ", ".", "!", "(", ")", "「", "」", '"', "a", "w", "笑", "0", "#", "@", "-", "字", "。", "\n"]
 REPEATED = [
