@@ -20,8 +20,8 @@ from benchmarks.peers import ComposedElectra, choose, document_pieces, electra_c
 from kitae.core.runtime import keep_memory
 from kitae.data.sampler import Sampler
 from kitae.data.shards import Shards
-from kitae.models.encoder import Encoder
 from kitae.models.cost import flops_per_token
+from kitae.models.encoder import Encoder
 from kitae.models.presets import resolve_preset
 from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.table import build
