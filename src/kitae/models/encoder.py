@@ -52,6 +52,11 @@ class EncoderConfig(Config):
         return 0
 
     @property
+    def word_characters(self) -> int:
+        """Characters of a word's row, for families that read characters; 0 in all others."""
+        return 0
+
+    @property
     def positions(self) -> int:
         """Longest piece that the model takes, in tokens with the special ones."""
         return self.max_position_embeddings

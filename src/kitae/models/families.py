@@ -11,11 +11,12 @@ from torch import nn
 
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.bert import BERT, ELECTRA
+from kitae.models.character_bert import CHARACTER_BERT
 from kitae.models.compose import Classifier, Discriminator, MaskedLm
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA}
+FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "character_bert": CHARACTER_BERT}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 

@@ -37,7 +37,7 @@ class HeadForm:
     architecture: str
     """Class name in config.json."""
     auto: str
-    """The Auto class that loads it."""
+    """The Auto class of transformers that loads it; "" when transformers has none."""
     make: MakeHead | None = None
     """Builds the head; None for a bare encoder."""
     rows: Rows = ()

@@ -66,6 +66,15 @@ PRESETS: Mapping[str, Preset] = {
     "bert-small": Preset(family="bert", encoder=_size(256, 12), note="12 narrow layers, full-width embeddings"),
     "bert-base": Preset(family="bert", encoder=_size(768, 12), note="BERT-Base"),
     "bert-large": Preset(family="bert", encoder=_size(1024, 24), note="BERT-Large"),
+    "character-bert-tiny": Preset(
+        family="character_bert", encoder=_size(64, 2) | {"cnn_filters": ((1, 16), (2, 16), (3, 32)), "num_highway_layers": 1}, note="tests"
+    ),
+    "character-bert-small": Preset(
+        family="character_bert",
+        encoder=_size(256, 12) | {"cnn_filters": ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256))},
+        note="12 narrow layers, a quarter of the base model's filters",
+    ),
+    "character-bert-base": Preset(family="character_bert", encoder=_size(768, 12), note="CharacterBERT of the paper; no word is unknown"),
 }
 
 _FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings", "pad_token_id")

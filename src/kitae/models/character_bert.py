@@ -1,0 +1,232 @@
+"""CharacterBERT (El Boukkouri et al. 2020, arXiv:2010.10392): BERT whose words are read by their characters.
+
+No word is unknown to it. A micro-batch brings the characters of its distinct words once (`chars_WC`), and `ids_BL` number them. The
+vocabulary of words serves masked prediction alone: it has a table of its own, which nothing of the encoder depends on.
+
+Shapes: B rows, L positions, D hidden size, W distinct words of a micro-batch, C characters of a word, N gathered positions, V words.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from kitae.models.attention import make_plan
+from kitae.models.bert import BertConfig, Block
+from kitae.models.bert import body_flops as blocks_flops
+from kitae.models.character_cnn import CharacterCnn
+from kitae.models.convert import Rows
+from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
+from kitae.models.family import Family, HeadForm
+from kitae.models.heads import SequenceHead
+from kitae.models.layers import ACTIVATIONS, dropout, lookup
+from kitae.tensor.batch import Layout
+from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
+
+MOST_KERNELS = 16
+FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
+
+
+class CharacterBertConfig(BertConfig):
+    """Numbers of a CharacterBERT, under the names of helboukkouri's CharacterBertConfig; its mlm_vocab_size is our vocab_size."""
+
+    model_type: Literal["character_bert"] = "character_bert"  # type: ignore[assignment]  # another family than BertConfig's two
+    character_embeddings_dim: int = Field(16, ge=1)
+    """Width of a character's vector."""
+    cnn_filters: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], ...] = Field(
+        FILTERS, min_length=1, max_length=MOST_KERNELS
+    )
+    """Kinds of kernels: characters that one spans, and how many there are."""
+    cnn_activation: Literal["relu", "tanh"] = "relu"
+    """Activation behind the convolutions."""
+    num_highway_layers: int = Field(2, ge=0, le=MOST_KERNELS)
+    """Number of highway layers behind the convolutions."""
+    max_word_length: int = Field(50, ge=FEWEST)
+    """Characters (bytes of UTF-8) of a word's row, with its two ends; the tokenizer's word_bytes."""
+    type_vocab_size: int = Field(2, ge=1)
+    """Number of segment kinds."""
+
+    @model_validator(mode="after")
+    def _fitting_characters(self) -> Self:
+        if self.embedding_width != self.hidden_size:
+            raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
+        widest = max(size for size, _ in self.cnn_filters)
+        if widest > self.max_word_length:
+            raise ValueError(f"a kernel of cnn_filters spans {widest} characters, a word has {self.max_word_length}")
+        return self
+
+    @property
+    def word_characters(self) -> int:
+        """Characters of a word's row."""
+        return self.max_word_length
+
+    @classmethod
+    def adapted(cls, raw: Mapping[str, object]) -> dict[str, object]:
+        """vocab_size, which the authors' releases fill with null or the number of characters, is mlm_vocab_size here."""
+        rest = {key: value for key, value in raw.items() if key not in ("vocab_size", "mlm_vocab_size")}
+        words = raw.get("mlm_vocab_size")
+        return rest if words is None else rest | {"vocab_size": words}
+
+    def huggingface(self) -> dict[str, object]:
+        """The fields as helboukkouri's transformers reads them."""
+        raw = self.model_dump(mode="json", exclude={"vocab_size", "embedding_size"})
+        return raw | {"mlm_vocab_size": self.vocab_size, "tie_word_embeddings": False}
+
+    def padded(self, pad_token_id: int) -> Self:
+        """The same: an id of padding is the character 0 of its row, whatever number a tokenizer gives [PAD]."""
+        del pad_token_id
+        return self
+
+
+class WordEmbeddings(nn.Module):
+    """Word (by its characters) + position + segment -> LayerNorm -> dropout."""
+
+    def __init__(self, config: CharacterBertConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.rate = config.hidden_dropout_prob
+        self.words = CharacterCnn(
+            filters=config.cnn_filters,
+            width=config.character_embeddings_dim,
+            activation=config.cnn_activation,
+            highways=config.num_highway_layers,
+            out=width,
+            deviation=config.initializer_range,
+        )
+        self.position = nn.Embedding(config.max_position_embeddings, width)
+        self.segment = nn.Embedding(config.type_vocab_size, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+
+    def forward(self, ids_BL: Tensor, chars_WC: Tensor, positions_BL: Tensor, segments_BL: Tensor | None = None) -> Tensor:
+        """x_BLD of the words that ids number in `chars_WC`: every one goes through the convolutions once."""
+        x_BLD = lookup(ids_BL, self.words(chars_WC))
+        x_BLD = x_BLD + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
+        x_BLD = x_BLD + lookup(positions_BL, self.position.weight)
+        return dropout(self.norm(x_BLD), self.rate, self.training)
+
+
+class CharacterBertEncoder(Encoder):
+    """Numbers of words and their characters -> hidden states."""
+
+    config: CharacterBertConfig
+
+    def __init__(self, config: CharacterBertConfig) -> None:
+        super().__init__(config)
+        self.embed = WordEmbeddings(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+
+    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+        """x_BLD before the first block and after each. `chars_WC` is needed: int64, W rows that `ids_BL` number."""
+        assert chars_WC is not None, "a CharacterBERT reads the characters of words"
+        x_BLD = self.embed(ids_BL, chars_WC, layout.positions_BL, segments_BL)
+        dtype = working_dtype(x_BLD)
+        plan = make_plan(layout, kind=self.chosen(layout, dtype), dtype=dtype)
+        yield x_BLD
+        for block in self.blocks:
+            x_BLD = block(x_BLD, plan)
+            yield x_BLD
+
+
+class WordHead(nn.Module):
+    """Hidden states -> words of the vocabulary: dense, activation, LayerNorm, and an output table of its own."""
+
+    def __init__(self, config: CharacterBertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.table = nn.Linear(config.hidden_size, config.vocab_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x_ND: Tensor, table_VE: Tensor | None) -> Tensor:
+        """logits_NV of positions gathered beforehand; the encoder has no table to share (`table_VE` is None)."""
+        assert table_VE is None
+        return self.table(self.norm(self.activation(self.dense(x_ND))))
+
+
+def body_flops(config: EncoderConfig, length: float) -> float:
+    """Training FLOPs per real word: BERT's, and those of a word's way through all places of its characters.
+
+    Per position, as such counts are made, although kitae computes every distinct word once, and padding once.
+    """
+    assert isinstance(config, CharacterBertConfig)
+    chars, longest = config.character_embeddings_dim, config.max_word_length
+    convolutions = sum(size * chars * count * (longest - size + 1) for size, count in config.cnn_filters)
+    filters = sum(count for _, count in config.cnn_filters)
+    front = convolutions + config.num_highway_layers * 2 * filters**2 + filters * config.hidden_size
+    return blocks_flops(config, length) + 6 * front
+
+
+def _word_head(config: EncoderConfig, *, num_labels: int, rate: float) -> WordHead:
+    assert isinstance(config, CharacterBertConfig)
+    del num_labels, rate
+    return WordHead(config)
+
+
+def _pooled_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
+    return SequenceHead(config, activation=torch.tanh, early=False, num_labels=num_labels, rate=rate)
+
+
+_EMBEDDINGS = "character_bert.embeddings"
+_LAYER = "character_bert.encoder.layer.{}"
+_WORDS = f"{_EMBEDDINGS}.word_embeddings"
+_ROWS: Rows = (
+    ("encoder.embed.words.characters.weight", f"{_WORDS}._char_embedding_weights"),
+    *((f"encoder.embed.words.convolutions.{i}", f"{_WORDS}.char_conv_{i}") for i in range(MOST_KERNELS)),
+    *((f"encoder.embed.words.highways.{i}.both", f"{_WORDS}._highways._layers.{i}") for i in range(MOST_KERNELS)),
+    ("encoder.embed.words.project", f"{_WORDS}._projection"),
+    ("encoder.embed.position", f"{_EMBEDDINGS}.position_embeddings"),
+    ("encoder.embed.segment", f"{_EMBEDDINGS}.token_type_embeddings"),
+    ("encoder.embed.norm", f"{_EMBEDDINGS}.LayerNorm"),
+    ("encoder.blocks.{}.qkv", tuple(f"{_LAYER}.attention.self.{name}" for name in ("query", "key", "value"))),
+    ("encoder.blocks.{}.out", f"{_LAYER}.attention.output.dense"),
+    ("encoder.blocks.{}.attn_norm", f"{_LAYER}.attention.output.LayerNorm"),
+    ("encoder.blocks.{}.up", f"{_LAYER}.intermediate.dense"),
+    ("encoder.blocks.{}.down", f"{_LAYER}.output.dense"),
+    ("encoder.blocks.{}.mlp_norm", f"{_LAYER}.output.LayerNorm"),
+)
+
+CHARACTER_BERT = Family(
+    title="CharacterBERT",
+    config=CharacterBertConfig,
+    encoder=CharacterBertEncoder,
+    root="character_bert",
+    rows=_ROWS,
+    flops=body_flops,
+    defaults={"vocab_size": 100_000},
+    fixed={
+        "tie_word_embeddings": (False, None),
+        "pad_character_id": (PAD, None),
+        "mask_character_id": (MASK, None),
+        "beginning_of_word_character_id": (BEGIN_WORD, None),
+        "end_of_word_character_id": (END_WORD, None),
+        "bos_character_id": (BEGIN, None),
+        "eos_character_id": (END, None),
+    },
+    heads={
+        "mlm": HeadForm(
+            title="masked language model",
+            architecture="CharacterBertForMaskedLM",
+            auto="",
+            make=_word_head,
+            rows=(
+                ("head.dense", "cls.predictions.transform.dense"),
+                ("head.norm", "cls.predictions.transform.LayerNorm"),
+                ("head.table.weight", "cls.predictions.decoder.weight"),
+                ("head.table.bias", "cls.predictions.bias"),
+            ),
+            tied=(("cls.predictions.decoder.bias", "cls.predictions.bias"),),
+            unused=("character_bert.pooler.", "cls.seq_relationship."),
+        ),
+        "sequence": HeadForm(
+            title="text classifier",
+            architecture="CharacterBertForSequenceClassification",
+            auto="",
+            make=_pooled_head,
+            rows=(("head.dense", "character_bert.pooler.dense"), ("head.out", "classifier")),
+        ),
+        "none": HeadForm(title="encoder", architecture="CharacterBertModel", auto="", unused=("character_bert.pooler.",)),
+    },
+    aliases={"CharacterBertForPreTraining": "mlm"},
+)
