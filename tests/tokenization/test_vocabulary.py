@@ -200,12 +200,12 @@ def test_seeds_are_known_words_whole_and_parts_of_unknown_ones() -> None:
 
 
 def test_rows_of_bytes_are_character_berts() -> None:
-    row = characters.row("日a", 10).tolist()
+    row = characters.rows(["日a"], 10)[0].tolist()
     assert row == [259, 0xE6 + 1, 0x97 + 1, 0xA5 + 1, ord("a") + 1, 260, 261, 261, 261, 261]
     assert characters.special_row("cls", 6).tolist() == [259, 257, 260, 261, 261, 261]
     assert characters.special_row("mask", 6).tolist() == [259, 262, 260, 261, 261, 261]
     assert characters.special_row("pad", 6).tolist() == [0] * 6
-    long = characters.row("漢" * 20, 50)
+    long = characters.rows(["漢" * 20], 50)[0]
     assert (long.shape, int(long[-1]), int(long[48])) == ((50,), 260, 0xA2 + 1)  # 48 bytes: sixteen characters
     assert characters.rows(["日a", "b"], 10).tolist() == [row, [259, ord("b") + 1, 260, *[261] * 7]]
     assert int(characters.rows(["\u00ff", "x"], 8).max()) < characters.ROWS

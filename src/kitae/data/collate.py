@@ -8,7 +8,7 @@ from kitae.data.packing import SPECIALS
 from kitae.data.pairs import Partners, Segments
 from kitae.data.plan import Plan
 from kitae.data.shards import Ints, Shards
-from kitae.tensor.batch import Batch, Layout
+from kitae.tensor.batch import Batch, Layout, Spelling
 
 
 class Collator:
@@ -16,13 +16,23 @@ class Collator:
 
     With partners the batch has segments, and two targets: "pairs" (int64 [N], where the [CLS] of every pair stands in the
     flattened rows) and "pair_labels" (int64 [N]). A piece of a single segment has no label.
+    With a spelling, the ids are numbers of words, which the batch looks up when masks are drawn (`Batch.spelled`).
     Raises KitaeError for an id outside of the vocabulary: a model reads anything there, or takes the device down.
     """
 
     def __init__(
-        self, shards: Shards, plan: Plan, *, vocab_size: int, cls: int, sep: int, pad: int, partners: Partners | None = None
+        self,
+        shards: Shards,
+        plan: Plan,
+        *,
+        vocab_size: int,
+        cls: int,
+        sep: int,
+        pad: int,
+        partners: Partners | None = None,
+        spelling: Spelling | None = None,
     ) -> None:
-        self._shards, self._plan, self._vocab_size, self._partners = shards, plan, vocab_size, partners
+        self._shards, self._plan, self._vocab_size, self._partners, self._spelling = shards, plan, vocab_size, partners, spelling
         self._cls, self._sep, self._pad = cls, sep, pad
 
     def __call__(self, rows: Ints, visits: Ints, *, step: int, micro: int) -> Batch:
@@ -58,6 +68,7 @@ class Collator:
             ids_BL=torch.from_numpy(ids.reshape(shape)),
             layout=Layout(torch.from_numpy(pieces.reshape(shape)), torch.from_numpy(positions.reshape(shape))),
             segments_BL=None if self._partners is None else torch.zeros(shape, dtype=torch.int64),
+            spelling=self._spelling,
             words_BL=torch.from_numpy(words.reshape(shape)),
             rows=torch.from_numpy(rows.astype(np.int64)),
             step=step,

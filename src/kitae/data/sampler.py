@@ -13,6 +13,7 @@ from kitae.data.order import Permutation, order
 from kitae.data.pairs import PairConfig, Partners
 from kitae.data.plan import Plan
 from kitae.data.shards import Shards
+from kitae.data.spelling import WordTable
 from kitae.tensor.batch import Batch
 from kitae.tensor.random import key
 
@@ -30,6 +31,10 @@ class DatasetFacts(Config):
     """How documents lie in rows."""
     vocab_size: int
     """Number of ids of the tokenizer."""
+    words: int | None = None
+    """Number of different words, those of the tokenizer's vocabulary first, where tokens are numbers of words (spelling.py)."""
+    word_bytes: int | None = None
+    """Characters of a word, then."""
     dtype: str
     """numpy type of the token shards."""
     special: dict[str, int]
@@ -56,8 +61,20 @@ def _collator(dataset: Path, split: str, seed: int) -> tuple[Collator, Plan]:
     plan, shards = Plan(dataset / split / "plan"), Shards(dataset / split)
     special = facts.special
     partners = None if facts.pairs is None else Partners(shards, plan, facts.pairs, seed=seed)
-    ids = {name: special[name] for name in ("cls", "sep", "pad")}
-    return Collator(shards, plan, vocab_size=facts.vocab_size, **ids, partners=partners), plan
+    spelling = None
+    if facts.words is not None and facts.word_bytes is not None:
+        spelling = WordTable(dataset, words=facts.words, word_bytes=facts.word_bytes)
+    collator = Collator(
+        shards,
+        plan,
+        vocab_size=facts.words or facts.vocab_size,
+        cls=special["cls"],
+        sep=special["sep"],
+        pad=special["pad"],
+        partners=partners,
+        spelling=spelling,
+    )
+    return collator, plan
 
 
 class Sampler:

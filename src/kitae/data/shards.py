@@ -22,6 +22,7 @@ from kitae.data.files import check_sizes, read_index
 from kitae.tokenization.encoding import Flat, Word, flat
 
 Ints = NDArray[np.int64]
+Renumber = Callable[[NDArray], NDArray]
 INDEX = "index.json"
 PARTS = ("tokens", "documents", "sentences", "sources", "words")
 SHARD_TOKENS = 1 << 27
@@ -140,10 +141,11 @@ class ShardWriter:
             self._open_shard()
 
 
-def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKENS) -> None:
+def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKENS, renumber: Sequence[Renumber] = ()) -> None:
     """Append the shards of several written folders, in the order given, into shards of one. The parts stay.
 
-    Shards that lie in the folder already, from an attempt that was cut off, are replaced.
+    `renumber`, one a part or none, gives its tokens other numbers. Shards that lie in the folder already, from an attempt that was cut
+    off, are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
@@ -153,7 +155,7 @@ def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKEN
     empty = 0
     dtype = "<u2"
     bits = np.zeros(0, dtype=np.uint8)
-    for part in parts:
+    for place, part in enumerate(parts):
         index = read_index(part / INDEX, _Index, what="token shards")
         dtype = index.dtype
         empty += index.empty_documents
@@ -163,6 +165,8 @@ def join(parts: Sequence[Path], folder: Path, *, shard_tokens: int = SHARD_TOKEN
                 shards.append({"tokens": 0, "documents": 0, "sentences": 0})
                 bits = np.zeros(0, dtype=np.uint8)
             bits = _append(part, number, folder, len(shards) - 1, open_shard=shards[-1], bits=bits, tokens=shard.tokens)
+            if renumber:
+                _renumber(folder / f"tokens-{len(shards) - 1:05d}.bin", np.dtype(dtype), shard.tokens, renumber[place])
             for name, count in shard:
                 shards[-1][name] += count
     text = json.dumps({"format": 1, "dtype": dtype, "shards": shards, "empty_documents": empty}, indent=1)
@@ -189,6 +193,15 @@ def _append(
                 with source.open("rb") as content:
                     shutil.copyfileobj(content, file, 1 << 20)
     return bits
+
+
+def _renumber(path: Path, dtype: np.dtype, tokens: int, renumber: Renumber) -> None:
+    """Give the last tokens of a file other numbers."""
+    with path.open("r+b") as file:
+        file.seek(-tokens * dtype.itemsize, 2)
+        changed = renumber(np.fromfile(file, dtype=dtype)).astype(dtype)
+        file.seek(-tokens * dtype.itemsize, 2)
+        file.write(changed.tobytes())
 
 
 def _sizes(number: int, shard: _Counts, dtype: np.dtype) -> dict[str, int]:

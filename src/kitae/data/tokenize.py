@@ -19,11 +19,15 @@ from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
 from kitae.core.runtime import uncollected, worker_pool
 from kitae.data.shards import ShardWriter, join
+from kitae.data.spelling import Renumber, keep, unite
 from kitae.data.together import tokens_of_documents
 from kitae.text.corpus import read_shard
+from kitae.tokenization.characters import NumberedCache
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+ANY_NUMBER = 1 << 32
+"""Words are counted while they are numbered."""
 FAILURES = "failures.txt"
 """In a part, where it is not zero: the number of its sentences that the segmenter failed at."""
 
@@ -55,8 +59,9 @@ def tokenize(
     sentences whose words are what stands between blanks, because the segmenter failed at them.
     Raises KitaeError naming the shards in work when a worker process dies.
     """
+    loaded = Tokenizer.load(tokenizer)
     files = [[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in shards[split]] for split in ("train", "heldout")]
-    fingerprint = Tokenizer.load(tokenizer).fingerprint
+    fingerprint = loaded.fingerprint
     parts = resume(work / "parts", [files, fingerprint, sources])
     jobs = [
         Job(
@@ -77,13 +82,19 @@ def tokenize(
         log.info("going on: %d of %d shards are tokenized already", len(jobs) - len(todo), len(jobs))
     _run(todo, workers)
     train = folder / "train"
-    join([job.folder for job in jobs if not job.split_sources], train)
+    renumber: list[Renumber] = []
+    if loaded.definition.word_bytes:
+        folder.mkdir(parents=True, exist_ok=True)
+        renumber = unite([job.folder for job in jobs], loaded.definition, folder=folder, work=work / "words")
+    once = [job.folder for job in jobs if not job.split_sources]
+    join(once, train, renumber=renumber[: len(once)])
     heldout: dict[int, Path] = {}
     for number in range(len(sources)):
-        mine = [job.folder / str(number) for job in jobs if (job.folder / str(number)).is_dir()]
+        mine = [place for place, job in enumerate(jobs) if (job.folder / str(number)).is_dir()]
         if mine:
             heldout[number] = folder / "heldout" / str(number)
-            join(mine, heldout[number])
+            below = [jobs[place].folder / str(number) for place in mine]
+            join(below, heldout[number], renumber=[renumber[place] for place in mine] if renumber else ())
     failures = sum(int((job.folder / FAILURES).read_text(encoding="utf-8")) for job in jobs if (job.folder / FAILURES).is_file())
     return train, heldout, failures
 
@@ -118,22 +129,25 @@ def run_job(job: Job) -> None:
     job.making.mkdir(parents=True)  # from now on the job counts as begun
     numbers = {name: number for number, name in enumerate(job.sources)}
     tokenizer = _tokenizer(job.tokenizer, job.fingerprint)
+    words = NumberedCache(tokenizer.definition) if tokenizer.definition.word_bytes else None
     before = tokenizer.failures
     documents = ((numbers[document.metadata["source"]], document.text) for document in read_shard(job.shard))
     if job.split_sources:  # one after the other: a writer for each would have 5 files open
         ordered = sorted(documents, key=itemgetter(0))
         for number, texts in groupby(ordered, key=itemgetter(0)):
-            _write(tokenizer, job.making / str(number), texts)
+            _write(tokenizer, job.making / str(number), texts, words)
     else:
-        _write(tokenizer, job.making, documents)
+        _write(tokenizer, job.making, documents, words)
+    if words is not None:
+        keep(words, tokenizer.definition.word_bytes, job.making)
     if tokenizer.failures > before:
         (job.making / FAILURES).write_text(str(tokenizer.failures - before), encoding="utf-8")
     sync_folder(job.making)
     job.making.rename(job.folder)
 
 
-def _write(tokenizer: Tokenizer, folder: Path, documents: Iterable[tuple[int, str]]) -> None:
-    """Tokenize documents, given as (source number, text), into a folder."""
-    with uncollected(), ShardWriter(folder, vocab_size=tokenizer.vocab_size) as writer:
-        for some in tokens_of_documents(tokenizer, documents):
+def _write(tokenizer: Tokenizer, folder: Path, documents: Iterable[tuple[int, str]], words: NumberedCache | None) -> None:
+    """Tokenize documents, given as (source number, text), into a folder; with `words`, to numbers of words."""
+    with uncollected(), ShardWriter(folder, vocab_size=tokenizer.vocab_size if words is None else ANY_NUMBER) as writer:
+        for some in tokens_of_documents(tokenizer, documents, words):
             writer.extend(some.tokens, sentences=some.sentences, sources=some.sources)

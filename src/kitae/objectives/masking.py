@@ -24,6 +24,7 @@ class Masker:
 
     def __init__(self, *, rate: float, unit: Unit, replacement: Shares, special: SpecialIds, vocab_size: int) -> None:
         self._rate, self._unit, self._replacement, self._special = rate, unit, replacement, special
+        self._vocab_size = vocab_size
         self._never = np.array([special.cls, special.sep, special.mask, special.pad], dtype=np.int64)
         self._random_ids = np.setdiff1d(np.arange(vocab_size), [*self._never, special.unk])
 
@@ -31,7 +32,7 @@ class Masker:
         """The batch as the model sees it, with targets "picks" (int64 [N], sorted positions in the flattened rows) and
         "labels" (int64 [N], the ids that stood there)."""
         ids = batch.ids_BL.numpy().reshape(-1)
-        candidate = (batch.words_BL.numpy().reshape(-1) >= 0) & ~np.isin(ids, self._never)
+        candidate = (batch.words_BL.numpy().reshape(-1) >= 0) & ~np.isin(ids, self._never) & (ids < self._vocab_size)
         candidates = np.nonzero(candidate)[0]
         draw = self._tokens if self._unit == "token" else self._words
         picks = draw(candidates, batch, generator)

@@ -57,7 +57,7 @@ class MlmObjective(Objective):
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """Mask; targets "picks" and "labels" (see masking.py)."""
-        return self._masker(batch, numpy_generator(seed, "mask", batch.step, batch.micro))
+        return self._masker(batch, numpy_generator(seed, "mask", batch.step, batch.micro)).spelled()
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """mlm: the masked positions."""
@@ -82,7 +82,7 @@ class MlmObjective(Objective):
         return {"encoder": self.encoder}
 
     def _logits(self, batch: Batch) -> Tensor:
-        return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["picks"])
+        return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["picks"], batch.chars_WC)
 
 
 def prediction_statistics(logits_NV: Tensor, labels_N: Tensor) -> dict[str, Tensor]:

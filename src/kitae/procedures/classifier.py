@@ -19,6 +19,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.compose import Classifier
 from kitae.models.folder import Part, read_parts
 from kitae.models.folder import load as load_model
+from kitae.procedures.words import check_reading
 from kitae.tasks.batches import Encoded, predict
 from kitae.tasks.classification import Classification, infer
 from kitae.tokenization.tokenizer import Tokenizer
@@ -85,9 +86,10 @@ def load(folder: Path) -> tuple[Classification, Tokenizer, Use]:
 
 
 def read_tokenizer(place: Path, part: Part) -> Tokenizer:
-    """The tokenizer of a model's folder. Raises KitaeError when it has tokens that the model lacks."""
+    """The tokenizer of a model's folder. Raises KitaeError when it has tokens that the model lacks, or does not fit otherwise."""
     tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
-    if tokenizer.vocab_size > part.config.vocab_size:
+    check_reading(part.config, tokenizer, where=str(place))
+    if tokenizer.speller is None and tokenizer.vocab_size > part.config.vocab_size:
         raise KitaeError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the encoder {part.config.vocab_size}",
             cure="use the tokenizer that the encoder was trained with",

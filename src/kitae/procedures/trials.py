@@ -236,7 +236,9 @@ def _encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) 
 
 
 def _unknown(tokenizer: Tokenizer, texts: dict[str, list[Encoded]]) -> list[str]:
-    warnings = []
+    warnings: list[str] = []
+    if tokenizer.speller is not None:  # reads every word
+        return warnings
     for name, encoded in texts.items():
         empty = sum(bool((text.ids[1:-1] == tokenizer.special.unk).all()) for text in encoded)
         if empty:

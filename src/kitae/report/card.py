@@ -8,14 +8,15 @@ from kitae.core.artifact import Manifest, read_manifest
 from kitae.report.tables import Cell, Table, markdown
 
 
-def write(folder: Path, *, title: str, manifests: Sequence[Path], usage: str) -> None:
+def write(folder: Path, *, title: str, manifests: Sequence[Path], usage: str, library: str = "transformers") -> None:
     """Write README.md into a model folder.
 
-    `manifests` are artifact folders, what the model is first and what it came from after it; `usage` is Python code that loads it.
+    `manifests` are artifact folders, what the model is first and what it came from after it; `usage` is Python code that loads it
+    with `library`.
     """
     read = [read_manifest(path) for path in manifests]
     parts = [
-        "---\nlibrary_name: transformers\n---",
+        f"---\nlibrary_name: {library}\n---",
         f"# {_line(title)}",
         f"Made by kitae. Everything below comes from the records of the run.\n\n## Use\n\n```python\n{usage.strip()}\n```",
         *_results(read),

@@ -17,7 +17,8 @@ from kitae.core.runtime import cores
 from kitae.data import order, plan, sampler
 from kitae.data.pairs import PairConfig, Partners
 from kitae.data.shards import Shards, token_dtype
-from kitae.data.tokenize import tokenize
+from kitae.data.spelling import WORDS
+from kitae.data.tokenize import ANY_NUMBER, tokenize
 from kitae.tensor.random import key
 from kitae.text.corpus import Corpus
 from kitae.tokenization.tokenizer import Tokenizer
@@ -58,8 +59,6 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     """Fill the dataset artifact. Raises KitaeError when the corpus has no training text."""
     corpus = Corpus(inputs.path("corpus"))
     tokenizer = Tokenizer.load(inputs.path("tokenizer"))
-    if tokenizer.definition.algorithm == "characters-of-words":  # shards of labels would lose every word outside the vocabulary
-        raise KitaeError("a dataset cannot keep the characters of words yet", cure="choose another algorithm", where="[tokenizer]")
     names = corpus.sources
     workers = config.workers or cores()
     order.check(names, repeats=corpus.repeat, weights=corpus.weight)
@@ -79,11 +78,15 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     if config.packing == "pairs":
         _check_pairs(packed["train"], Shards(train), config, str(corpus.folder))
     order.check_plan(packed["train"], names, weights=corpus.weight)
+    word_bytes = tokenizer.definition.word_bytes
+    words = (out.path / WORDS).stat().st_size // (2 * word_bytes) if word_bytes else None
     facts = sampler.DatasetFacts(
         max_length=config.max_length,
         packing=config.packing,
         vocab_size=tokenizer.vocab_size,
-        dtype=token_dtype(tokenizer.vocab_size).str,
+        words=words,
+        word_bytes=word_bytes or None,
+        dtype=token_dtype(tokenizer.vocab_size if words is None else ANY_NUMBER).str,
         special=dataclasses.asdict(tokenizer.special),
         tokenizer=tokenizer.fingerprint,
         sources=names,
@@ -102,6 +105,8 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
         for number, name in enumerate(names)
         if f"heldout/{name}" in packed
     }
+    if words is not None:
+        out.counts["words_outside_the_vocabulary"] = words - tokenizer.vocab_size
     if tokenizer.definition.spec.kind == "jumanpp":
         out.counts["sentences_by_blanks"] = failures
     for role in ("corpus", "tokenizer"):

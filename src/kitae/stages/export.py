@@ -29,6 +29,32 @@ USES = {
 }
 
 
+_TEXTS = """from pathlib import Path
+
+import torch
+
+from kitae.models.folder import load, read_parts
+from kitae.tasks.batches import collate, encode
+from kitae.tokenization.tokenizer import Tokenizer
+
+folder = Path("FOLDER")  # transformers has no class for this model: kitae loads it
+tokenizer, model = Tokenizer.load(folder), load(read_parts(folder)["encoder"])
+text = encode(tokenizer, "TEXT", max_length=model.config.positions)
+batch = collate([text], [[0]], pad=tokenizer.special.pad, numbers=[0])
+with torch.no_grad():
+    vectors = model.encoder(batch.ids_BL, batch.layout, None, batch.chars_WC)"""
+OWN_USES = {
+    "mlm": _TEXTS,
+    "sequence": """from pathlib import Path
+
+from kitae.procedures.predict import Predictor
+
+predictor = Predictor.load(Path("FOLDER"))  # transformers has no class for this model; or: kitae predict
+print([prediction.label for prediction in predictor.predict(["TEXT"])])""",
+}
+"""Python code for models that transformers has no class for, by head."""
+
+
 class ExportConfig(Config):
     """What to export, and as what."""
 
@@ -51,9 +77,11 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
             target = out.path / role / name if len(parts) > 1 else out.path / role
             told = _export(part, place, target)
             family = FAMILIES[part.family]
-            title = f"{family.title} {family.heads[part.head].title} ({role})"
-            card.write(target, title=title, manifests=_manifests(folder, place, inputs.parents), usage=_usage(part, told))
-            written[target.relative_to(out.path).as_posix()] = FAMILIES[part.family].heads[part.head].architecture
+            form = family.heads[part.head]
+            title, manifests = f"{family.title} {form.title} ({role})", _manifests(folder, place, inputs.parents)
+            usage, library = (_usage(part, told), "transformers") if form.auto else (OWN_USES[part.head], "kitae")
+            card.write(target, title=title, manifests=manifests, usage=usage, library=library)
+            written[target.relative_to(out.path).as_posix()] = form.architecture
         for licence in _licences(folder):
             if licence not in out.licences:
                 out.licences.append(licence)

@@ -25,7 +25,8 @@ from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives import table
 from kitae.objectives.protocol import Objective
 from kitae.procedures.heldout import HeldoutMeter
-from kitae.tensor.random import key
+from kitae.procedures.words import check_reading, with_vocabulary
+from kitae.tensor.random import key, torch_generator
 from kitae.tensor.world import World, session
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
@@ -137,7 +138,16 @@ def _objective(
     settings = table.row(config.objective).config.model_validate(config.objective_config)
     place = newest(start)
     parts = read_parts(place)
-    _check_start(place, parts, tokenizer, facts)
+    home = _tokenizer_of(place, parts)
+    for name, part in parts.items():
+        _check_start(name, part, tokenizer, facts, where=str(place))
+        if tokenizer.speller is not None and part.head in ("mlm", "none"):  # only the head knows words: it gets those of the data set
+            theirs = () if home is None else Tokenizer.load(home).tokens
+            if theirs != tokenizer.tokens:
+                generator = torch_generator(seed, "weights", "vocabulary")
+                parts = {**parts, name: with_vocabulary(part, theirs, tokenizer.tokens, generator)}
+    if tokenizer.speller is None:
+        _check_tokens(home, tokenizer, where=str(place))
     log.info("continuing %s", place)
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
 
@@ -148,6 +158,7 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
         raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
     settings = table.row(config.objective).config.model_validate(config.objective_config)
     architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=tokenizer.special.pad)
+    check_reading(architecture.encoder, tokenizer, where="[pretrain]")
     objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
     if config.initialization == "informed":
         inform(objective.models().values(), _log_frequencies(dataset, tokenizer.vocab_size))
@@ -159,16 +170,21 @@ def _log_frequencies(dataset: Path, vocab_size: int) -> Tensor:
     shards = Shards(dataset / "train")
     end, counts = min(shards.num_tokens, COUNTED), np.full(vocab_size, 0.5)
     for start in range(0, end, COUNTED_AT_ONCE):
-        counts += np.bincount(shards.tokens(start, min(start + COUNTED_AT_ONCE, end)), minlength=vocab_size)
+        tokens = shards.tokens(start, min(start + COUNTED_AT_ONCE, end))
+        counts += np.bincount(tokens[tokens < vocab_size], minlength=vocab_size)  # words outside of the vocabulary are beyond it
     return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
-def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts) -> None:
-    """Refuse a start that counts tokens otherwise, or has too few positions."""
+def _tokenizer_of(place: Path, parts: Mapping[str, Part]) -> Path | None:
+    """Where a start keeps its tokenizer."""
     homes = [place / "tokenizer", place, *(place / name for name in parts)]
-    home = next((folder for folder in homes if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), None)
+    return next((folder for folder in homes if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), None)
+
+
+def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> None:
+    """Refuse a start that counts tokens otherwise."""
     if home is None:
-        raise KitaeError("the folder to start from has no tokenizer", cure="bring its vocab.txt or tokenizer.json", where=str(place))
+        raise KitaeError("the folder to start from has no tokenizer", cure="bring its vocab.txt or tokenizer.json", where=where)
     theirs = Tokenizer.load(home)
     if theirs.tokens != tokenizer.tokens:
         pairs = enumerate(zip(theirs.tokens, tokenizer.tokens, strict=False))
@@ -180,13 +196,17 @@ def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, f
         )
     if theirs.fingerprint != tokenizer.fingerprint:
         log.warning("the start's tokenizer has the same tokens but other settings (segmenter, dictionary or normalization)")
-    for name, part in parts.items():
-        if part.config.positions < facts.max_length:
-            raise KitaeError(
-                f"the {name} has {part.config.positions} positions, the data set's rows have {facts.max_length}",
-                cure=f"set dataset.max_length = {part.config.positions} or less",
-                where=str(place),
-            )
+
+
+def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFacts, *, where: str) -> None:
+    """Refuse a start that reads words otherwise than the tokenizer writes them, or has too few positions."""
+    check_reading(part.config, tokenizer, where=where)
+    if part.config.positions < facts.max_length:
+        raise KitaeError(
+            f"the {name} has {part.config.positions} positions, the data set's rows have {facts.max_length}",
+            cure=f"set dataset.max_length = {part.config.positions} or less",
+            where=where,
+        )
 
 
 def _check_pairs(objective: Objective, name: str) -> None:

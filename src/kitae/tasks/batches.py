@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kitae.tensor.batch import Batch, Layout
 from kitae.tensor.random import numpy_generator
+from kitae.tokenization.characters import Speller
 from kitae.tokenization.tokenizer import Tokenizer
 
 
@@ -21,10 +22,14 @@ class Encoded:
 
     ids: NDArray[np.int64]
     words: NDArray[np.int32]
+    rows: tuple[bytes, ...] = ()
+    """Of every token its characters (uint16), for models that read these."""
 
 
 def encode(tokenizer: Tokenizer, text: str, *, max_length: int) -> Encoded:
     """The head of a text, at most `max_length` tokens with the special ones; lines are separate sentences."""
+    if tokenizer.speller is not None:
+        return _spelled(tokenizer, tokenizer.speller, text, max_length)
     ids, words, room, count = [tokenizer.special.cls], [-1], max_length - 2, 0
     for line in text.split("\n"):
         for word in tokenizer.words(line):
@@ -35,6 +40,19 @@ def encode(tokenizer: Tokenizer, text: str, *, max_length: int) -> Encoded:
             break
     ids, words = [*ids[: room + 1], tokenizer.special.sep], [*words[: room + 1], -1]
     return Encoded(ids=np.asarray(ids, np.int64), words=np.asarray(words, np.int32))
+
+
+def _spelled(tokenizer: Tokenizer, speller: Speller, text: str, max_length: int) -> Encoded:
+    words: list[str] = []
+    for line in text.split("\n"):
+        words.extend(tokenizer.surfaces(line))
+        if len(words) >= max_length - 2:
+            break
+    del words[max_length - 2 :]
+    special = tokenizer.special
+    labels = [special.cls, *(tokenizer.label(word) for word in words), special.sep]
+    rows = (speller.special("cls"), *(speller[word] for word in words), speller.special("sep"))
+    return Encoded(ids=np.asarray(labels, np.int64), words=np.asarray([-1, *range(len(words)), -1], np.int32), rows=rows)
 
 
 def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -57,19 +75,22 @@ def collate(
 ) -> Batch:
     """A batch whose row r holds the texts rows[r]; targets["cls"][i] is the flat position of text i's [CLS].
 
-    numbers: a sample id per row.
+    numbers: a sample id per row. Texts with characters give ids that number the distinct words of the batch.
     """
     length = max(sum(len(texts[i].ids) for i in row) for row in rows)
     shape = (len(rows), length)
     ids, words = np.full(shape, pad, np.int64), np.full(shape, -1, np.int32)
     pieces, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int64)
     cls = np.zeros(len(texts), np.int64)
+    distinct = {bytes(len(texts[0].rows[0])): 0} if texts[0].rows else {}  # first the padding
+    if distinct:
+        ids[:] = 0
     for r, row in enumerate(rows):
         start, first_word = 0, 0
         for number, i in enumerate(row, start=1):
             text = texts[i]
             end = start + len(text.ids)
-            ids[r, start:end] = text.ids
+            ids[r, start:end] = [distinct.setdefault(spelled, len(distinct)) for spelled in text.rows] if distinct else text.ids
             words[r, start:end] = np.where(text.words >= 0, text.words + first_word, -1)
             pieces[r, start:end] = number
             positions[r, start:end] = np.arange(end - start)
@@ -78,12 +99,17 @@ def collate(
     return Batch(
         ids_BL=torch.from_numpy(ids),
         layout=Layout(torch.from_numpy(pieces), torch.from_numpy(positions)),
+        chars_WC=_characters(list(distinct)) if distinct else None,
         words_BL=torch.from_numpy(words),
         rows=torch.as_tensor(list(numbers), dtype=torch.int64),
         step=step,
         micro=micro,
         targets={"cls": torch.from_numpy(cls)},
     )
+
+
+def _characters(rows: Sequence[bytes]) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(b"".join(rows), np.uint16).reshape(len(rows), -1).astype(np.int64))
 
 
 class TrainBatches:

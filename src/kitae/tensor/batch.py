@@ -6,8 +6,11 @@ Shapes: B rows, L positions of a row. A piece is one document (or a part of one)
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -104,6 +107,13 @@ class Layout:
         return copy
 
 
+class Spelling(Protocol):
+    """How the words of a data set are written."""
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """The characters of the words of these numbers, [numbers, C]."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
     """One micro-batch, the atom of data and randomness."""
@@ -116,6 +126,8 @@ class Batch:
     """int64 segment numbers (0, 1) of sentence pairs; None when there are none."""
     chars_WC: Tensor | None = None
     """int64 characters of the distinct words of the micro-batch, which ids_BL number; None for models that read tokens."""
+    spelling: Spelling | None = None
+    """How the words that ids_BL number are written, as long as these are numbers of a data set's words (see `spelled`)."""
     words_BL: Tensor
     """int32 word number within the row; -1 at special tokens and padding."""
     rows: Tensor
@@ -139,6 +151,18 @@ class Batch:
             ids_BL=self.ids_BL if ids_BL is None else ids_BL,
             targets=self.targets if targets is None else targets,
         )
+
+    def spelled(self) -> "Batch":
+        """A copy whose ids number the distinct words of the micro-batch, with their characters; itself where ids are tokens.
+
+        An objective calls it on the CPU when it has drawn its masks, which take numbers of the vocabulary.
+        """
+        if self.spelling is None:
+            return self
+        numbers, ids = np.unique(self.ids_BL.numpy(), return_inverse=True)
+        chars_WC = torch.from_numpy(self.spelling.rows(numbers).astype(np.int64))
+        ids_BL = torch.from_numpy(ids.reshape(self.ids_BL.shape))
+        return dataclasses.replace(self, ids_BL=ids_BL, chars_WC=chars_WC, spelling=None)
 
     def to(self, device: torch.device | str) -> "Batch":
         """A copy on a device; itself when it is there already."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from kitae.core.errors import KitaeError
 from kitae.tokenization import folder as folders
 from kitae.tokenization import resources
-from kitae.tokenization.characters import LabelCache
+from kitae.tokenization.characters import LabelCache, Speller
 from kitae.tokenization.cuts import encodable
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.encoding import Encoding, Flat, arrays, flat
@@ -46,6 +46,8 @@ class Tokenizer:
         self.tokens: tuple[str, ...] = definition.tokens
         self.special: SpecialIds = definition.special
         self.fingerprint: str = definition.fingerprint
+        self.speller: Speller | None = Speller(definition.word_bytes) if definition.word_bytes else None
+        """Characters of words, for a CharacterBERT; None where pieces of words are read."""
         self._lines: Lines | None = lines_of(definition) if definition.whole_lines else None
         self._surfaces = definition.spec.kind in SURFACES
         if self._lines is not None:
@@ -101,8 +103,8 @@ class Tokenizer:
         rows = [list(map(self._lookup, words)) for words in self._cut(sentences)]
         return [list(filter(None, row)) for row in rows] if self._filters else rows
 
-    def flat(self, sentences: Sequence[str]) -> Flat:
-        """`words_of_each` in arrays: the fast path."""
+    def flat(self, sentences: Sequence[str], numbers: Cache | None = None) -> Flat:
+        """`words_of_each` in arrays: the fast path. `numbers` gives words other ids than the vocabulary does."""
         if self._lines is not None:
             return self._lines.flat(list(map(encodable, sentences)))
         words: list[str] = []
@@ -110,7 +112,7 @@ class Tokenizer:
         for found in self._cut(sentences):
             words += found
             counts.append(len(found))
-        return flat(itemgetter(*words, "")(self._cache)[:-1], counts)
+        return flat(itemgetter(*words, "")(self._cache if numbers is None else numbers)[:-1], counts)
 
     def _cut(self, sentences: Sequence[str]) -> Iterator[list[str]]:
         """The words of each sentence."""
@@ -128,6 +130,10 @@ class Tokenizer:
         if self._lines is not None:
             raise KitaeError(f"a {self.definition.algorithm} tokenizer on whole lines has no words", cure="take one with a segmenter")
         return self._segment(encodable(sentence))
+
+    def label(self, word: str) -> int:
+        """The number of one of `surfaces` in the vocabulary of words that a CharacterBERT predicts; unknown where it is in none."""
+        return self._lookup(word)[0]
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and offsets into `text`; line breaks count as white space."""
