@@ -11,13 +11,14 @@ from rows import SPECIAL, VOCAB, batch
 from scipy.stats import chisquare
 
 from kitae.objectives.masking import Masker, Shares, Unit
+from kitae.objectives.mlm import MaskingConfig
 from kitae.tensor.random import numpy_generator
 
 ROWS = st.lists(st.lists(st.integers(1, 12), max_size=3), min_size=1, max_size=6)
 
 
 def masker(rate: float = 0.15, unit: Unit = "token", replacement: Shares = (0.8, 0.1, 0.1)) -> Masker:
-    return Masker(rate=rate, unit=unit, replacement=replacement, special=SPECIAL, vocab_size=VOCAB)
+    return MaskingConfig(rate=rate, unit=unit, replacement=replacement).masker(special=SPECIAL, vocab_size=VOCAB)
 
 
 @settings(max_examples=150, deadline=None)

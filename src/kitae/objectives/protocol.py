@@ -20,7 +20,10 @@ class Objective(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """Draw masks and noise on the CPU: a pure function of (batch, seed), keyed by the batch's step and number."""
+        """Draw masks and noise on the CPU: a pure function of (batch, seed), keyed by the batch's step and number.
+
+        What changes while training follows `batch.progress`, which held-out batches have at 1.
+        """
 
     @abc.abstractmethod
     def counts(self, batch: Batch) -> dict[str, int]:

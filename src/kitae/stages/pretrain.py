@@ -23,6 +23,7 @@ from kitae.models.folder import Part, read_parts
 from kitae.models.informed import inform
 from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives import table
+from kitae.objectives.mlm import MaskingConfig
 from kitae.objectives.protocol import Objective
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.tensor.random import key
@@ -206,8 +207,9 @@ def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted:
     main = models.get("discriminator") or models["encoder"]
     generator = models["generator"].config if "generator" in models else None
     architecture = Architecture(family=main.config.model_type, encoder=main.config, generator=generator)
-    rate = float(table.row(config.objective).config.model_validate(config.objective_config).model_dump()["rate"])
-    per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, rate)
+    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    assert isinstance(settings, MaskingConfig), "every objective masks"
+    per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, settings.mean_rate)
     return {
         "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
         "distinct_parameters": sum(p.numel() for p in objective.parameters()),
