@@ -1,11 +1,15 @@
-"""transformers as the oracle: tiny random models of every head, and what ours must equal."""
+"""transformers as the oracle: tiny random models of every head, and what ours must equal.
 
-from dataclasses import dataclass
+To add a family: a row in ORACLES, and its heads' classes in CLASSES.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from kitae.models.folder import Part, load, read_parts
 
@@ -27,6 +31,22 @@ TINY = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Oracle:
+    """What transformers calls a family's config, and the fields that make it tiny beside TINY."""
+
+    config: type
+    fields: Mapping[str, object] = field(default_factory=dict)
+    segments: bool = True
+    """Whether its models take token_type_ids."""
+
+
+ORACLES = {
+    "bert": Oracle(config=transformers.BertConfig),
+    "electra": Oracle(config=transformers.ElectraConfig, fields={"embedding_size": 24}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """Their model, the part read from its folder, and our model, with the same weights."""
 
@@ -35,12 +55,19 @@ class Pair:
     ours: nn.Module
     folder: Path
 
+    def inputs(self, ids: Tensor, mask: Tensor, kinds: Tensor | None = None) -> dict[str, Tensor]:
+        """What their model takes."""
+        segments = {} if kinds is None or not ORACLES[self.part.family].segments else {"token_type_ids": kinds}
+        return {"input_ids": ids, "attention_mask": mask.long(), **segments}
+
 
 def make(family: str, head: str, folder: Path, *, labels: int = 3, **fields: object) -> Pair:
     """A random model of transformers, written and read back as ours."""
-    numbers = {**TINY, **({"embedding_size": 24} if family == "electra" else {}), **fields}
-    config = (transformers.BertConfig if family == "bert" else transformers.ElectraConfig)(
-        **numbers, id2label={i: f"label {i}" for i in range(labels)}, label2id={f"label {i}": i for i in range(labels)}
+    oracle = ORACLES[family]
+    config = oracle.config(
+        **{**TINY, **oracle.fields, **fields},
+        id2label={i: f"label {i}" for i in range(labels)},
+        label2id={f"label {i}": i for i in range(labels)},
     )
     torch.manual_seed(7)
     theirs = CLASSES[family, head](config).eval()

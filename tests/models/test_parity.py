@@ -18,7 +18,7 @@ NEAR = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def their_logits(pair, ids: Tensor, mask: Tensor, kinds: Tensor) -> Tensor:
-    return pair.theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=kinds).logits
+    return pair.theirs(**pair.inputs(ids, mask, kinds)).logits
 
 
 def real(logits: Tensor, mask: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def test_hidden_states_and_logits(family, head, kind, tmp_path):
     ids, mask, layout, kinds = padded(97, LENGTHS)
     pair.ours.encoder.kind = kind
     with torch.no_grad():
-        theirs = pair.theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=kinds, output_hidden_states=True)
+        theirs = pair.theirs(**pair.inputs(ids, mask, kinds), output_hidden_states=True)
         ours = pair.ours.encoder.hidden_states(ids, layout, kinds)
         logits = pair.ours(ids, layout, kinds)
     assert len(ours) == len(theirs.hidden_states) == 4

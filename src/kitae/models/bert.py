@@ -3,51 +3,37 @@
 Shapes: B rows, L positions, D hidden size, E embedding size, V vocabulary, N heads.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from kitae.core.config import Config
-from kitae.models.attention import AttentionPlan, Kind, attend, choose, make_plan
+from kitae.models.attention import AttentionPlan, attend, make_plan
+from kitae.models.convert import Rows, State
+from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
+from kitae.models.family import Family, HeadForm
+from kitae.models.heads import MlmHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
 
-class BertConfig(Config):
+class BertConfig(EncoderConfig):
     """Numbers of a BERT or ELECTRA encoder, under Hugging Face's field names."""
 
-    model_config = ConfigDict(protected_namespaces=())
-
     model_type: Literal["bert", "electra"] = "bert"
-    """Family; it decides the form of the heads and the names of the weights."""
-    vocab_size: int = Field(ge=1)
-    """Number of tokens."""
-    hidden_size: int = Field(768, ge=1)
-    """Width of the hidden states."""
-    num_hidden_layers: int = Field(12, ge=0)
-    """Number of blocks."""
-    num_attention_heads: int = Field(12, ge=1)
-    """Number of heads; divides hidden_size."""
-    intermediate_size: int = Field(3072, ge=1)
-    """Width inside the feed-forward part of a block."""
     hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] = "gelu"
     """Activation of the feed-forward part; gelu is the exact one, by erf."""
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     """Dropout on hidden states."""
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
     """Dropout on attention probabilities."""
-    max_position_embeddings: int = Field(512, ge=1)
-    """Longest piece, in tokens with the special ones."""
     type_vocab_size: int = Field(2, ge=0)
     """Number of segment kinds; 0 leaves the segment table out."""
-    initializer_range: float = Field(0.02, gt=0)
-    """Standard deviation of new weights (truncated at two of them)."""
     layer_norm_eps: float = Field(1e-12, gt=0)
     """Epsilon of every LayerNorm."""
-    pad_token_id: int = Field(0, ge=0)
-    """Id of [PAD]; as an input it gives the token table no gradient."""
     embedding_size: int | None = Field(None, ge=1)
     """Width of the embeddings; None = hidden_size. Only ELECTRA may differ."""
     classifier_dropout: float | None = Field(None, ge=0, lt=1)
@@ -68,14 +54,22 @@ class BertConfig(Config):
         """Width of the embeddings, filled in."""
         return self.embedding_size or self.hidden_size
 
-    def padded(self, pad_token_id: int) -> "BertConfig":
-        """The same with the [PAD] of a tokenizer."""
-        return self.model_copy(update={"pad_token_id": pad_token_id})
+    @property
+    def segment_kinds(self) -> int:
+        """How many kinds of segments there are."""
+        return self.type_vocab_size
 
     @property
     def head_dropout(self) -> float:
         """Dropout rate of a classification head."""
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
+    def huggingface(self) -> dict[str, object]:
+        """The fields as transformers reads them. A model without segments is written with one kind of segment of zeros."""
+        raw = self.model_dump() | {"type_vocab_size": max(1, self.type_vocab_size), "embedding_size": self.embedding_width}
+        if self.model_type == "bert":
+            del raw["embedding_size"]
+        return raw
 
 
 class Embeddings(nn.Module):
@@ -125,46 +119,162 @@ class Block(nn.Module):
         return self.mlp_norm(dropout_add(fed, x_BLD, self.rate, self.training))
 
 
-class BertEncoder(nn.Module):
-    """Ids -> hidden states, no head. `compiled` is set by whoever compiles the blocks."""
+class BertEncoder(Encoder):
+    """Ids -> hidden states of BERT and ELECTRA."""
+
+    config: BertConfig
 
     def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.compiled = False
-        self.kind: Kind | None = None
-        """Attention path; None lets every batch choose (tests set it)."""
+        super().__init__(config)
         self.embed = Embeddings(config)
         self.project = nn.Linear(config.embedding_width, config.hidden_size) if config.embedding_width != config.hidden_size else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
 
-    def compile_blocks(self) -> None:
-        """Compile every block in place (torch.compile); costs about 40 seconds at the first batch."""
-        self.compiled = True
-        for block in self.blocks:
-            block.compile(options={"fallback_random": True})  # drop the same elements as plain blocks on CUDA too
-
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None) -> Tensor:
-        """Hidden states x_BLD of the last layer. Padding positions hold numbers without meaning."""
-        x_BLD, plan = self._start(ids_BL, layout, segments_BL)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, plan)
-        return x_BLD
-
-    def hidden_states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None) -> list[Tensor]:
-        """x_BLD before the first block and after each (num_hidden_layers + 1 tensors, as Hugging Face returns them)."""
-        x_BLD, plan = self._start(ids_BL, layout, segments_BL)
-        states = [x_BLD]
-        for block in self.blocks:
-            states.append(block(states[-1], plan))
-        return states
-
-    def _start(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None) -> tuple[Tensor, AttentionPlan]:
+    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+        """x_BLD before the first block and after each."""
+        del chars_WC
         x_BLD = self.embed(ids_BL, layout.positions_BL, segments_BL)
         if self.project is not None:
             x_BLD = self.project(x_BLD)
-        dtype = torch.get_autocast_dtype(x_BLD.device.type) if torch.is_autocast_enabled(x_BLD.device.type) else x_BLD.dtype
-        length, head_size = layout.pieces_BL.shape[1], self.config.hidden_size // self.config.num_attention_heads
-        device = layout.pieces_BL.device.type
-        kind = self.kind or choose(device, length=length, head_size=head_size, dtype=dtype, compiled=self.compiled)
-        return x_BLD, make_plan(layout, kind=kind, dtype=dtype)
+        dtype = working_dtype(x_BLD)
+        plan = make_plan(layout, kind=self.chosen(layout, dtype), dtype=dtype)
+        yield x_BLD
+        for block in self.blocks:
+            x_BLD = block(x_BLD, plan)
+            yield x_BLD
+
+
+def body_flops(config: EncoderConfig, length: float) -> float:
+    """Training FLOPs per real token of projection, blocks and attention (docs: matrix products only, forward + backward)."""
+    width, hidden, layers = config.embedding_width, config.hidden_size, config.num_hidden_layers
+    blocks = layers * (4 * hidden**2 + 2 * hidden * config.intermediate_size)
+    project = width * hidden if width != hidden else 0
+    return 6 * (blocks + project) + 12 * layers * hidden * length
+
+
+def _mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead:
+    assert isinstance(config, BertConfig)
+    del num_labels, rate
+    # Hugging Face's ELECTRA generator takes gelu whatever hidden_act says; BERT takes hidden_act.
+    activation = ACTIVATIONS["gelu" if config.model_type == "electra" else config.hidden_act]
+    return MlmHead(config, activation=activation, eps=config.layer_norm_eps)
+
+
+def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> RtdHead:
+    assert isinstance(config, BertConfig)
+    del num_labels, rate
+    return RtdHead(config, activation=ACTIVATIONS[config.hidden_act])
+
+
+def _pooled_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
+    return SequenceHead(config, activation=torch.tanh, early=False, num_labels=num_labels, rate=rate)
+
+
+def _electra_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
+    return SequenceHead(config, activation=F.gelu, early=True, num_labels=num_labels, rate=rate)
+
+
+def _rows(root: str) -> Rows:
+    layer = f"{root}.encoder.layer.{{}}"
+    return (
+        ("encoder.embed.token", f"{root}.embeddings.word_embeddings"),
+        ("encoder.embed.position", f"{root}.embeddings.position_embeddings"),
+        ("encoder.embed.segment", f"{root}.embeddings.token_type_embeddings"),
+        ("encoder.embed.norm", f"{root}.embeddings.LayerNorm"),
+        ("encoder.project", f"{root}.embeddings_project"),
+        ("encoder.blocks.{}.qkv", tuple(f"{layer}.attention.self.{name}" for name in ("query", "key", "value"))),
+        ("encoder.blocks.{}.out", f"{layer}.attention.output.dense"),
+        ("encoder.blocks.{}.attn_norm", f"{layer}.attention.output.LayerNorm"),
+        ("encoder.blocks.{}.up", f"{layer}.intermediate.dense"),
+        ("encoder.blocks.{}.down", f"{layer}.output.dense"),
+        ("encoder.blocks.{}.mlp_norm", f"{layer}.output.LayerNorm"),
+    )
+
+
+def _with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
+    """transformers' classes always have a table of segments: one row of zeros stands for none."""
+    name = f"{root}.embeddings.token_type_embeddings.weight"
+
+    def outward(state: State, config: EncoderConfig) -> State:
+        return state if name in state else state | {name: torch.zeros(1, config.embedding_width)}
+
+    return outward
+
+
+BERT = Family(
+    title="BERT",
+    config=BertConfig,
+    encoder=BertEncoder,
+    root="bert",
+    rows=_rows("bert"),
+    flops=body_flops,
+    outward=_with_segments("bert"),
+    defaults={"vocab_size": 30522},
+    heads={
+        "mlm": HeadForm(
+            title="masked language model",
+            architecture="BertForMaskedLM",
+            auto="AutoModelForMaskedLM",
+            make=_mlm_head,
+            rows=(
+                ("head.dense", "cls.predictions.transform.dense"),
+                ("head.norm", "cls.predictions.transform.LayerNorm"),
+                ("head.bias", "cls.predictions.bias"),
+            ),
+            tied=(
+                ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+                ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+            ),
+            unused=("bert.pooler.", "cls.seq_relationship."),
+        ),
+        "sequence": HeadForm(
+            title="text classifier",
+            architecture="BertForSequenceClassification",
+            auto="AutoModelForSequenceClassification",
+            make=_pooled_head,
+            rows=(("head.dense", "bert.pooler.dense"), ("head.out", "classifier")),
+        ),
+        "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", unused=("bert.pooler.",)),
+    },
+    aliases={"BertForPreTraining": "mlm", "BertLMHeadModel": "mlm"},
+)
+
+ELECTRA = Family(
+    title="ELECTRA",
+    config=BertConfig,
+    encoder=BertEncoder,
+    root="electra",
+    rows=_rows("electra"),
+    flops=body_flops,
+    outward=_with_segments("electra"),
+    defaults={"vocab_size": 30522, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "embedding_size": 128},
+    heads={
+        "mlm": HeadForm(
+            title="generator",
+            architecture="ElectraForMaskedLM",
+            auto="AutoModelForMaskedLM",
+            make=_mlm_head,
+            rows=(
+                ("head.dense", "generator_predictions.dense"),
+                ("head.norm", "generator_predictions.LayerNorm"),
+                ("head.bias", "generator_lm_head.bias"),
+            ),
+            tied=(("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight"),),
+        ),
+        "rtd": HeadForm(
+            title="discriminator",
+            architecture="ElectraForPreTraining",
+            auto="AutoModelForPreTraining",
+            make=_rtd_head,
+            rows=(("head.dense", "discriminator_predictions.dense"), ("head.out", "discriminator_predictions.dense_prediction")),
+        ),
+        "sequence": HeadForm(
+            title="text classifier",
+            architecture="ElectraForSequenceClassification",
+            auto="AutoModelForSequenceClassification",
+            make=_electra_head,
+            rows=(("head.dense", "classifier.dense"), ("head.out", "classifier.out_proj")),
+        ),
+        "none": HeadForm(title="encoder", architecture="ElectraModel", auto="AutoModel"),
+    },
+)

@@ -6,68 +6,62 @@ Shapes: B rows, L positions, D hidden size, V vocabulary, N gathered positions o
 import torch
 from torch import Tensor, nn
 
-from kitae.models.bert import BertConfig, BertEncoder
-from kitae.models.heads import MlmHead, RtdHead, SequenceHead
+from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.tensor.batch import Layout
 
 
-class MaskedLm(nn.Module):
-    """Encoder + vocabulary head: BERT as a masked language model, or ELECTRA's generator. See Discriminator for the other half."""
+class Headed(nn.Module):
+    """An encoder and a head over its states."""
 
-    def __init__(self, encoder: BertEncoder, head: MlmHead) -> None:
+    encoder: Encoder
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
 
     @property
-    def config(self) -> BertConfig:
+    def config(self) -> EncoderConfig:
         """The encoder's numbers."""
         return self.encoder.config
 
-    @property
-    def table_VE(self) -> Tensor:
-        """The token table, which is also the output table."""
-        return self.encoder.embed.token.weight
 
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, picks_N: Tensor | None = None) -> Tensor:
+class MaskedLm(Headed):
+    """Encoder + vocabulary head: a masked language model, or ELECTRA's generator. See Discriminator for the other half."""
+
+    @property
+    def table_VE(self) -> Tensor | None:
+        """The token table, which is also the output table of tied heads."""
+        return self.encoder.table_VE
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        picks_N: Tensor | None = None,
+        chars_WC: Tensor | None = None,
+    ) -> Tensor:
         """logits_NV at `picks_N` (int64 positions in the flattened rows); without picks logits_BLV everywhere."""
-        x_BLD = self.encoder(ids_BL, layout, segments_BL)
+        x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
         rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
         return self.head(rows, self.table_VE)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Headed):
     """Encoder + replaced-token head: ELECTRA's discriminator."""
 
-    def __init__(self, encoder: BertEncoder, head: RtdHead) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, head
-
-    @property
-    def config(self) -> BertConfig:
-        """The encoder's numbers."""
-        return self.encoder.config
-
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None) -> Tensor:
+    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
         """logits_BL; positive = replaced. Padding positions hold numbers without meaning."""
-        return self.head(self.encoder(ids_BL, layout, segments_BL))
+        return self.head(self.encoder(ids_BL, layout, segments_BL, chars_WC), layout)
 
 
-class Classifier(nn.Module):
+class Classifier(Headed):
     """Encoder + sequence head: one text or pair -> labels."""
 
-    def __init__(self, encoder: BertEncoder, head: SequenceHead) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, head
-
-    @property
-    def config(self) -> BertConfig:
-        """The encoder's numbers."""
-        return self.encoder.config
-
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None) -> Tensor:
+    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
         """logits_NC, one row per piece, row by row and from left to right: several texts may share a packed row."""
-        x_BLD = self.encoder(ids_BL, layout, segments_BL)
+        x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         length = ids_BL.shape[1]
         starts = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
         return self.head(x_BLD.flatten(0, 1).index_select(0, starts))
@@ -76,10 +70,10 @@ class Classifier(nn.Module):
 def share_embeddings(generator: MaskedLm, discriminator: Discriminator) -> None:
     """Give ELECTRA's two halves one embedding module (tables and LayerNorm), the discriminator's, as the paper trains them."""
     mine, theirs = generator.config, discriminator.config
-    assert (mine.vocab_size, mine.embedding_width, mine.max_position_embeddings, mine.type_vocab_size) == (
+    assert (mine.vocab_size, mine.embedding_width, mine.max_position_embeddings, mine.segment_kinds) == (
         theirs.vocab_size,
         theirs.embedding_width,
         theirs.max_position_embeddings,
-        theirs.type_vocab_size,
+        theirs.segment_kinds,
     ), "halves of one ELECTRA have embeddings of one shape"
     generator.encoder.embed = discriminator.encoder.embed

@@ -8,11 +8,10 @@ and counts look-ups as dense products, so its numbers are not comparable.
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import nn
 
-from kitae.models.bert import BertConfig, BertEncoder
-from kitae.models.heads import MlmHead, RtdHead
+from kitae.models.encoder import EncoderConfig
+from kitae.models.families import FAMILIES, bare
 from kitae.models.presets import Architecture
 
 
@@ -30,14 +29,13 @@ class Parameters:
 
 def count_parameters(architecture: Architecture) -> Parameters:
     """Exact counts, by building the modules without memory."""
-    with torch.device("meta"):
-        encoder = BertEncoder(architecture.encoder)
-        if architecture.generator is None:
-            count = _size(encoder) + _size(MlmHead(architecture.encoder))
-            return Parameters(encoder=count, total=count)
-        discriminator = _size(encoder) + _size(RtdHead(architecture.encoder))
-        generator = _size(BertEncoder(architecture.generator)) + _size(MlmHead(architecture.generator))
-    return Parameters(encoder=discriminator, generator=generator, total=discriminator + generator - _size(encoder.embed))
+    if architecture.generator is None:
+        count = _size(bare(architecture.encoder, "mlm"))
+        return Parameters(encoder=count, total=count)
+    discriminator, generator = bare(architecture.encoder, "rtd"), bare(architecture.generator, "mlm")
+    shared = _size(discriminator.encoder.embed)
+    whole = _size(discriminator) + _size(generator) - shared
+    return Parameters(encoder=_size(discriminator), generator=_size(generator), total=whole)
 
 
 def flops_per_token(architecture: Architecture, length: float, objective: Literal["mlm", "rtd"], mask_rate: float = 0.15) -> float:
@@ -50,18 +48,16 @@ def flops_per_token(architecture: Architecture, length: float, objective: Litera
     return _body(encoder, length) + head + _body(generator, length) + _mlm_head(generator, mask_rate)
 
 
-def forward_flops_per_token(config: BertConfig, length: float) -> float:
+def forward_flops_per_token(config: EncoderConfig, length: float) -> float:
     """FLOPs per real token of one forward pass without head: prediction, and a third of fine-tuning."""
     return _body(config, length) / 3
 
 
-def _body(c: BertConfig, length: float) -> float:
-    blocks = c.num_hidden_layers * (4 * c.hidden_size**2 + 2 * c.hidden_size * c.intermediate_size)
-    project = c.embedding_width * c.hidden_size if c.embedding_width != c.hidden_size else 0
-    return 6 * (blocks + project) + 12 * c.num_hidden_layers * c.hidden_size * length
+def _body(c: EncoderConfig, length: float) -> float:
+    return FAMILIES[c.model_type].flops(c, length)
 
 
-def _mlm_head(c: BertConfig, share: float) -> float:
+def _mlm_head(c: EncoderConfig, share: float) -> float:
     return 6 * share * (c.hidden_size * c.embedding_width + c.embedding_width * c.vocab_size)
 
 

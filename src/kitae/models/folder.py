@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kitae.core.errors import KitaeError
-from kitae.models.bert import BertConfig, BertEncoder
 from kitae.models.convert import State, from_huggingface, modern, to_huggingface
-from kitae.models.families import FAMILIES, Family, Head, HeadForm, Model, classifier, discriminator, family_of, masked_lm
+from kitae.models.encoder import Encoder, EncoderConfig
+from kitae.models.families import FAMILIES, bare, family_of
+from kitae.models.family import Family, Head, HeadForm, Model
 from kitae.models.settings import labels_of, parse_config, read_config, to_config, to_huggingface_config
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Part:
     family: str
     head: Head
     """mlm, rtd, sequence, or none for a bare encoder."""
-    config: BertConfig
+    config: EncoderConfig
     state: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()
 
@@ -60,12 +61,12 @@ def load(part: Part, *, dropout: float | None = None) -> Model:
     """The module of a part with its weights, in evaluation mode. Bare encoders have no module of their own: see `load_encoder`."""
     if part.head == "none":
         raise KitaeError("the folder holds an encoder without a head", cure="give a folder of a model with the head that is needed")
-    model = _skeleton(part, dropout).to_empty(device="cpu")
+    model = bare(part.config, part.head, num_labels=len(part.labels), dropout=dropout).to_empty(device="cpu")
     model.load_state_dict(dict(part.state))
     return model.eval()
 
 
-def load_encoder(encoder: BertEncoder, part: Part) -> None:
+def load_encoder(encoder: Encoder, part: Part) -> None:
     """Copy a part's encoder weights into an encoder of the same numbers, whatever its head."""
     root = "encoder."
     encoder.load_state_dict({name.removeprefix(root): tensor for name, tensor in part.state.items() if name.startswith(root)})
@@ -82,9 +83,7 @@ def write_huggingface(part: Part, folder: Path) -> None:
     family = FAMILIES[part.family]
     form = family.heads[part.head]
     state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)
-    segments = f"{family.root}.embeddings.token_type_embeddings.weight"
-    if segments not in state:
-        state[segments] = torch.zeros(1, part.config.embedding_width)
+    state = family.outward(state, part.config)
     if part.head == "none":
         state = {name.removeprefix(f"{family.root}."): tensor for name, tensor in state.items()}
     tensors = {name: tensor.detach().to("cpu", torch.float32).clone().contiguous() for name, tensor in state.items()}
@@ -121,7 +120,7 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
     weights = read_weights(folder / "weights.safetensors")
     parts = {}
     for name, entry in entries.items():
-        config = parse_config(entry["config"], where=where)
+        config = parse_config(entry["config"], family_of(entry["family"], where=where), where=where)
         state = {key.removeprefix(f"{name}."): weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
         labels = tuple(entry["labels"])
         parts[name] = Part(family=entry["family"], head=entry["head"], config=config, state=state, labels=labels)
@@ -138,11 +137,11 @@ def _read_huggingface(folder: Path) -> Part:
     where = str(folder / "config.json")
     raw = read_config(folder / "config.json")
     family = family_of(str(raw.get("model_type")), where=where)
-    config = to_config(raw, where=where)
+    config = to_config(raw, family, where=where)
     state = modern(_gather(folder))
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
-    state = _own_weights(state, family, form, where=str(folder))
+    state = family.inward(_own_weights(state, family, form, where=str(folder)), config)
     ours = from_huggingface(state, (*family.rows, *form.rows), layers=config.num_hidden_layers, where=str(folder))
     labels = labels_of(raw, where=where) if head == "sequence" else ()
     part = Part(family=str(raw["model_type"]), head=head, config=config, state=ours, labels=labels)
@@ -196,8 +195,7 @@ def _own_weights(state: State, family: Family, form: HeadForm, *, where: str) ->
     """Without buffers, tied copies (which must be equal) and heads that the class does not use; with the encoder's prefix."""
     root = f"{family.root}."
     if not any(name.startswith(root) for name in state):
-        bodies = ("embeddings.", "encoder.", "embeddings_project.", "pooler.")
-        state = {root + name if name.startswith(bodies) else name: tensor for name, tensor in state.items()}
+        state = {root + name if name.startswith(family.bodies) else name: tensor for name, tensor in state.items()}
     kept = {name: tensor for name, tensor in state.items() if not name.endswith(("embeddings.position_ids", "embeddings.token_type_ids"))}
     for copy, original in form.tied:
         tensor = kept.pop(copy, None)
@@ -235,13 +233,6 @@ def _check(part: Part, *, where: str) -> None:
 def _shapes(part: Part) -> dict[str, torch.Size]:
     if part.head == "none":
         with torch.device("meta"):
-            return {f"encoder.{name}": tensor.shape for name, tensor in BertEncoder(part.config).state_dict().items()}
-    return {name: tensor.shape for name, tensor in _skeleton(part, None).state_dict().items()}
-
-
-def _skeleton(part: Part, dropout: float | None) -> Model:
-    if part.head == "mlm":
-        return masked_lm(part.config)
-    if part.head == "rtd":
-        return discriminator(part.config)
-    return classifier(part.config, len(part.labels), dropout)
+            encoder = FAMILIES[part.family].encoder(part.config)
+        return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
+    return {name: tensor.shape for name, tensor in bare(part.config, part.head, num_labels=len(part.labels)).state_dict().items()}

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from kitae.core.errors import KitaeError
 from kitae.models.bert import BertEncoder
 from kitae.models.compose import MaskedLm
 
@@ -30,7 +31,8 @@ def inform(models: Iterable[torch.nn.Module], log_frequencies_V: Tensor) -> None
     with torch.no_grad():
         for model in models:
             encoder = model.encoder
-            assert isinstance(encoder, BertEncoder), "every model has an encoder"
+            if not isinstance(encoder, BertEncoder):
+                raise KitaeError("informed initial weights are for BERT and ELECTRA only", cure='set initialization = "normal"')
             _set_positions(encoder)
             _set_neighbours(encoder)
             if isinstance(model, MaskedLm):

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import ValidationError
 
 from kitae.core.errors import KitaeError, did_you_mean
-from kitae.models.bert import BertConfig
+from kitae.models.encoder import EncoderConfig
+from kitae.models.families import FAMILIES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """A named size. The vocabulary and the longest piece come from tokenizer and data set, not from here."""
 
-    family: Literal["bert", "electra"]
-    encoder: Mapping[str, int]
-    """Fields of BertConfig."""
+    family: str
+    """model_type; a row of FAMILIES."""
+    encoder: Mapping[str, object]
+    """Fields of the family's config."""
     generator: float | None = None
     """ELECTRA: width of the generator as a share of the discriminator's (same number of layers)."""
     note: str
@@ -27,9 +28,9 @@ class Preset:
 class Architecture:
     """What a preset and its overrides come to. `encoder` is ELECTRA's discriminator; BERT has no generator."""
 
-    family: Literal["bert", "electra"]
-    encoder: BertConfig
-    generator: BertConfig | None = None
+    family: str
+    encoder: EncoderConfig
+    generator: EncoderConfig | None = None
 
 
 def _size(hidden: int, layers: int, embedding: int | None = None) -> dict[str, int]:
@@ -68,14 +69,18 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 _FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings", "pad_token_id")
-FIELDS = tuple(name for name in BertConfig.model_fields if name not in _FROM_DATA)
-"""Fields that a recipe may override, for the encoder and, below `generator`, for the generator."""
 
 
-def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, max_position: int) -> Architecture:
-    """Numbers of a preset with overrides. Raises KitaeError for an unknown preset or key, or numbers that do not fit.
+def fields(family: str) -> tuple[str, ...]:
+    """Fields that a recipe may override, for the encoder and, below `generator`, for the generator."""
+    return tuple(name for name in FAMILIES[family].config.model_fields if name not in _FROM_DATA)
 
-    Overrides are fields of BertConfig; `generator` is a table of such fields and of `fraction`. A new hidden_size brings its own
+
+def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, max_length: int, *, pad_token_id: int = 0) -> Architecture:
+    """Numbers of a preset with overrides, for pieces of `max_length` tokens. Raises KitaeError for an unknown preset or key, or
+    numbers that do not fit.
+
+    Overrides are fields of the family's config; `generator` is a table of such fields and of `fraction`. A new hidden_size brings its own
     number of heads (one per 64) and inner width (four times) unless they are given too, as google-research/electra derives them.
     """
     if name not in PRESETS:
@@ -87,33 +92,33 @@ def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, 
         raise KitaeError(f"generator = {generator!r} is not a table", cure="write generator = { fraction = 0.5 }, or fields of the encoder")
     if preset.generator is None and "generator" in overrides:
         raise KitaeError(f'preset "{name}" has no generator', cure="remove the key `generator`, or take an ELECTRA preset")
-    _known(own, (*FIELDS, "generator") if preset.generator else FIELDS)
-    _known(generator, (*FIELDS, "fraction"))
-    common = {"model_type": preset.family, "vocab_size": vocab_size, "max_position_embeddings": max_position}
+    known = fields(preset.family)
+    _known(own, (*known, "generator") if preset.generator else known)
+    _known(generator, (*known, "fraction"))
+    room = FAMILIES[preset.family].config.room(max_length, pad_token_id)
+    common = {"model_type": preset.family, "vocab_size": vocab_size, "pad_token_id": pad_token_id, **room}
     encoder = _config({**preset.encoder, **_derived(own), **own, **common}, name)
     if preset.generator is None:
         return Architecture(family=preset.family, encoder=encoder)
     return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset.generator, generator, name))
 
 
-def generator_config(discriminator: BertConfig, fraction: float) -> dict[str, object]:
+def generator_config(discriminator: EncoderConfig, fraction: float) -> dict[str, object]:
     """ELECTRA's rule: hidden size scaled and rounded, heads one per 64, inner width four times, the same layers and embeddings."""
     hidden = round(discriminator.hidden_size * fraction)
     width = {"embedding_size": discriminator.embedding_width}
     return discriminator.model_dump() | _derived({"hidden_size": hidden}) | {"hidden_size": hidden} | width
 
 
-def _generator(encoder: BertConfig, fraction: float, overrides: Mapping[str, object], name: str) -> BertConfig:
+def _generator(encoder: EncoderConfig, fraction: float, overrides: Mapping[str, object], name: str) -> EncoderConfig:
     share = overrides.get("fraction", fraction)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise KitaeError(f"generator.fraction = {share!r} is not a share of the hidden size", cure="give a number above 0 and up to 1")
     own = {key: value for key, value in overrides.items() if key != "fraction"}
     config = _config({**generator_config(encoder, float(share)), **_derived(own), **own}, f"{name}, generator")
-    for key in ("embedding_width", "type_vocab_size"):
+    for key, field in (("embedding_width", "embedding_size"), ("segment_kinds", "type_vocab_size")):
         if getattr(config, key) != getattr(encoder, key):
-            raise KitaeError(
-                f"generator and discriminator differ in {key.replace('width', 'size')}", cure="remove it from `generator`: both share it"
-            )
+            raise KitaeError(f"generator and discriminator differ in {field}", cure="remove it from `generator`: both share it")
     return config
 
 
@@ -130,9 +135,9 @@ def _known(keys: Mapping[str, object], known: tuple[str, ...]) -> None:
             raise KitaeError(f'unknown model key "{key}"', cure=did_you_mean(key, known))
 
 
-def _config(fields: Mapping[str, object], name: str) -> BertConfig:
+def _config(numbers: Mapping[str, object], name: str) -> EncoderConfig:
     try:
-        return BertConfig.model_validate(dict(fields))
+        return FAMILIES[str(numbers["model_type"])].config.model_validate(dict(numbers))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -1,4 +1,4 @@
-"""config.json of Hugging Face <-> BertConfig: fields map by identity; what would change the model and is not ours is refused."""
+"""config.json of Hugging Face <-> a family's config: fields map by identity; what would change the model and is not ours is refused."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kitae.core.errors import KitaeError
-from kitae.models.bert import BertConfig
+from kitae.models.encoder import EncoderConfig
+from kitae.models.family import Family
 
 FIXED: Mapping[str, tuple[object, ...]] = {
     "position_embedding_type": ("absolute", None),
@@ -19,7 +20,7 @@ FIXED: Mapping[str, tuple[object, ...]] = {
     "quantization_config": (None,),
     "chunk_size_feed_forward": (0, None),
 }
-"""Keys that change what a model computes, with the values that we can compute."""
+"""Keys of any family that change what a model computes, with the values that we can compute."""
 
 _NEUTRAL = """
 architectures transformers_version torch_dtype dtype use_cache bos_token_id eos_token_id sep_token_id cls_token_id mask_token_id
@@ -46,49 +47,37 @@ def read_config(path: Path) -> dict[str, object]:
     return raw
 
 
-def to_config(raw: Mapping[str, object], *, where: str) -> BertConfig:
-    """BertConfig from the JSON of Hugging Face. Raises KitaeError naming a key or value that we cannot follow."""
+def to_config(raw: Mapping[str, object], family: Family, *, where: str) -> EncoderConfig:
+    """A family's config from the JSON of Hugging Face. Raises KitaeError naming a key or value that we cannot follow."""
     own: dict[str, object] = {}
-    for key, value in raw.items():
-        if key in FIXED:
-            if value not in FIXED[key]:
-                raise KitaeError(f"config.json has {key} = {value!r}", cure=f"only {FIXED[key][0]!r} is supported", where=where)
-        elif key in BertConfig.model_fields:
+    fixed = {**FIXED, **family.fixed}
+    for key, value in family.config.adapted(raw).items():
+        if key in family.config.model_fields:
             own[key] = value
-        elif key not in NEUTRAL:
+        elif key in fixed:
+            if value not in fixed[key]:
+                raise KitaeError(f"config.json has {key} = {value!r}", cure=f"only {fixed[key][0]!r} is supported", where=where)
+        elif key not in NEUTRAL and key not in family.neutral:
             raise KitaeError(
                 f'config.json has the unknown key "{key}"', cure="remove it if it does not change the model's numbers", where=where
             )
     own["pad_token_id"] = own.get("pad_token_id") or 0
-    return parse_config({**defaults(str(own.get("model_type"))), **own}, where=where)
+    return parse_config({**family.defaults, **own}, family, where=where)
 
 
-def defaults(model_type: str) -> dict[str, object]:
-    """What a key that is absent from config.json means to transformers."""
-    if model_type == "electra":
-        widths = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "embedding_size": 128}
-        return {"vocab_size": 30522, **widths}
-    return {"vocab_size": 30522}
-
-
-def parse_config(fields: Mapping[str, object], *, where: str) -> BertConfig:
-    """BertConfig from fields. Raises KitaeError naming the first that does not fit."""
+def parse_config(fields: Mapping[str, object], family: Family, *, where: str) -> EncoderConfig:
+    """A family's config from fields. Raises KitaeError naming the first that does not fit."""
     try:
-        return BertConfig.model_validate(dict(fields))
+        return family.config.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise KitaeError(f"{key or 'config'}: {first['msg']}", cure="use a folder of a supported model", where=where) from error
 
 
-def to_huggingface_config(config: BertConfig, *, architecture: str, labels: tuple[str, ...]) -> dict[str, object]:
-    """The JSON that transformers 4.57 and 5 read. A model without segments is written with one kind of segment of zeros."""
-    raw: dict[str, object] = {"architectures": [architecture], **config.model_dump()}
-    if config.model_type == "bert":
-        del raw["embedding_size"]
-    else:
-        raw["embedding_size"] = config.embedding_width
-    raw |= {"type_vocab_size": max(1, config.type_vocab_size), "dtype": "float32", "tie_word_embeddings": True}
+def to_huggingface_config(config: EncoderConfig, *, architecture: str, labels: tuple[str, ...]) -> dict[str, object]:
+    """The JSON that transformers 4.57 and 5 read."""
+    raw: dict[str, object] = {"architectures": [architecture], "tie_word_embeddings": True, **config.huggingface(), "dtype": "float32"}
     if labels:
         raw["id2label"] = {str(number): label for number, label in enumerate(labels)}
         raw["label2id"] = {label: number for number, label in enumerate(labels)}

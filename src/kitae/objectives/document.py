@@ -10,11 +10,11 @@ Shapes: B rows, L positions, D hidden size, E embedding size, P pieces, T = B * 
 import torch
 from torch import Tensor
 
-from kitae.models.bert import BertEncoder
+from kitae.models.encoder import Encoder
 from kitae.tensor.batch import Batch
 
 
-def document_losses(x_BLD: Tensor, encoder: BertEncoder, bias_V: Tensor, batch: Batch) -> Tensor:
+def document_losses(x_BLD: Tensor, encoder: Encoder, bias_V: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of every word's token given its piece's first vector: losses in fp32 or better, one per `document_count`.
 
     x_BLD: the encoder's last states of the (corrupted) batch. bias_V: where the vocabulary's frequencies are known; gets no gradient.
@@ -29,8 +29,10 @@ def document_losses(x_BLD: Tensor, encoder: BertEncoder, bias_V: Tensor, batch: 
     places = (starts_P + 1).index_select(0, owner) + offset
     tokens = original_ids(batch).index_select(0, places)
     x_PD = x_BLD.flatten(0, 1).index_select(0, starts_P)
-    x_PE = x_PD if encoder.project is None else x_PD @ encoder.project.weight
-    logits_PV = (x_PE @ encoder.embed.token.weight.T).to(torch.promote_types(x_PD.dtype, torch.float32)) + bias_V.detach()
+    project, table_VE = getattr(encoder, "project", None), encoder.table_VE
+    assert table_VE is not None, "the token table is the output table"
+    x_PE = x_PD if project is None else x_PD @ project.weight
+    logits_PV = (x_PE @ table_VE.T).to(torch.promote_types(x_PD.dtype, torch.float32)) + bias_V.detach()
     flat = torch.log_softmax(logits_PV, dim=-1).flatten()
     return -flat.index_select(0, owner * logits_PV.shape[1] + tokens)
 

@@ -80,7 +80,7 @@ class RtdObjective(Objective):
         """The generator's cross-entropy at the masked positions and the discriminator's at every real token."""
         corrupted = self._corrupt(batch, self._generator_logits(batch))
         x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
-        logits_BL = self.discriminator.head(x_BLD)
+        logits_BL = self.discriminator.head(x_BLD, batch.layout)
         losses_BL = _binary_losses(logits_BL, corrupted.replaced_BL)
         mask_BL = batch.layout.mask_BL
         counts = self.counts(batch)
@@ -105,7 +105,7 @@ class RtdObjective(Objective):
         corrupted = self._corrupt(batch, generator_logits_NV)
         mask_BL = batch.layout.mask_BL
         x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
-        logits_T = self.discriminator.head(x_BLD)[mask_BL]
+        logits_T = self.discriminator.head(x_BLD, batch.layout)[mask_BL]
         replaced_T = corrupted.replaced_BL[mask_BL]
         document = {}
         if self.config.document_weight:

@@ -74,7 +74,7 @@ def load(folder: Path) -> tuple[Classification, Tokenizer, Use]:
     model = load_model(part)
     assert isinstance(model, Classifier), "the head says what the model is"
     tokenizer = read_tokenizer(place, part)
-    use = Use(max_length=min(part.config.max_position_embeddings, MOST_TOKENS))
+    use = Use(max_length=min(part.config.positions, MOST_TOKENS))
     if (place / USE).is_file():
         try:
             use = Use.model_validate_json((place / USE).read_bytes())
@@ -98,7 +98,7 @@ def read_tokenizer(place: Path, part: Part) -> Tokenizer:
 
 def check_length(max_length: int, part: Part, *, where: str) -> None:
     """Raise KitaeError when texts of so many tokens do not fit the model."""
-    positions = part.config.max_position_embeddings
+    positions = part.config.positions
     if max_length > positions:
         what = f"max_length = {max_length}, but the encoder has {positions} positions"
         raise KitaeError(what, cure=f"set max_length = {positions} or less", where=where)

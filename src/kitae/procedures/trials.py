@@ -247,6 +247,6 @@ def _unknown(tokenizer: Tokenizer, texts: dict[str, list[Encoded]]) -> list[str]
 
 def _max_length(part: Part, config: TrialConfig) -> int:
     if config.max_length is None:
-        return min(part.config.max_position_embeddings, MOST_TOKENS)
+        return min(part.config.positions, MOST_TOKENS)
     check_length(config.max_length, part, where="table [finetune]")
     return config.max_length

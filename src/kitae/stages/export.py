@@ -21,16 +21,6 @@ from kitae.tokenization import japanese
 
 VERSION = 1
 
-WHAT = {
-    ("electra", "mlm"): "ELECTRA generator",
-    ("electra", "rtd"): "ELECTRA discriminator",
-    ("electra", "sequence"): "ELECTRA text classifier",
-    ("electra", "none"): "ELECTRA encoder",
-    ("bert", "mlm"): "BERT masked language model",
-    ("bert", "sequence"): "BERT text classifier",
-    ("bert", "none"): "BERT encoder",
-}
-
 USES = {
     "mlm": "logits = model(**batch).logits  # at [MASK]: what the vocabulary's tokens are worth there",
     "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
@@ -60,7 +50,8 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
         for name, part in parts.items():
             target = out.path / role / name if len(parts) > 1 else out.path / role
             told = _export(part, place, target)
-            title = f"{WHAT[part.family, part.head]} ({role})"
+            family = FAMILIES[part.family]
+            title = f"{family.title} {family.heads[part.head].title} ({role})"
             card.write(target, title=title, manifests=_manifests(folder, place, inputs.parents), usage=_usage(part, told))
             written[target.relative_to(out.path).as_posix()] = FAMILIES[part.family].heads[part.head].architecture
         for licence in _licences(folder):
@@ -77,7 +68,7 @@ def _export(part: Part, place: Path, target: Path) -> str:
     definition = definitions.read(tokenizer)
     write_huggingface(dataclasses.replace(part, config=part.config.padded(definition.special.pad)), target)  # presets do not know it
     shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
-    longest = part.config.max_position_embeddings
+    longest = part.config.positions
     if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
         shutil.copyfile(place / USE, target / USE)
         longest = int(json.loads((place / USE).read_text(encoding="utf-8"))["max_length"])

@@ -148,7 +148,7 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
     if config.model is None:
         raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
     settings = table.row(config.objective).config.model_validate(config.objective_config)
-    architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length)
+    architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=tokenizer.special.pad)
     objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
     if config.initialization == "informed":
         inform(objective.models().values(), _log_frequencies(dataset, tokenizer.vocab_size))
@@ -182,10 +182,10 @@ def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, f
     if theirs.fingerprint != tokenizer.fingerprint:
         log.warning("the start's tokenizer has the same tokens but other settings (segmenter, dictionary or normalization)")
     for name, part in parts.items():
-        if part.config.max_position_embeddings < facts.max_length:
+        if part.config.positions < facts.max_length:
             raise KitaeError(
-                f"the {name} has {part.config.max_position_embeddings} positions, the data set's rows have {facts.max_length}",
-                cure=f"set dataset.max_length = {part.config.max_position_embeddings} or less",
+                f"the {name} has {part.config.positions} positions, the data set's rows have {facts.max_length}",
+                cure=f"set dataset.max_length = {part.config.positions} or less",
                 where=str(place),
             )
 
@@ -193,7 +193,7 @@ def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, f
 def _check_pairs(objective: Objective, name: str) -> None:
     """Refuse a model that cannot tell two segments apart, and say that nothing learns from the labels of pairs yet."""
     for part, model in objective.models().items():
-        if model.config.type_vocab_size == 1:
+        if model.config.segment_kinds == 1:
             raise KitaeError(
                 f"the {part} knows one kind of segment (type_vocab_size = 1), but the dataset has pairs of two",
                 cure='set type_vocab_size = 2 in pretrain.config, or make the dataset with packing = "sentences"',

@@ -114,6 +114,8 @@ class Batch:
     """Which positions belong together."""
     segments_BL: Tensor | None = None
     """int64 segment numbers (0, 1) of sentence pairs; None when there are none."""
+    chars_WC: Tensor | None = None
+    """int64 characters of the distinct words of the micro-batch, which ids_BL number; None for models that read tokens."""
     words_BL: Tensor
     """int32 word number within the row; -1 at special tokens and padding."""
     rows: Tensor
@@ -149,6 +151,7 @@ class Batch:
             ids_BL=self.ids_BL.to(device, non_blocking=True),
             layout=self.layout.to(device),
             segments_BL=None if self.segments_BL is None else self.segments_BL.to(device, non_blocking=True),
+            chars_WC=None if self.chars_WC is None else self.chars_WC.to(device, non_blocking=True),
             words_BL=self.words_BL.to(device, non_blocking=True),
             rows=self.rows.to(device, non_blocking=True),
             targets={name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
@@ -161,6 +164,7 @@ class Batch:
             ids_BL=self.ids_BL.contiguous().pin_memory(),
             layout=self.layout.pinned(),
             segments_BL=None if self.segments_BL is None else self.segments_BL.contiguous().pin_memory(),
+            chars_WC=None if self.chars_WC is None else self.chars_WC.contiguous().pin_memory(),
             words_BL=self.words_BL.contiguous().pin_memory(),
             rows=self.rows.contiguous().pin_memory(),
             targets={name: value.contiguous().pin_memory() for name, value in self.targets.items()},

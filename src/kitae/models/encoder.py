@@ -1,0 +1,137 @@
+"""What every family's encoder is to the rest of kitae: a config under Hugging Face's names, and ids -> hidden states.
+
+Shapes: B rows, L positions, D hidden size, E embedding size, V vocabulary, W distinct words of a micro-batch, C characters of a word.
+"""
+
+import abc
+import collections
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+import torch
+from pydantic import ConfigDict, Field
+from torch import Tensor, nn
+
+from kitae.core.config import Config
+from kitae.models.attention import Kind, choose
+from kitae.tensor.batch import Layout
+
+
+class EncoderConfig(Config):
+    """Numbers of an encoder. A family's subclass has Hugging Face's field names, so that config.json maps by identity."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_type: str
+    """Family; it decides the form of the heads and the names of the weights."""
+    vocab_size: int = Field(ge=1)
+    """Number of tokens."""
+    hidden_size: int = Field(768, ge=1)
+    """Width of the hidden states."""
+    num_hidden_layers: int = Field(12, ge=0)
+    """Number of blocks."""
+    num_attention_heads: int = Field(12, ge=1)
+    """Number of heads; divides hidden_size."""
+    intermediate_size: int = Field(3072, ge=1)
+    """Width inside the feed-forward part of a block."""
+    max_position_embeddings: int = Field(512, ge=1)
+    """Longest piece, in tokens with the special ones."""
+    initializer_range: float = Field(0.02, gt=0)
+    """Standard deviation of new weights (truncated at two of them)."""
+    pad_token_id: int = Field(0, ge=0)
+    """Id of [PAD]; as an input it gives the token table no gradient."""
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embeddings."""
+        return self.hidden_size
+
+    @property
+    def segment_kinds(self) -> int:
+        """How many kinds of segments the model tells apart; 0 or 1 = none."""
+        return 0
+
+    @property
+    def positions(self) -> int:
+        """Longest piece that the model takes, in tokens with the special ones."""
+        return self.max_position_embeddings
+
+    @property
+    @abc.abstractmethod
+    def head_dropout(self) -> float:
+        """Dropout rate of a classification head."""
+
+    @classmethod
+    def room(cls, length: int, pad_token_id: int) -> dict[str, object]:
+        """The fields that make room for pieces of `length` tokens in a new model."""
+        del pad_token_id  # only families that count positions from it need it
+        return {"max_position_embeddings": length}
+
+    @classmethod
+    def adapted(cls, raw: Mapping[str, object]) -> dict[str, object]:
+        """The JSON of a config.json with fields of older versions turned into those of this one."""
+        return dict(raw)
+
+    def huggingface(self) -> dict[str, object]:
+        """The fields as transformers 4.57 and 5 read them."""
+        return self.model_dump()
+
+    def padded(self, pad_token_id: int) -> Self:
+        """The same with the [PAD] of a tokenizer."""
+        return self.model_copy(update={"pad_token_id": pad_token_id})
+
+
+class Encoder(nn.Module, abc.ABC):
+    """Ids -> hidden states, no head. The token table is `embed.token`, the repeated layers are `blocks`."""
+
+    embed: nn.Module
+    blocks: nn.ModuleList
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.compiled = False
+        """Set by `compile_blocks`."""
+        self.kind: Kind | None = None
+        """Attention path; None lets every batch choose (tests set it)."""
+
+    @abc.abstractmethod
+    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+        """x_BLD before the first block and after each: num_hidden_layers + 1 tensors, of which the last is what heads get.
+
+        Padding positions hold numbers without meaning. `chars_WC` are the characters of the distinct words that ids number, for
+        families that read characters.
+        """
+
+    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
+        """Hidden states x_BLD of the last layer."""
+        return collections.deque(self.states(ids_BL, layout, segments_BL, chars_WC), maxlen=1)[0]
+
+    def hidden_states(
+        self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None
+    ) -> list[Tensor]:
+        """All of `states`, as Hugging Face returns them."""
+        return list(self.states(ids_BL, layout, segments_BL, chars_WC))
+
+    @property
+    def table_VE(self) -> Tensor | None:
+        """The token table, which a tied head uses as its output table; None in families that have none."""
+        token = getattr(self.embed, "token", None)
+        return token.weight if isinstance(token, nn.Embedding) else None
+
+    def compile_blocks(self) -> None:
+        """Compile every block in place (torch.compile); costs about 40 seconds at the first batch."""
+        self.compiled = True
+        for block in self.blocks:
+            block.compile(options={"fallback_random": True})  # drop the same elements as plain blocks on CUDA too
+
+    def chosen(self, layout: Layout, dtype: torch.dtype) -> Kind:
+        """The attention path of a batch."""
+        length, head_size = layout.pieces_BL.shape[1], self.config.hidden_size // self.config.num_attention_heads
+        device = layout.pieces_BL.device.type
+        return self.kind or choose(device, length=length, head_size=head_size, dtype=dtype, compiled=self.compiled)
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that matrix products with `x` work in: autocast's, when it is on."""
+    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype

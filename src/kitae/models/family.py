@@ -1,0 +1,81 @@
+"""What the table of families holds of each: names of weights on disk, heads, and what of a config.json can be followed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from torch import nn
+
+from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.convert import Rows, State
+from kitae.models.encoder import Encoder, EncoderConfig
+
+Head = Literal["mlm", "rtd", "sequence", "none"]
+Model = MaskedLm | Discriminator | Classifier
+COMPOSED: Mapping[Head, type[Model]] = {"mlm": MaskedLm, "rtd": Discriminator, "sequence": Classifier}
+"""What an encoder and a head of this kind make together."""
+
+
+class MakeHead(Protocol):
+    """Builds a head's module. Heads without labels ignore their number and the rate of dropout."""
+
+    def __call__(self, config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
+        """The head for an encoder of these numbers."""
+
+
+def _same(state: State, config: EncoderConfig) -> State:
+    del config
+    return state
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadForm:
+    """How an encoder with a certain head is built, and how Hugging Face knows it."""
+
+    title: str
+    """What the model is called in a README, behind its family's name."""
+    architecture: str
+    """Class name in config.json."""
+    auto: str
+    """The Auto class that loads it."""
+    make: MakeHead | None = None
+    """Builds the head; None for a bare encoder."""
+    rows: Rows = ()
+    """Key table of the head."""
+    tied: tuple[tuple[str, str], ...] = ()
+    """(copy, original) in Hugging Face's names: the copy is checked on the way in and left out on the way out."""
+    unused: tuple[str, ...] = ()
+    """Prefixes of weights that older classes save beside the head and that play no part in its logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A model family: its config and encoder, Hugging Face's prefix of encoder weights, and its heads."""
+
+    title: str
+    """Its name in a README."""
+    config: type[EncoderConfig]
+    encoder: type[Encoder]
+    root: str
+    rows: Rows
+    heads: Mapping[Head, HeadForm]
+    flops: Callable[[EncoderConfig, float], float]
+    """Training FLOPs of the body per real token, at an attended length: matrix products, forward + backward."""
+    aliases: Mapping[str, Head] = field(default_factory=dict)
+    """Further architectures that are read as one of the heads."""
+    bodies: tuple[str, ...] = ("embeddings.", "encoder.", "embeddings_project.", "pooler.")
+    """How the names of a bare encoder's weights begin when they lack the root."""
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    """What a key that is absent from config.json means to transformers, where that is not our default."""
+    fixed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Keys of config.json that change what the model computes, with the values that we can compute."""
+    neutral: frozenset[str] = frozenset()
+    """Keys of config.json that change nothing for the heads we have."""
+    inward: Callable[[State, EncoderConfig], State] = _same
+    """What is done to Hugging Face's tensors before their names are translated."""
+    outward: Callable[[State, EncoderConfig], State] = _same
+    """What is done to tensors in Hugging Face's names before they are written."""
+
+    def head_of(self, architecture: str) -> Head | None:
+        """The head of a Hugging Face class, or None when we have none."""
+        return next((head for head, form in self.heads.items() if form.architecture == architecture), self.aliases.get(architecture))
