@@ -79,9 +79,16 @@ def paired(dataset: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_that_nothing_reads_the_labels_of_pairs_yet_is_said(paired: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_that_nothing_learns_to_tell_are_named(paired: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pretrain(tmp_path / "run", paired, train={"length": "1 step"})
-    assert 'no objective reads their labels yet: "rtd" learns from their tokens only' in caplog.text
+    assert 'the dataset shows 50 % of its pairs otherwise than the text ("nsp"), but nothing learns to tell: set pairs.negative = 0' in (
+        caplog.text
+    )
+    said = json.loads((paired / "dataset.json").read_text())
+    (paired / "dataset.json").write_text(json.dumps(said | {"pairs": {"negative": 0}}))
+    caplog.clear()
+    pretrain(tmp_path / "two segments in a row, as ELECTRA has them", paired, train={"length": "1 step"})
+    assert "otherwise than the text" not in caplog.text
 
 
 def test_a_model_with_one_kind_of_segment_is_refused_for_pairs_before_it_trains(paired: Path, tmp_path: Path) -> None:

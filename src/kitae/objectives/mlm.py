@@ -11,10 +11,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from kitae.core.config import Config
-from kitae.models.compose import Discriminator, MaskedLm
+from kitae.models.compose import Discriminator, MaskedLm, PretrainingLm
 from kitae.objectives.masking import Masker, Shares, Unit
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rates import Rate, mean_rate, parse_rate
+from kitae.objectives.sentence_order import SentenceOrder, order_count, order_scores, order_statistics, order_term
 from kitae.objectives.softmax import cross_entropy
 from kitae.objectives.spans import geometric_shares, harmonic_shares
 from kitae.tensor.batch import Batch
@@ -76,15 +77,21 @@ class MlmConfig(MaskingConfig):
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """This much of every target is spread evenly over the whole vocabulary. Held-out losses are measured without it."""
+    sentence_order: SentenceOrder = "none"
+    """What is learnt of pairs of segments beside the tokens. "nsp": does the second follow the first (BERT)? "sop": are the two in
+    their order (ALBERT)? The dataset has to have such pairs: packing = "pairs", pairs.task. Exported as BertForPreTraining."""
+    sentence_order_weight: float = Field(1.0, ge=0)
+    """Weight of that loss, the mean over pairs; the loss of the tokens has 1."""
 
 
 class MlmObjective(Objective):
-    """One masked language model; its part is called "encoder"."""
+    """One masked language model, with `sentence_order` a PretrainingLm; its part is called "encoder"."""
 
     def __init__(self, encoder: MaskedLm, config: MlmConfig, *, special: SpecialIds, vocab_size: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.config = config
+        self._order = config.sentence_order
         self._masker = config.masker(special=special, vocab_size=vocab_size)
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
@@ -92,29 +99,42 @@ class MlmObjective(Objective):
         return self._masker(batch, numpy_generator(seed, "mask", batch.step, batch.micro))
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """mlm: the masked positions."""
-        return {"mlm": len(batch.targets["picks"])}
+        """mlm: the masked positions; nsp or sop: the pairs."""
+        counts = {"mlm": len(batch.targets["picks"])}
+        return counts if self._order == "none" else counts | {self._order: order_count(batch)}
 
     def forward(self, batch: Batch) -> Loss:
-        """Cross-entropy at the masked positions."""
-        losses_N = cross_entropy(self._logits(batch), batch.targets["labels"], smoothing=self.config.label_smoothing)
-        return Loss(terms=(Term(name="mlm", sum=losses_N.sum(), count=len(losses_N)),))
+        """Cross-entropy at the masked positions, and of the pairs' labels."""
+        logits_NV, logits_P2 = self._logits(batch)
+        losses_N = cross_entropy(logits_NV, batch.targets["labels"], smoothing=self.config.label_smoothing)
+        terms = [Term(name="mlm", sum=losses_N.sum(), count=len(losses_N))]
+        if logits_P2 is not None:
+            terms.append(order_term(self._order, logits_P2, batch, weight=self.config.sentence_order_weight))
+        return Loss(terms=tuple(terms))
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums of loss, right answers and masked positions."""
-        return prediction_statistics(self._logits(batch), batch.targets["labels"])
+        """Sums of loss, right answers and masked positions; the same of the pairs."""
+        logits_NV, logits_P2 = self._logits(batch)
+        stats = prediction_statistics(logits_NV, batch.targets["labels"])
+        return stats if logits_P2 is None else stats | order_statistics(self._order, logits_P2, batch)
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
-        """mlm_loss (nats a masked token), mlm_accuracy."""
-        return prediction_scores(stats)
+        """mlm_loss (nats a masked token), mlm_accuracy; nsp_loss (nats a pair), nsp_accuracy, or the same of sop."""
+        scores = prediction_scores(stats)
+        return scores if self._order == "none" else scores | order_scores(self._order, stats)
 
     def models(self) -> dict[str, MaskedLm | Discriminator]:
         """The masked language model as "encoder"."""
         return {"encoder": self.encoder}
 
-    def _logits(self, batch: Batch) -> Tensor:
-        return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["picks"])
+    def _logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """logits_NV of the masked positions, logits_P2 of the pairs if they are learnt."""
+        picks = batch.targets["picks"]
+        if self._order == "none":
+            return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, picks), None
+        assert isinstance(self.encoder, PretrainingLm), "the table of objectives gives pairs a model that judges them"
+        return self.encoder.with_order(batch.ids_BL, batch.layout, batch.segments_BL, picks, batch.targets["pairs"])
 
 
 def prediction_statistics(logits_NV: Tensor, labels_N: Tensor) -> dict[str, Tensor]:
