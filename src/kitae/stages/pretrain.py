@@ -35,7 +35,8 @@ from kitae.train.config import TrainConfig, step_rows
 from kitae.train.loop import Fitted, fit
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
+"""2: [UNK] is not predicted, and whole words are chosen without preferring short ones."""
 COUNTED = 50_000_000
 """Tokens from the beginning of the training text that the frequencies are taken from."""
 COUNTED_AT_ONCE = 1_000_000
