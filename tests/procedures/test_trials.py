@@ -14,7 +14,7 @@ from tiny_trials import LABELS, QUICK, WORDS, relabelled, start, start_folder, t
 from kitae.core.artifact import newest, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.models.bert import BertConfig
-from kitae.models.families import build_pretraining_lm
+from kitae.models.families import build_classifier, build_pretraining_lm
 from kitae.models.folder import Part, read_parts
 from kitae.models.order import without_order_head
 from kitae.procedures.classifier import ClassifierPredict
@@ -176,3 +176,12 @@ def test_a_pooler_that_learnt_from_pairs_goes_on(tmp_path: Path) -> None:
     assert not plain.encoder.head.dense.weight.equal(state["order.dense.weight"])
     assert plain.encoder.head.out.weight.equal(made.encoder.head.out.weight)
     assert plain.encoder.encoder.embed.token.weight.equal(made.encoder.encoder.embed.token.weight)
+
+
+def test_a_start_of_another_task_gives_its_encoder_only(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=5 + len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    state = build_classifier(config, 7, None, torch_generator(5, "start")).state_dict()
+    part = Part(family="bert", head="sequence", config=config, state=state, labels=tuple("abcdefg"))
+    made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
+    assert made.encoder.encoder.embed.token.weight.equal(state["encoder.embed.token.weight"])
+    assert not made.encoder.head.dense.weight.equal(state["head.dense.weight"])
