@@ -91,6 +91,12 @@ def test_a_window_that_no_piece_notices_costs_nothing():
     assert not torch.equal(make_plan(layout, kind="block", dtype=torch.float32, window=28).bias_BLL, plain.bias_BLL)
 
 
+def test_short_rows_are_one_product_and_longer_ones_blocks():
+    for length, kind in ((319, "block"), (320, "banded"), (512, "banded")):
+        assert make_plan(packed(((length,),), length), kind="block", dtype=torch.float32, window=64).kind == kind
+    assert make_plan(packed(((512,),), 512), kind="dense", dtype=torch.float32, window=64).kind == "dense"
+
+
 def test_rotation_by_hand():
     """Position 3 turns plane p by 3 * theta^(-p / 2); values stay."""
     turn = rotation(torch.tensor([[3]]), theta=16.0, head_size=4, dtype=torch.float32)

@@ -16,7 +16,7 @@ from torch.nn.attention.varlen import varlen_attn
 
 from kitae.models.layers import dropout as drop
 from kitae.models.layers import keep_mask, scaled_product
-from kitae.models.windows import BandedAttention, band, within
+from kitae.models.windows import BandedAttention, band, pays, within
 from kitae.tensor.batch import Layout
 
 TILE = 128
@@ -35,7 +35,7 @@ class AttentionPlan:
 
     kind: Kind
     """block: batched products (CPU, short rows); spans: document by document (CPU, long rows); banded: blocks of queries
-    (sliding windows, where other layers work by spans); varlen: flash attention over the flattened rows (CUDA, half precision);
+    (CPU, sliding windows in rows that are several times as long); varlen: flash attention over the flattened rows (CUDA, half precision);
     sdpa: torch's kernels with a mask (CUDA otherwise: single precision, odd head sizes); dense: plain operations, the reference
     of the tests and the form that is compiled on a CPU."""
     bias_BLL: Tensor | None = None
@@ -70,7 +70,7 @@ def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, window: int | N
         return AttentionPlan(kind=kind, bounds=layout.bounds, longest=-(-layout.longest // TILE) * TILE, window=window)
     if window is not None and layout.longest <= window + 1:
         window = None  # no piece is long enough to notice
-    if kind == "spans" and window is not None:
+    if window is not None and (kind == "spans" or (kind == "block" and pays(layout.pieces_BL.shape[1], window))):
         return AttentionPlan(kind="banded", bias_BKSW=band(layout.pieces_BL, window=window, dtype=dtype))
     if kind == "spans":
         return AttentionPlan(kind=kind, spans=_cover(layout))

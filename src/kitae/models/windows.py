@@ -17,6 +17,11 @@ SMALLEST = 32
 """Smaller blocks than this cost more in calls than they save in products."""
 
 
+def pays(length: int, window: int) -> bool:
+    """Whether blocks cost less than one masked product over whole rows: 3S (L + S) against L * L, and the copies."""
+    return length >= 5 * max(window, SMALLEST)
+
+
 def within(length: int, window: int, device: torch.device) -> Tensor:
     """True where two positions of a row are at most `window` apart; [L, L]."""
     positions = torch.arange(length, device=device)
