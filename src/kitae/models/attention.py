@@ -93,9 +93,8 @@ def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) 
         return BandedAttention.apply(qkv_BLC, plan.bias_BKSW, heads, dropout)
     b, length, channels = qkv_BLC.shape
     if plan.kind == "varlen":
-        assert plan.bounds is not None
         qkv_TNH = qkv_BLC.view(b * length, 3, heads, -1)
-        return _varlen(qkv_TNH, plan.bounds, plan.longest, plan.window, dropout).reshape(b, length, channels // 3)
+        return _varlen(qkv_TNH, plan, dropout).reshape(b, length, channels // 3)
     q, k, v = qkv_BLC.view(b, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     bias = None if plan.bias_BLL is None else plan.bias_BLL[:, None]
     if plan.kind == "sdpa":
@@ -173,10 +172,12 @@ def _cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
     return tuple(sorted([*layout.spans(), *padding]))
 
 
-def _varlen(qkv_TNH: Tensor, bounds: Tensor, longest: int, window: int | None, dropout: float) -> Tensor:
+def _varlen(qkv_TNH: Tensor, plan: AttentionPlan, dropout: float) -> Tensor:
     """Flash attention over pieces of different lengths; returns x_TNH."""
+    assert plan.bounds is not None
     q, k, v = qkv_TNH.unbind(1)
-    reach = -1 if window is None else window  # on either side, inclusive; -1 = all
+    bounds, longest = plan.bounds, plan.longest
+    reach = -1 if plan.window is None else plan.window  # on either side, inclusive; -1 = all
     if dropout:  # varlen_attn offers none, the operation that it stands on does
         return torch.ops.aten._flash_attention_forward(
             q, k, v, bounds, bounds, longest, longest, dropout, False, False, window_size_left=reach, window_size_right=reach
