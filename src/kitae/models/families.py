@@ -14,8 +14,9 @@ from kitae.models.bert import BERT, ELECTRA
 from kitae.models.compose import Classifier, Discriminator, MaskedLm, PretrainingLm
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
+from kitae.models.modernbert import MODERNBERT
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA}
+FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "modernbert": MODERNBERT}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
