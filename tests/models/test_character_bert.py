@@ -80,7 +80,7 @@ def test_hidden_states_and_logits_and_gradients(head, kind, layout, tmp_path):
     starts = torch.tensor([row * ids.shape[1] + start for row, start, _ in layout.spans()])
     if head == "sequence":
         their_logits = theirs.logits(their_hidden.flatten(0, 1)[starts][:, None])
-        our_logits = ours(ids, layout, kinds, chars_WC)
+        our_logits = ours(ids, layout, kinds, starts, chars_WC)
     else:
         picks = mask.flatten().nonzero().view(-1)[::2]
         their_logits, our_logits = theirs.logits(their_hidden.flatten(0, 1)[picks]), ours(ids, layout, kinds, picks, chars_WC)
@@ -182,11 +182,23 @@ def test_folders_there_and_back(head, tmp_path):
     assert "vocab_size" not in raw
 
 
-def test_heads_for_pre_training_are_read_as_vocabulary_heads(tmp_path):
-    state = make("mlm", tmp_path).state_dict()
-    further = {"cls.seq_relationship.weight": torch.zeros(2, 12), "character_bert.pooler.dense.weight": torch.zeros(12, 12)}
-    write(tmp_path, state | further, "CharacterBertForPreTraining")
-    assert read_parts(tmp_path)["encoder"].head == "mlm"
+def test_heads_of_pre_training(tmp_path):
+    further = {
+        "cls.seq_relationship.weight": torch.randn(2, 12),
+        "cls.seq_relationship.bias": torch.randn(2),
+        "character_bert.pooler.dense.weight": torch.randn(12, 12),
+        "character_bert.pooler.dense.bias": torch.randn(12),
+    }
+    state = make("mlm", tmp_path / "made").state_dict() | further
+    write(tmp_path / "theirs", state, "CharacterBertForPreTraining")
+    part = read_parts(tmp_path / "theirs")["encoder"]
+    assert part.head == "pretraining"
+    write_huggingface(part, tmp_path / "ours")
+    before, after = (load_file(tmp_path / side / "model.safetensors") for side in ("theirs", "ours"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    write(tmp_path / "plain", state, "CharacterBertForMaskedLM")
+    assert read_parts(tmp_path / "plain")["encoder"].head == "mlm"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from kitae.data import spelling
 from kitae.data.sampler import DatasetFacts, Heldout, Sampler
 from kitae.data.shards import Shards
 from kitae.models.folder import load, read_parts, write_huggingface
-from kitae.objectives.masking import Masker
+from kitae.objectives.mlm import MlmConfig
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, read_start, run_trial
 from kitae.stages import dataset, export, pretrain
@@ -149,12 +149,13 @@ def test_equal_bytes_for_any_number_of_workers_and_any_way_of_merging(made, corp
     assert all((made / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
-def test_batches_give_each_distinct_word_once(made, tokenizer):
+@pytest.mark.parametrize("unit", ["token", "word", "span", "ngram"])
+def test_batches_give_each_distinct_word_once(made, tokenizer, unit):
     loaded = Tokenizer.load(tokenizer)
     facts = DatasetFacts.read(made)
     table = spelling.WordTable(made, words=facts.words, word_bytes=BYTES)
     plain = Sampler(made, rows_per_step=4, rows_per_micro_batch=4, seed=1).micro(3, 0)
-    masker = Masker(rate=0.3, unit="token", replacement=(0.8, 0.1, 0.1), special=loaded.special, vocab_size=loaded.vocab_size)
+    masker = MlmConfig(rate=0.3, unit=unit).masker(special=loaded.special, vocab_size=loaded.vocab_size)
     masked = masker(plain, numpy_generator(1, "mask"))
     batch = masked.spelled()
     assert batch.chars_WC is not None
@@ -237,6 +238,23 @@ def test_a_new_domain_gets_its_vocabulary_and_loses_nothing_of_the_encoder(train
     torch.testing.assert_close(after["encoder.head.table.bias"][-10:], expected.expand(10))
     part = read_parts(newest(out.path))["encoder"]
     assert part.config.vocab_size == 35 + 5 - 5
+
+
+def test_pairs_are_learnt_beside_words_and_survive_a_new_vocabulary(corpus, tokenizer, tmp_path):
+    """As the authors pre-train: masked words and next sentences."""
+    order = {"objective_config": {"sentence_order": "nsp"}}
+    data = make_dataset(tmp_path / "dataset", corpus, tokenizer, packing="pairs")
+    out = run(tmp_path / "pretrain", data, train={"length": "2 steps", "save_every": "2 steps"}, **order)
+    assert "heldout/a/nsp_loss" in out.counts["heldout"]
+    other = make_dataset(tmp_path / "other", corpus, tokenizer_of(tmp_path / "words", KNOWN[5:]), packing="pairs")
+    few = {"length": "1 step", "learning_rate": 1e-30, "save_every": "1 step"}
+    run(tmp_path / "adapt", other, start=out.path, train=few, **order)
+    before, after = weights(out.path, 2), weights(tmp_path / "adapt", 1)
+    assert before.keys() == after.keys()
+    for name in before:
+        if "head.table" not in name:
+            torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-12)
+    assert read_parts(newest(tmp_path / "adapt"))["encoder"].head == "pretraining"
 
 
 def test_the_same_vocabulary_goes_on_as_it_is(trained, made, tmp_path, caplog):

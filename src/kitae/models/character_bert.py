@@ -20,7 +20,7 @@ from kitae.models.character_cnn import CharacterCnn
 from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.heads import SequenceHead
+from kitae.models.heads import OrderHead, PretrainingHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, lookup
 from kitae.tensor.batch import Layout
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
@@ -164,6 +164,10 @@ def _word_head(config: EncoderConfig, *, num_labels: int, rate: float) -> WordHe
     return WordHead(config)
 
 
+def _pretraining_head(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
+    return PretrainingHead(_word_head(config, num_labels=num_labels, rate=rate), OrderHead(config))
+
+
 def _pooled_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
     return SequenceHead(config, activation=torch.tanh, early=False, num_labels=num_labels, rate=rate)
 
@@ -186,6 +190,13 @@ _ROWS: Rows = (
     ("encoder.blocks.{}.down", f"{_LAYER}.output.dense"),
     ("encoder.blocks.{}.mlp_norm", f"{_LAYER}.output.LayerNorm"),
 )
+_VOCABULARY: Rows = (
+    ("head.dense", "cls.predictions.transform.dense"),
+    ("head.norm", "cls.predictions.transform.LayerNorm"),
+    ("head.table.weight", "cls.predictions.decoder.weight"),
+    ("head.table.bias", "cls.predictions.bias"),
+)
+_TIED = (("cls.predictions.decoder.bias", "cls.predictions.bias"),)
 
 CHARACTER_BERT = Family(
     title="CharacterBERT",
@@ -205,18 +216,21 @@ CHARACTER_BERT = Family(
         "eos_character_id": (END, None),
     },
     heads={
+        "pretraining": HeadForm(  # before "mlm": a folder that names no class is asked in this order
+            title="masked language model with a head for sentence pairs",
+            architecture="CharacterBertForPreTraining",
+            auto="",
+            make=_pretraining_head,
+            rows=(*_VOCABULARY, ("order.dense", "character_bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
+            tied=_TIED,
+        ),
         "mlm": HeadForm(
             title="masked language model",
             architecture="CharacterBertForMaskedLM",
             auto="",
             make=_word_head,
-            rows=(
-                ("head.dense", "cls.predictions.transform.dense"),
-                ("head.norm", "cls.predictions.transform.LayerNorm"),
-                ("head.table.weight", "cls.predictions.decoder.weight"),
-                ("head.table.bias", "cls.predictions.bias"),
-            ),
-            tied=(("cls.predictions.decoder.bias", "cls.predictions.bias"),),
+            rows=_VOCABULARY,
+            tied=_TIED,
             unused=("character_bert.pooler.", "cls.seq_relationship."),
         ),
         "sequence": HeadForm(
@@ -228,5 +242,4 @@ CHARACTER_BERT = Family(
         ),
         "none": HeadForm(title="encoder", architecture="CharacterBertModel", auto="", unused=("character_bert.pooler.",)),
     },
-    aliases={"CharacterBertForPreTraining": "mlm"},
 )

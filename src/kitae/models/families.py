@@ -12,11 +12,12 @@ from torch import nn
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.bert import BERT, ELECTRA
 from kitae.models.character_bert import CHARACTER_BERT
-from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.compose import Classifier, Discriminator, MaskedLm, PretrainingLm
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
+from kitae.models.modernbert import MODERNBERT
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "character_bert": CHARACTER_BERT}
+FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "character_bert": CHARACTER_BERT, "modernbert": MODERNBERT}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
@@ -45,6 +46,13 @@ def build_masked_lm(config: EncoderConfig, generator: torch.Generator | None = N
     """A masked language model with new weights, drawn from `generator` (None: always the same ones)."""
     model = bare(config, "mlm")
     assert isinstance(model, MaskedLm)
+    return _initialized(model, config, generator)
+
+
+def build_pretraining_lm(config: EncoderConfig, generator: torch.Generator | None = None) -> PretrainingLm:
+    """A masked language model that also judges pairs, with new weights, drawn from `generator` (None: always the same ones)."""
+    model = bare(config, "pretraining")
+    assert isinstance(model, PretrainingLm)
     return _initialized(model, config, generator)
 
 

@@ -17,6 +17,8 @@ from kitae.models.folder import Part
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+WITH_WORDS = ("mlm", "pretraining")
+"""Heads that know a vocabulary."""
 
 
 def check_reading(config: EncoderConfig, tokenizer: Tokenizer, *, where: str = "") -> None:
@@ -49,12 +51,12 @@ def with_vocabulary(part: Part, old: Sequence[str], new: Sequence[str], generato
     biases, so that it is no likelier than they are. Without a head, all of it is new. Everything else stays.
     """
     config = part.config.model_copy(update={"vocab_size": len(new)})
-    made = build_masked_lm(config, generator).state_dict()
-    state = {name: part.state.get(name, tensor) for name, tensor in made.items()}
-    number_of = {word: number for number, word in enumerate(old)} if part.head == "mlm" else {}
+    made = {name: tensor for name, tensor in build_masked_lm(config, generator).state_dict().items() if name.startswith("head.")}
+    number_of = {word: number for number, word in enumerate(old)} if part.head in WITH_WORDS else {}
     here = [number for number, word in enumerate(new) if word in number_of]
     there = [number_of[new[number]] for number in here]
-    if part.head == "mlm":
+    state = {**made, **part.state}
+    if part.head in WITH_WORDS:
         biases = part.state["head.table.bias"]
         table, bias = made["head.table.weight"], (biases[there] if there else biases).mean().repeat(len(new))
         table[here], bias[here] = part.state["head.table.weight"][there], biases[there]
@@ -66,4 +68,4 @@ def with_vocabulary(part: Part, old: Sequence[str], new: Sequence[str], generato
         len(new) - len(here),
         len(number_of) - len(here),
     )
-    return dataclasses.replace(part, head="mlm", config=config, state=state)
+    return dataclasses.replace(part, head=part.head if part.head in WITH_WORDS else "mlm", config=config, state=state)
