@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kitae.core.config import Config
 from kitae.models.attention import Kind, choose
-from kitae.models.disentangled import DisentangledTable
+from kitae.models.gdes import DisentangledTable
 from kitae.tensor.batch import Layout
 
 

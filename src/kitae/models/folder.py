@@ -134,7 +134,7 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
 
 
 def _added_up(weights: State, differences: object, *, where: str) -> State:
-    """The weights with whole tables where the checkpoint holds differences (`kitae.models.disentangled.DisentangledTable`)."""
+    """The weights with whole tables where the checkpoint holds differences (`kitae.models.gdes.DisentangledTable`)."""
     if not isinstance(differences, dict):
         raise KitaeError("model.json has differences that are no table", cure="make the checkpoint again", where=where)
     for name, base in differences.items():

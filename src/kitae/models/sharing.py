@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kitae.models.compose import Discriminator, MaskedLm
-from kitae.models.disentangled import DisentangledTable
+from kitae.models.gdes import DisentangledTable
 
 TABLES = ("token", "position")
 """The embeddings that are disentangled, as in microsoft/DeBERTa; segments and LayerNorm stay each half's own."""
