@@ -44,6 +44,8 @@ class AttentionPlan:
     """int32 boundaries of the pieces in the flattened rows (kind varlen)."""
     longest: int = 0
     """Length of the longest piece, rounded up to a whole tile (kind varlen)."""
+    causal: bool = False
+    """Whether a position attends to itself and what stands before it only (kinds spans and varlen; others have it in the bias)."""
 
 
 def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, compiled: bool = False) -> Kind:
@@ -58,13 +60,13 @@ def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, comp
     return "block" if length <= LONG_ROW else "spans"
 
 
-def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype) -> AttentionPlan:
-    """Work out masks or boundaries for a batch."""
+def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, causal: bool = False) -> AttentionPlan:
+    """Work out masks or boundaries for a batch; causal: no position sees what comes after it."""
     if kind == "varlen":
-        return AttentionPlan(kind=kind, bounds=layout.bounds, longest=-(-layout.longest // TILE) * TILE)
+        return AttentionPlan(kind=kind, bounds=layout.bounds, longest=-(-layout.longest // TILE) * TILE, causal=causal)
     if kind == "spans":
-        return AttentionPlan(kind=kind, spans=_cover(layout))
-    mask = layout.block_mask_BLL
+        return AttentionPlan(kind=kind, spans=_cover(layout), causal=causal)
+    mask = layout.block_mask_BLL.tril() if causal else layout.block_mask_BLL
     if kind == "block" and bool(mask.all()):
         return AttentionPlan(kind=kind)
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
@@ -76,12 +78,11 @@ def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) 
     if plan.kind == "block":
         return BlockAttention.apply(qkv_BLC, plan.bias_BLL, heads, dropout)
     if plan.kind == "spans":
-        return _attend_spans(qkv_BLC, plan.spans, heads, dropout)
+        return _attend_spans(qkv_BLC, plan, heads, dropout)
     b, length, channels = qkv_BLC.shape
     if plan.kind == "varlen":
-        assert plan.bounds is not None
         qkv_TNH = qkv_BLC.view(b * length, 3, heads, -1)
-        return _varlen(qkv_TNH, plan.bounds, plan.longest, dropout).reshape(b, length, channels // 3)
+        return _varlen(qkv_TNH, plan, dropout).reshape(b, length, channels // 3)
     q, k, v = qkv_BLC.view(b, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     bias = None if plan.bias_BLL is None else plan.bias_BLL[:, None]
     if plan.kind == "sdpa":
@@ -142,17 +143,18 @@ def _product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = No
     return torch.baddbmm(out, left, right, beta=0, alpha=factor, out=out)
 
 
-def _attend_spans(qkv_BLC: Tensor, spans: tuple[tuple[int, int, int], ...], heads: int, dropout: float) -> Tensor:
+def _attend_spans(qkv_BLC: Tensor, plan: AttentionPlan, heads: int, dropout: float) -> Tensor:
     b, length, channels = qkv_BLC.shape
     flat = qkv_BLC.view(b * length, channels)
-    sizes = [end - start for _, start, end in spans]
+    sizes = [end - start for _, start, end in plan.spans]
     pieces = []
     for piece in flat.split(sizes):
         if dropout:  # the CPU's fused kernel has no dropout
-            pieces.append(BlockAttention.apply(piece[None], None, heads, dropout)[0])
+            ahead = torch.full((len(piece), len(piece)), -math.inf, dtype=piece.dtype).triu(1)[None] if plan.causal else None
+            pieces.append(BlockAttention.apply(piece[None], ahead, heads, dropout)[0])
             continue
         q, k, v = piece.view(1, len(piece), 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        pieces.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).reshape(len(piece), channels // 3))
+        pieces.append(F.scaled_dot_product_attention(q, k, v, is_causal=plan.causal)[0].transpose(0, 1).reshape(len(piece), channels // 3))
     return torch.cat(pieces).view(b, length, channels // 3)
 
 
@@ -166,11 +168,13 @@ def _cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
     return tuple(sorted([*layout.spans(), *padding]))
 
 
-def _varlen(qkv_TNH: Tensor, bounds: Tensor, longest: int, dropout: float) -> Tensor:
+def _varlen(qkv_TNH: Tensor, plan: AttentionPlan, dropout: float) -> Tensor:
     """Flash attention over pieces of different lengths; returns x_TNH."""
+    assert plan.bounds is not None
     q, k, v = qkv_TNH.unbind(1)
-    if dropout:  # varlen_attn offers none, the operation that it stands on does
-        return torch.ops.aten._flash_attention_forward(q, k, v, bounds, bounds, longest, longest, dropout, False, False)[0]
+    bounds, longest = plan.bounds, plan.longest
+    if dropout or plan.causal:  # varlen_attn has no dropout, and says causal otherwise from version to version; what it stands on has both
+        return torch.ops.aten._flash_attention_forward(q, k, v, bounds, bounds, longest, longest, dropout, plan.causal, False)[0]
     out = varlen_attn(q, k, v, bounds, bounds, longest, longest)
     assert isinstance(out, Tensor)
     return out

@@ -14,8 +14,9 @@ from kitae.models.bert import BERT, ELECTRA
 from kitae.models.compose import Classifier, Discriminator, MaskedLm
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
+from kitae.models.towers import ELECTRIC
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA}
+FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "electric": ELECTRIC}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 

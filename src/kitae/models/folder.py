@@ -45,13 +45,19 @@ def read_parts(folder: Path) -> dict[str, Part]:
     if (folder / "config.json").is_file():
         part = _read_huggingface(folder)
         return {_name(part): part}
-    halves = {name: folder / name for name in ("generator", "discriminator") if (folder / name / "config.json").is_file()}
+    halves = {
+        name: folder / name
+        for name in ("generator", "discriminator")
+        if (folder / name / "config.json").is_file() or (folder / name / "model.json").is_file()
+    }
     if not halves:
         if not folder.is_dir():
             raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
         raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
-    parts = {name: _read_huggingface(path) for name, path in halves.items()}
-    for name, part in parts.items():
+    parts = {}
+    for name, path in halves.items():
+        kitae = (path / "model.json").is_file()
+        parts[name] = part = next(iter(_read_kitae(path).values())) if kitae else _read_huggingface(path)
         if _name(part) != name:
             raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
     return parts
@@ -78,7 +84,10 @@ def describe(part: Part) -> dict[str, object]:
 
 
 def write_huggingface(part: Part, folder: Path) -> None:
-    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5."""
+    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
+
+    Only for heads with a class in transformers; see `write_kitae` for the others.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     family = FAMILIES[part.family]
     form = family.heads[part.head]
@@ -90,6 +99,15 @@ def write_huggingface(part: Part, folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     raw = to_huggingface_config(part.config, architecture=form.architecture, labels=part.labels)
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_kitae(name: str, part: Part, folder: Path) -> None:
+    """Write model.json and weights.safetensors (fp32): for models that transformers has no class for. `read_parts` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{name}.{key}": tensor.detach().to("cpu", torch.float32).clone().contiguous() for key, tensor in part.state.items()}
+    save_file(tensors, folder / "weights.safetensors")
+    raw = {"format": FORMAT, "parts": {name: describe(part)}}
+    (folder / "model.json").write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def read_weights(path: Path) -> State:
@@ -104,7 +122,7 @@ def read_weights(path: Path) -> State:
 
 
 def _name(part: Part) -> str:
-    if part.family == "electra":
+    if part.family in ("electra", "electric"):
         return {"mlm": "generator", "rtd": "discriminator"}.get(part.head, "encoder")
     return "encoder"
 
