@@ -75,6 +75,15 @@ def test_a_hand_worked_loss(sample: str) -> None:
     assert scores["cloze_loss"] == pytest.approx(float(cloze.sum) / 3, rel=1e-6)
 
 
+def test_a_rate_that_changes_changes_the_odds_of_noise() -> None:
+    objective, prepared, _ = worked(sample="other")
+    found = []
+    for rate, progress in (([[0.0, 0.5], [1.0, 0.1]], 0.5), (0.3, 1.0)):
+        objective.config = ElectricConfig.model_validate({"rate": rate})
+        found.append(float(objective(dataclasses.replace(prepared, progress=progress)).terms[1].sum))
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+
 def test_the_log_odds_recover_the_true_conditional() -> None:
     """With energies -log p of the text's own distribution, the loss is at its least: noise-contrastive estimation."""
     objective, prepared, _ = worked(sample="other")
@@ -186,5 +195,6 @@ def test_starts_and_settings_that_cannot_be_are_refused() -> None:
         table.build(bert(), ElectricConfig(), SPECIAL, VOCAB, 1)
     with pytest.raises(ValidationError, match="replacement has no effect"):
         ElectricConfig(replacement=(0.8, 0.1, 0.1))
-    with pytest.raises(ValidationError, match="leaves no token"):
-        ElectricConfig(rate=1.0)
+    for rate in (1.0, ((0.0, 1.0), (1.0, 0.15))):
+        with pytest.raises(ValidationError, match="leaves no token"):
+            ElectricConfig(rate=rate)

@@ -16,7 +16,7 @@ from kitae.objectives.pair import PairConfig
 from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.table import row as objective_row
 from kitae.stages.dataset import DatasetConfig
-from kitae.stages.pretrain import PretrainConfig
+from kitae.stages.pretrain import PretrainConfig, learnt_order
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
@@ -105,7 +105,8 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
                 if isinstance(settings, RtdConfig) and settings.uniform_generator:
                     architecture = replace(architecture, generator=None)
                 shared = isinstance(settings, PairConfig) and settings.embedding_sharing == "shared"
-                found = count_parameters(architecture, config.objective, shared=shared)
+                pairs = learnt_order(config) != "none"
+                found = count_parameters(architecture, config.objective, shared=shared, pairs=pairs)
                 parts = {"encoder" if config.objective == "mlm" else "discriminator": found.encoder}
                 if found.generator:
                     parts = {"generator": found.generator} | parts

@@ -31,13 +31,16 @@ class Parameters:
 Objective = Literal["mlm", "rtd", "electric"]
 
 
-def count_parameters(architecture: Architecture, objective: Objective | None = None, *, shared: bool = True) -> Parameters:
+def count_parameters(
+    architecture: Architecture, objective: Objective | None = None, *, shared: bool = True, pairs: bool = False
+) -> Parameters:
     """Exact counts, by building the modules without memory. Without an objective: "rtd" where there is a generator, else "mlm".
 
-    shared: the halves have one embedding module; a disentangled table is as large as one that is not shared.
+    shared: the halves have one embedding module; a disentangled table is as large as one that is not shared. pairs: a masked language
+    model with BERT's head for pairs of segments.
     """
     objective = objective or ("mlm" if architecture.generator is None else "rtd")
-    encoder = bare(architecture.encoder, "mlm" if objective == "mlm" else "rtd")
+    encoder = bare(architecture.encoder, "rtd" if objective != "mlm" else "pretraining" if pairs else "mlm")
     if architecture.generator is None or objective == "mlm":
         return Parameters(encoder=_size(encoder), total=_size(encoder))
     generator = bare(TwoTowerConfig.of(architecture.generator) if objective == "electric" else architecture.generator, "mlm")

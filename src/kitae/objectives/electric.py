@@ -22,6 +22,7 @@ from kitae.models.compose import Discriminator, MaskedLm
 from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in
 from kitae.objectives.masking import Shares
 from kitae.objectives.pair import PairConfig, PairObjective
+from kitae.objectives.rates import rate_at
 from kitae.objectives.softmax import cross_entropy, cross_entropy_and_sample
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
@@ -39,7 +40,7 @@ class ElectricConfig(PairConfig):
     def _noise_everywhere(self) -> Self:
         if self.replacement != (1.0, 0.0, 0.0):
             raise ValueError("replacement has no effect on Electric, whose chosen positions all get a sample")
-        if self.rate == 1:
+        if 1.0 in ((self.rate,) if isinstance(self.rate, float) else [share for _, share in self.rate]):
             raise ValueError("rate = 1 leaves no token of the text for the noise to be told from")
         return self
 
@@ -143,7 +144,8 @@ class ElectricObjective(PairObjective):
         """float64 [R]: of noise against text."""
         energies_BL = self.discriminator(noised.ids_BL, batch.layout, batch.segments_BL)
         energies_R = energies_BL.flatten().index_select(0, batch.targets["real"])
-        return energies_R.double() + noised.log_q_R + math.log(self.config.rate / (1 - self.config.rate))
+        rate = rate_at(self.config.rate, batch.progress)
+        return energies_R.double() + noised.log_q_R + math.log(rate / (1 - rate))
 
     def _is_noise(self, batch: Batch) -> Tensor:
         """bool [R]: every chosen position, also where the sample equals the original."""

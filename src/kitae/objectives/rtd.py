@@ -43,6 +43,8 @@ class RtdConfig(PairConfig):
     """Never sample the token that stood there: every chosen position is then replaced."""
     uniform_generator: bool = False
     """Draw replacements from all tokens with equal probability; there is no generator then, and only the discriminator learns."""
+    generator_label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """This much of the generator's every target is spread evenly over the whole vocabulary. Held-out losses are without it."""
     discriminator_label_smoothing: float = Field(0.0, ge=0, lt=1)
     """s > 0 makes the discriminator's labels s / 2 and 1 - s / 2 instead of 0 and 1. Held-out losses are without it."""
 
@@ -50,6 +52,8 @@ class RtdConfig(PairConfig):
     def _two_halves(self) -> Self:
         if self.uniform_generator and self.optimizers == "separate":
             raise ValueError('optimizers = "separate" needs a generator, and a uniform_generator is none')
+        if self.uniform_generator and self.generator_label_smoothing:
+            raise ValueError("generator_label_smoothing needs a generator, and a uniform_generator is none")
         return self
 
 
@@ -151,7 +155,13 @@ class RtdObjective(PairObjective):
         if logits_NV is None:
             sampled_N = uniform_ids(uniform_N, labels_N, self._vocab_size, wrong_only=wrong_only)
         else:
-            temperature = self.config.temperature
-            losses_N, sampled_N = cross_entropy_and_sample(logits_NV, labels_N, uniform_N, temperature=temperature, wrong_only=wrong_only)
+            losses_N, sampled_N = cross_entropy_and_sample(
+                logits_NV,
+                labels_N,
+                uniform_N,
+                temperature=self.config.temperature,
+                smoothing=self.config.generator_label_smoothing,
+                wrong_only=wrong_only,
+            )
         ids_BL, replaced_BL = put_in(batch, sampled_N)
         return _Corrupted(losses_N=losses_N, ids_BL=ids_BL, replaced_BL=replaced_BL)
