@@ -50,7 +50,7 @@ class AdaptTable(Config):
     """Unicode normal form; the default is [corpus]'s."""
     decontaminate: tuple[str, ...] | None = None
     """Names of tasks whose texts the domain text must not contain; the default is [corpus]'s."""
-    objective: Literal["mlm", "rtd"] | None = None
+    objective: Literal["mlm", "rtd", "electric"] | None = None
     """What is learnt; the default is [pretrain]'s, and without that table it is needed."""
     objective_config: dict[str, object] | None = None
     """Overrides of the objective's fields; the default is [pretrain]'s."""

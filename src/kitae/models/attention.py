@@ -50,6 +50,8 @@ class AttentionPlan:
     """Farthest position that a position may attend to, on either side; None = all (kind varlen; others have it in a bias)."""
     bias_BKSW: Tensor | None = None
     """See `kitae.models.windows.band` (kind banded)."""
+    causal: bool = False
+    """Whether a position attends to itself and what stands before it only (kinds spans and varlen; others have it in the bias)."""
 
 
 def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, compiled: bool = False) -> Kind:
@@ -64,17 +66,20 @@ def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, comp
     return "block" if length <= LONG_ROW else "spans"
 
 
-def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, window: int | None = None) -> AttentionPlan:
-    """Work out masks or boundaries for a batch; with a window, of layers whose positions see so far and no farther."""
+def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, window: int | None = None, causal: bool = False) -> AttentionPlan:
+    """Work out masks or boundaries for a batch; with a window, of layers whose positions see so far and no farther; causal: no
+    position sees what comes after it."""
     if kind == "varlen":
-        return AttentionPlan(kind=kind, bounds=layout.bounds, longest=-(-layout.longest // TILE) * TILE, window=window)
+        longest = -(-layout.longest // TILE) * TILE
+        return AttentionPlan(kind=kind, bounds=layout.bounds, longest=longest, window=window, causal=causal)
     if window is not None and layout.longest <= window + 1:
         window = None  # no piece is long enough to notice
     if window is not None and (kind == "spans" or (kind == "block" and pays(layout.pieces_BL.shape[1], window))):
+        assert not causal, "no family has windows that look back only"
         return AttentionPlan(kind="banded", bias_BKSW=band(layout.pieces_BL, window=window, dtype=dtype))
     if kind == "spans":
-        return AttentionPlan(kind=kind, spans=_cover(layout))
-    mask = layout.block_mask_BLL
+        return AttentionPlan(kind=kind, spans=_cover(layout), causal=causal)
+    mask = layout.block_mask_BLL.tril() if causal else layout.block_mask_BLL
     if window is not None:
         mask = mask & within(mask.shape[1], window, mask.device)
     if kind == "block" and bool(mask.all()):
@@ -88,7 +93,7 @@ def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) 
     if plan.kind == "block":
         return BlockAttention.apply(qkv_BLC, plan.bias_BLL, heads, dropout)
     if plan.kind == "spans":
-        return _attend_spans(qkv_BLC, plan.spans, heads, dropout)
+        return _attend_spans(qkv_BLC, plan, heads, dropout)
     if plan.kind == "banded":
         return BandedAttention.apply(qkv_BLC, plan.bias_BKSW, heads, dropout)
     b, length, channels = qkv_BLC.shape
@@ -148,17 +153,18 @@ class BlockAttention(torch.autograd.Function):
         return merged, None, None, None
 
 
-def _attend_spans(qkv_BLC: Tensor, spans: tuple[tuple[int, int, int], ...], heads: int, dropout: float) -> Tensor:
+def _attend_spans(qkv_BLC: Tensor, plan: AttentionPlan, heads: int, dropout: float) -> Tensor:
     b, length, channels = qkv_BLC.shape
     flat = qkv_BLC.view(b * length, channels)
-    sizes = [end - start for _, start, end in spans]
+    sizes = [end - start for _, start, end in plan.spans]
     pieces = []
     for piece in flat.split(sizes):
         if dropout:  # the CPU's fused kernel has no dropout
-            pieces.append(BlockAttention.apply(piece[None], None, heads, dropout)[0])
+            ahead = torch.full((len(piece), len(piece)), -math.inf, dtype=piece.dtype).triu(1)[None] if plan.causal else None
+            pieces.append(BlockAttention.apply(piece[None], ahead, heads, dropout)[0])
             continue
         q, k, v = piece.view(1, len(piece), 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        pieces.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).reshape(len(piece), channels // 3))
+        pieces.append(F.scaled_dot_product_attention(q, k, v, is_causal=plan.causal)[0].transpose(0, 1).reshape(len(piece), channels // 3))
     return torch.cat(pieces).view(b, length, channels // 3)
 
 
@@ -178,9 +184,9 @@ def _varlen(qkv_TNH: Tensor, plan: AttentionPlan, dropout: float) -> Tensor:
     q, k, v = qkv_TNH.unbind(1)
     bounds, longest = plan.bounds, plan.longest
     reach = -1 if plan.window is None else plan.window  # on either side, inclusive; -1 = all
-    if dropout:  # varlen_attn offers none, the operation that it stands on does
+    if dropout or plan.causal:  # varlen_attn has no dropout, and says causal otherwise from version to version; what it stands on has both
         return torch.ops.aten._flash_attention_forward(
-            q, k, v, bounds, bounds, longest, longest, dropout, False, False, window_size_left=reach, window_size_right=reach
+            q, k, v, bounds, bounds, longest, longest, dropout, plan.causal, False, window_size_left=reach, window_size_right=reach
         )[0]
     out = varlen_attn(q, k, v, bounds, bounds, longest, longest, window_size=(reach, reach))
     assert isinstance(out, Tensor)

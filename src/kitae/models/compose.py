@@ -111,15 +111,3 @@ def _means(x_TD: Tensor, layout: Layout, starts_N: Tensor) -> Tensor:
     index_NL = starts_N[:, None] + steps_L * inside_NL
     rows_NLD = x_TD.index_select(0, index_NL.flatten()).view(*index_NL.shape, -1)
     return (rows_NLD * inside_NL[..., None]).sum(dim=1) / sizes_N1
-
-
-def share_embeddings(generator: MaskedLm, discriminator: Discriminator) -> None:
-    """Give ELECTRA's two halves one embedding module (tables and LayerNorm), the discriminator's, as the paper trains them."""
-    mine, theirs = generator.config, discriminator.config
-    assert (mine.vocab_size, mine.embedding_width, mine.max_position_embeddings, mine.segment_kinds) == (
-        theirs.vocab_size,
-        theirs.embedding_width,
-        theirs.max_position_embeddings,
-        theirs.segment_kinds,
-    ), "halves of one ELECTRA have embeddings of one shape"
-    generator.encoder.embed = discriminator.encoder.embed

@@ -16,8 +16,15 @@ from kitae.models.compose import Classifier, Discriminator, MaskedLm, Pretrainin
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
 from kitae.models.modernbert import MODERNBERT
+from kitae.models.towers import ELECTRIC
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "character_bert": CHARACTER_BERT, "modernbert": MODERNBERT}
+FAMILIES: Mapping[str, Family] = {
+    "bert": BERT,
+    "electra": ELECTRA,
+    "electric": ELECTRIC,
+    "character_bert": CHARACTER_BERT,
+    "modernbert": MODERNBERT,
+}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 

@@ -50,8 +50,8 @@ class PretrainConfig(Config):
     """A preset: electra-small, bert-base, ...; needed without a start, which brings its own architecture."""
     config: dict[str, object] = Field(default_factory=dict)
     """Overrides of the preset's fields, and `generator = { ... }` of ELECTRA's generator."""
-    objective: Literal["mlm", "rtd"]
-    """What is learnt: "mlm" or "rtd"."""
+    objective: Literal["mlm", "rtd", "electric"]
+    """What is learnt: "mlm", "rtd" or "electric"."""
     objective_config: dict[str, object] = Field(default_factory=dict)
     """Overrides of the objective's fields: rate, unit, replacement, ..."""
     train: TrainConfig
