@@ -147,6 +147,21 @@ def test_equal_numbers_however_words_are_numbered_and_nothing_crosses_pieces(tmp
     assert not changed[1:].any()
 
 
+def test_gradients_are_equal_to_the_bit_every_time(tmp_path):
+    make("mlm", tmp_path)
+    model = load(read_parts(tmp_path)["encoder"])
+    chars_WC, ids = words(300, 12), torch.randint(0, 300, (8, 16), generator=torch.Generator().manual_seed(6))
+    layout = Layout.padded(torch.ones(8, 16, dtype=torch.bool))
+    threads, found = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    for _ in range(4):
+        model.zero_grad()
+        model(ids, layout, None, None, chars_WC).square().sum().backward()
+        found.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
 def test_half_precision_is_near(tmp_path):
     make("mlm", tmp_path)
     model = load(read_parts(tmp_path)["encoder"])
