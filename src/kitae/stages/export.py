@@ -25,6 +25,10 @@ USES = {
     "mlm": "logits = model(**batch).logits  # at [MASK]: what the vocabulary's tokens are worth there",
     "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
     "sequence": "logits = model(**batch).logits\nprint([model.config.id2label[i] for i in logits.argmax(-1).tolist()])",
+    "token": "logits = model(**batch).logits\nprint([[model.config.id2label[i] for i in row] for row in logits.argmax(-1).tolist()])",
+    "span": "found = model(**batch)  # found.start_logits and found.end_logits of every token; give the question as TEXT, the text as pair",
+    "choice": "batch = {name: tensor[None] for name, tensor in batch.items()}  # one question, of which every text is a choice\n"
+    "logits = model(**batch).logits",
     "none": "vectors = model(**batch).last_hidden_state",
 }
 
