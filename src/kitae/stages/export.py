@@ -79,6 +79,8 @@ def _export(part: Part, place: Path, target: Path) -> str:
     settings = target / "tokenizer_config.json"
     if settings.is_file():  # so that truncation=True cuts where the model ends
         raw = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": longest}
+        if part.config.segment_kinds < 2:  # transformers would look the second text's kind up beyond the end of the table
+            raw["model_input_names"] = [name for name in raw["model_input_names"] if name != "token_type_ids"]
         settings.write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return japanese.arguments(definition.spec) if settings.is_file() else ""
 
