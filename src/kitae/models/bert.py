@@ -256,7 +256,7 @@ BERT = Family(
         "span": span_form("Bert", unused=("bert.pooler.",)),
         "choice": choice_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
         "joint": JOINT,
-        "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", unused=("bert.pooler.",)),
+        "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", rows=(("head.dense", "bert.pooler.dense"),)),
     },
     aliases={"BertForPreTraining": "mlm", "BertLMHeadModel": "mlm"},
 )

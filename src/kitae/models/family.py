@@ -51,7 +51,7 @@ class HeadForm:
     make: MakeHead | None = None
     """Builds the head; None for a bare encoder."""
     rows: Rows = ()
-    """Key table of the head."""
+    """Key table of the head; of a bare encoder a pooler, which may be absent and is only passed on."""
     tied: tuple[tuple[str, str], ...] = ()
     """(copy, original) in Hugging Face's names: the copy is checked on the way in and left out on the way out."""
     unused: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kitae.core.errors import KitaeError
 from kitae.models.convert import State, from_huggingface, modern, to_huggingface
@@ -239,6 +239,12 @@ def _check(part: Part, *, where: str) -> None:
 def _shapes(part: Part) -> dict[str, torch.Size]:
     if part.head == "none":
         with torch.device("meta"):
-            encoder = FAMILIES[part.family].encoder(part.config)
-        return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
+            encoder, pooler = FAMILIES[part.family].encoder(part.config), nn.Linear(part.config.hidden_size, part.config.hidden_size)
+        passed = {f"head.dense.{name}": tensor.shape for name, tensor in pooler.state_dict().items()} if _pooler(part) else {}
+        return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()} | passed
     return {name: tensor.shape for name, tensor in bare(part.config, part.head, num_labels=len(part.labels)).state_dict().items()}
+
+
+def _pooler(part: Part) -> bool:
+    """Whether a bare encoder brings the pooler of transformers' class, which kitae keeps but does not use."""
+    return any(name.startswith("head.") for name in part.state)

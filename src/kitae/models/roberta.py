@@ -67,7 +67,7 @@ def _sequence_head(config: EncoderConfig, *, num_labels: int, rate: float) -> Se
 
 def _family(title: str, *, name: str, vocab_size: int) -> Family:
     """`name` as transformers spells it in class names; the weights of all three begin with "roberta"."""
-    pooler = ("roberta.pooler.",)
+    pooler, pooled = ("roberta.pooler.",), ("head.dense", "roberta.pooler.dense")
     return Family(
         title=title,
         config=RobertaConfig,
@@ -100,9 +100,9 @@ def _family(title: str, *, name: str, vocab_size: int) -> Family:
             ),
             "token": token_form(name, unused=pooler),
             "span": span_form(name, unused=pooler),
-            "choice": choice_form(name, pooled_head, (("head.dense", "roberta.pooler.dense"), ("head.out", "classifier"))),
+            "choice": choice_form(name, pooled_head, (pooled, ("head.out", "classifier"))),
             "joint": JOINT,
-            "none": HeadForm(title="encoder", architecture=f"{name}Model", auto="AutoModel", unused=pooler),
+            "none": HeadForm(title="encoder", architecture=f"{name}Model", auto="AutoModel", rows=(pooled,)),
         },
     )
 
