@@ -34,7 +34,7 @@ class BertFields(EncoderConfig):
     """Number of segment kinds; 0 leaves the segment table out."""
     layer_norm_eps: float = Field(1e-12, gt=0)
     """Epsilon of every LayerNorm."""
-    embedding_size: int | None = Field(None, ge=1)
+    embedding_size: int | None = Field(None, ge=1, le=65_536)
     """Width of the embeddings; None = hidden_size. Only ELECTRA may differ."""
     classifier_dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout in the classification head; None = hidden_dropout_prob."""
