@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from kitae.tensor.batch import Batch
+from kitae.tensor.groups import ParameterGroup
 from kitae.tensor.loss import Loss
 
 
@@ -40,11 +41,19 @@ class Compilable(Protocol):
         """Compile every repeated layer in place."""
 
 
+@runtime_checkable
+class Grouped(Protocol):
+    """A learner whose weights may be updated in groups: each is clipped by itself and may have its own learning rate."""
+
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """The groups, which hold every trained weight once; none for one update of all."""
+
+
 class Learner(Protocol):
     """A torch module that owns its models and knows its loss."""
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """Draw masks and labels: a pure function of (batch, seed), on the CPU."""
+        """Draw masks and labels: a pure function of (batch, seed), on the CPU. The batch knows its step and how far the training is."""
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Of a prepared batch: how many predictions each term of the loss averages over."""
