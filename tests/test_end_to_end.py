@@ -221,7 +221,8 @@ def test_odd_input_of_predict_is_named(made: Path, place: Path, caplog: pytest.L
         ((folder, "cp932.txt", "out.csv"), ["CP932", "cp932.txt"]),
         ((folder, "absent.txt", "out.csv"), ["absent.txt does not exist"]),
         ((folder, "gaps.txt", "out.doc"), ["out.doc has no known format"]),
-        ((made / "run" / "pretrain", "gaps.txt", "out.csv"), ["holds no classifier", "finetune/"]),
+        ((made / "run" / "pretrain", "gaps.txt", "out.csv"), ["no text of gaps.txt holds [MASK]"]),
+        ((made / "run" / "export" / "pretrain" / "discriminator", "gaps.txt", "out.csv"), ["holds no classifier and no", "finetune/"]),
         ((made / "run" / "corpus", "gaps.txt", "out.csv"), ["holds no model"]),
         (("absent", "gaps.txt", "out.csv"), ["absent does not exist"]),
     ):
