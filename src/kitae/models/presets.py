@@ -1,5 +1,6 @@
 """Named model sizes, with the numbers that the papers and their released code use, and how a recipe changes them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -101,6 +102,30 @@ def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, 
     if preset.generator is None:
         return Architecture(family=preset.family, encoder=encoder)
     return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset.generator, generator, name))
+
+
+def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Mapping[str, object]) -> EncoderConfig:
+    """Numbers of a new generator for a discriminator that came without one, by the rule of a preset and its `generator` overrides.
+
+    Without a name: by the preset of the same family whose width is nearest. Raises KitaeError for a family whose presets have no
+    generator, an unknown key, or numbers that do not fit.
+    """
+    usual = [(key, preset) for key, preset in PRESETS.items() if preset.family == discriminator.model_type and preset.generator]
+    if name is not None:
+        usual = [(key, preset) for key, preset in usual if key == name]
+    if not usual:
+        raise KitaeError(
+            f"nothing says how large a generator for {name or discriminator.model_type} is",
+            cure="name an ELECTRA preset as `model`, or bring the generator (start_generator)",
+        )
+    _known(overrides, (*fields(discriminator.model_type), "fraction"))
+    chosen, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
+    assert preset.generator is not None, "chosen for it"
+    return _generator(discriminator, preset.generator, overrides, chosen)
+
+
+def _width(preset: Preset) -> int:
+    return int(str(preset.encoder["hidden_size"]))
 
 
 def generator_config(discriminator: EncoderConfig, fraction: float) -> dict[str, object]:
