@@ -197,6 +197,7 @@ def test_generators_that_do_not_fit_are_refused(dataset: Path, pair: Path, tmp_p
         (768, 12, None, {}, (256, 4, 1024)),
         (1024, 24, None, {}, (256, 4, 1024)),
         (768, 12, "electra-base", {"fraction": 0.5}, (384, 6, 1536)),
+        (768, 12, "bert-small", {}, (256, 4, 1024)),
         (320, 6, None, {"hidden_size": 128}, (128, 2, 512)),
     ],
 )

@@ -104,30 +104,6 @@ def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, 
     return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset.generator, generator, name))
 
 
-def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Mapping[str, object]) -> EncoderConfig:
-    """Numbers of a new generator for a discriminator that came without one, by the rule of a preset and its `generator` overrides.
-
-    Without a name: by the preset of the same family whose width is nearest. Raises KitaeError for a family whose presets have no
-    generator, an unknown key, or numbers that do not fit.
-    """
-    usual = [(key, preset) for key, preset in PRESETS.items() if preset.family == discriminator.model_type and preset.generator]
-    if name is not None:
-        usual = [(key, preset) for key, preset in usual if key == name]
-    if not usual:
-        raise KitaeError(
-            f"nothing says how large a generator for {name or discriminator.model_type} is",
-            cure="name an ELECTRA preset as `model`, or bring the generator (start_generator)",
-        )
-    _known(overrides, (*fields(discriminator.model_type), "fraction"))
-    chosen, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
-    assert preset.generator is not None, "chosen for it"
-    return _generator(discriminator, preset.generator, overrides, chosen)
-
-
-def _width(preset: Preset) -> int:
-    return int(str(preset.encoder["hidden_size"]))
-
-
 def generator_config(discriminator: EncoderConfig, fraction: float) -> dict[str, object]:
     """ELECTRA's rule: hidden size scaled and rounded, heads one per 64, inner width four times, the same layers and embeddings."""
     hidden = round(discriminator.hidden_size * fraction)
@@ -170,3 +146,26 @@ def _config(numbers: Mapping[str, object], name: str) -> EncoderConfig:
         raise KitaeError(
             f"{key}: {message}" if key else message, cure="change the overrides of the preset", where=f'model "{name}"'
         ) from error
+
+
+def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Mapping[str, object]) -> EncoderConfig:
+    """Numbers of a new generator for a discriminator that came without one, by the rule of a preset and its `generator` overrides.
+
+    Without a name, or with one of another family: by the preset of the same family whose width is nearest. Raises KitaeError for a family whose presets have no
+    generator, an unknown key, or numbers that do not fit.
+    """
+    usual = [(key, preset) for key, preset in PRESETS.items() if preset.family == discriminator.model_type and preset.generator]
+    usual = [(key, preset) for key, preset in usual if key == name] or usual
+    if not usual:
+        raise KitaeError(
+            f"nothing says how large a generator of the family {discriminator.model_type} is",
+            cure="name an ELECTRA preset as `model`, or bring the generator (start_generator)",
+        )
+    _known(overrides, (*fields(discriminator.model_type), "fraction"))
+    chosen, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
+    assert preset.generator is not None, "chosen for it"
+    return _generator(discriminator, preset.generator, overrides, chosen)
+
+
+def _width(preset: Preset) -> int:
+    return int(str(preset.encoder["hidden_size"]))
