@@ -122,6 +122,7 @@ def test_adapt_halves_that_come_apart(made: Path, place: Path) -> None:
     for half in ("discriminator", "generator"):
         shutil.copytree(place / "electra" / half, place / half)
     succeed(adapt(place, "discriminator", "rtd"))
+    assert "generator 0.1, discriminator 0.0, together 0.1" in succeed(kitae("plan", "adapt.toml")).stdout  # millions
     facts = read_manifest(place / "discriminator-run" / "adapt").facts
     assert facts["counts"]["regrow"]["steps"] == 1, "a fifth of three steps"  # type: ignore[index]
     halves = sorted(item.name for item in (place / "discriminator-run" / "export" / "adapt").iterdir() if item.is_dir())

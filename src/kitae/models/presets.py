@@ -151,8 +151,8 @@ def _config(numbers: Mapping[str, object], name: str) -> EncoderConfig:
 def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Mapping[str, object]) -> EncoderConfig:
     """Numbers of a new generator for a discriminator that came without one, by the rule of a preset and its `generator` overrides.
 
-    Without a name, or with one of another family: by the preset of the same family whose width is nearest. Raises KitaeError for a family whose presets have no
-    generator, an unknown key, or numbers that do not fit.
+    Without a name, or with one of another family: by the preset of the same family whose width is nearest. Raises KitaeError for a
+    family whose presets have no generator, an unknown key, or numbers that do not fit.
     """
     usual = [(key, preset) for key, preset in PRESETS.items() if preset.family == discriminator.model_type and preset.generator]
     usual = [(key, preset) for key, preset in usual if key == name] or usual

@@ -16,6 +16,7 @@ from kitae.data.frequencies import log_frequencies
 from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
 from kitae.models.cost import flops_per_token
+from kitae.models.encoder import EncoderConfig
 from kitae.models.folder import Part, read_parts
 from kitae.models.informed import inform
 from kitae.models.presets import PRESETS, Architecture, generator_for, resolve_preset
@@ -149,14 +150,18 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
     if config.start_generator is not None:
         parts = {**parts, "generator": _generator(config.start_generator, tokenizer, facts)}
     if isinstance(settings, RtdConfig) and set(parts) == {"discriminator"}:
-        half = parts["discriminator"]
-        given = config.config.get("generator", {})
-        numbers = generator_for(half.config, config.model, {**(given if isinstance(given, dict) else {}), **config.regrow.generator})
-        folder = out.path / regrowing.NAME
+        half, folder = parts["discriminator"], out.path / regrowing.NAME
+        numbers = regrown_numbers(config, half.config)
         regrown = regrow(half, numbers, folder, config=config.regrow, masking=settings, train=config.train, ground=ground)
         out.counts[regrowing.NAME] = regrown.counts
         parts = {**parts, "generator": regrown.part}
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
+
+
+def regrown_numbers(config: PretrainConfig, discriminator: EncoderConfig) -> EncoderConfig:
+    """Those of the generator that a discriminator which comes alone will get. Raises KitaeError when the settings do not fit."""
+    given = config.config.get("generator", {})
+    return generator_for(discriminator, config.model, {**(given if isinstance(given, dict) else {}), **config.regrow.generator})
 
 
 def _generator(folder: str, tokenizer: Tokenizer, facts: DatasetFacts) -> Part:
