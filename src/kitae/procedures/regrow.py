@@ -25,6 +25,7 @@ from kitae.models.cost import flops_per_token
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import build_masked_lm
 from kitae.models.folder import Part, read_parts
+from kitae.models.informed import inform
 from kitae.models.presets import Architecture
 from kitae.objectives.mlm import MaskingConfig, MlmConfig, MlmObjective
 from kitae.procedures.heldout import HeldoutMeter
@@ -52,8 +53,8 @@ class RegrowFlatConfig(FlatConfig):
 class RegrowConfig(Config):
     """How an ELECTRA discriminator that comes alone gets a generator again."""
 
-    length: Duration = Duration(0.2, "of length")
-    """At most so long, beside `train`'s length and measured by it. An update of a generator alone costs a fraction of one of both."""
+    length: Duration = Duration(0.5, "of length")
+    """At most so long, beside `train`'s length and measured by it. An update of a generator alone costs about a fifth of one of both."""
     until_flat: RegrowFlatConfig = RegrowFlatConfig()
     """When it is enough; its interval may be a share of this length. Without held-out text the whole length is used."""
     heldout_rows: Annotated[int, Field(ge=1)] = 1024
@@ -69,12 +70,14 @@ class RegrowConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """What the generator grows on."""
+    """What the generator grows on, and from."""
 
     dataset: Path
     tokenizer: Tokenizer
     world: World
     seed: int
+    informed: bool
+    """Whether it begins with heads that look at the neighbours (`kitae.models.informed`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +126,16 @@ def regrow(
 def _planted(discriminator: Part, config: EncoderConfig, ground: Ground) -> MaskedLm:
     """A new generator on the discriminator's embeddings, which are frozen; its bias knows the frequencies of the tokens."""
     model = build_masked_lm(config, torch_generator(ground.seed, "weights", "generator"))
+    frequencies = log_frequencies(ground.dataset, config.vocab_size)
+    if ground.informed:
+        inform([model], frequencies)
+    with torch.no_grad():
+        model.head.bias.copy_(frequencies)
     root = "encoder.embed."
     model.encoder.embed.load_state_dict(
         {name.removeprefix(root): tensor for name, tensor in discriminator.state.items() if name.startswith(root)}
     )
     model.encoder.embed.requires_grad_(False)
-    with torch.no_grad():
-        model.head.bias.copy_(log_frequencies(ground.dataset, config.vocab_size))
     return model
 
 

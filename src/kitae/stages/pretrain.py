@@ -52,7 +52,8 @@ class PretrainConfig(Config):
     """How long, how fast, how exactly."""
     initialization: Literal["normal", "informed"] = "normal"
     """New weights: "normal" is BERT's rule. "informed" starts at the frequencies of the tokens and with heads that look at the
-    neighbours: small models then learn from the first steps on. No matter with a start."""
+    neighbours: small models then learn from the first steps on. With a start only for a regrown generator, whose discriminator should have
+    begun informed as well: it has learnt these positions."""
     start: Annotated[str | None, OPERATIONAL] = None
     """A Hugging Face folder or kitae checkpoint to continue from; its content, not its place, enters the fingerprint. For "rtd": of
     both halves (generator/ and discriminator/), or of the discriminator, whose generator is then regrown (see `regrow`)."""
@@ -116,7 +117,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     rows, micro_rows = step_rows(config.train, facts.max_length)
     with session(config.train.device) as world:
         batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
-        ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed)
+        ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
         objective = _objective(config, ground, facts, start, out)
         if facts.pairs is not None:
             _check_pairs(objective, config.objective)
