@@ -13,7 +13,7 @@ from kitae.models.cost import count_parameters
 from kitae.models.folder import read_parts
 from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.stages.dataset import DatasetConfig
-from kitae.stages.pretrain import PretrainConfig, regrown_numbers
+from kitae.stages.pretrain import PretrainConfig, learnt_order, regrown_numbers
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
@@ -98,7 +98,7 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
                 architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, pad_token_id=pad)
-                found = count_parameters(architecture)
+                found = count_parameters(architecture, pairs=learnt_order(config) != "none")
                 parts = {"encoder": found.encoder}
                 if architecture.generator is not None:
                     parts = {"generator": found.generator, "discriminator": found.encoder}

@@ -15,7 +15,7 @@ from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.heads import MlmHead, RtdHead, SequenceHead
+from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
@@ -160,6 +160,10 @@ def _mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead
     return MlmHead(config, activation=activation, eps=config.layer_norm_eps)
 
 
+def _pretraining_head(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
+    return PretrainingHead(_mlm_head(config, num_labels=num_labels, rate=rate), OrderHead(config))
+
+
 def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> RtdHead:
     assert isinstance(config, BertConfig)
     del num_labels, rate
@@ -201,6 +205,16 @@ def _with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
     return outward
 
 
+_VOCABULARY = (
+    ("head.dense", "cls.predictions.transform.dense"),
+    ("head.norm", "cls.predictions.transform.LayerNorm"),
+    ("head.bias", "cls.predictions.bias"),
+)
+_TIED = (
+    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+)
+
 BERT = Family(
     title="BERT",
     config=BertConfig,
@@ -211,20 +225,21 @@ BERT = Family(
     outward=_with_segments("bert"),
     defaults={"vocab_size": 30522},
     heads={
+        "pretraining": HeadForm(  # before "mlm", whose weights it has too: a folder that names no class is asked in this order
+            title="masked language model with a head for sentence pairs",
+            architecture="BertForPreTraining",
+            auto="AutoModelForPreTraining",
+            make=_pretraining_head,
+            rows=(*_VOCABULARY, ("order.dense", "bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
+            tied=_TIED,
+        ),
         "mlm": HeadForm(
             title="masked language model",
             architecture="BertForMaskedLM",
             auto="AutoModelForMaskedLM",
             make=_mlm_head,
-            rows=(
-                ("head.dense", "cls.predictions.transform.dense"),
-                ("head.norm", "cls.predictions.transform.LayerNorm"),
-                ("head.bias", "cls.predictions.bias"),
-            ),
-            tied=(
-                ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-                ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-            ),
+            rows=_VOCABULARY,
+            tied=_TIED,
             unused=("bert.pooler.", "cls.seq_relationship."),
         ),
         "sequence": HeadForm(
@@ -236,7 +251,7 @@ BERT = Family(
         ),
         "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", unused=("bert.pooler.",)),
     },
-    aliases={"BertForPreTraining": "mlm", "BertLMHeadModel": "mlm"},
+    aliases={"BertLMHeadModel": "mlm"},
 )
 
 ELECTRA = Family(

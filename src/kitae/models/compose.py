@@ -1,12 +1,14 @@
 """An encoder with a head: what pre-training learns and what fine-tuning starts from.
 
-Shapes: B rows, L positions, D hidden size, V vocabulary, N gathered positions or texts, C labels.
+Shapes: B rows, L positions, D hidden size, V vocabulary, N gathered positions or texts, C labels,
+P pairs.
 """
 
 import torch
 from torch import Tensor, nn
 
 from kitae.models.encoder import Encoder, EncoderConfig
+from kitae.models.heads import PretrainingHead
 from kitae.tensor.batch import Layout
 
 
@@ -46,6 +48,27 @@ class MaskedLm(Headed):
         # index_select, because the backward of x[index] is not reproducible on several threads
         rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
         return self.head(rows, self.table_VE)
+
+
+class PretrainingLm(MaskedLm):
+    """A masked language model that also judges pairs of segments: BERT as it was pre-trained. Called, it is a MaskedLm."""
+
+    def __init__(self, encoder: Encoder, head: PretrainingHead) -> None:
+        super().__init__(encoder, head.vocabulary)
+        self.order = head.order
+
+    def with_order(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None,
+        picks_N: Tensor,
+        pairs_P: Tensor,
+        chars_WC: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(logits_NV at `picks_N`, logits_P2 of the pairs whose [CLS] stands at `pairs_P`; both in the flattened rows)."""
+        x_TD = self.encoder(ids_BL, layout, segments_BL, chars_WC).flatten(0, 1)
+        return self.head(x_TD.index_select(0, picks_N), self.table_VE), self.order(x_TD.index_select(0, pairs_P))
 
 
 class Discriminator(Headed):

@@ -27,10 +27,10 @@ class Parameters:
     """Distinct parameters of the whole: shared embeddings count once."""
 
 
-def count_parameters(architecture: Architecture) -> Parameters:
-    """Exact counts, by building the modules without memory."""
+def count_parameters(architecture: Architecture, *, pairs: bool = False) -> Parameters:
+    """Exact counts, by building the modules without memory; `pairs`: with BERT's head for pairs of segments."""
     if architecture.generator is None:
-        count = _size(bare(architecture.encoder, "mlm"))
+        count = _size(bare(architecture.encoder, "pretraining" if pairs else "mlm"))
         return Parameters(encoder=count, total=count)
     discriminator, generator = bare(architecture.encoder, "rtd"), bare(architecture.generator, "mlm")
     shared = _size(discriminator.encoder.embed)

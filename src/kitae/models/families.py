@@ -11,7 +11,7 @@ from torch import nn
 
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.bert import BERT, ELECTRA
-from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.compose import Classifier, Discriminator, MaskedLm, PretrainingLm
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
 
@@ -44,6 +44,13 @@ def build_masked_lm(config: EncoderConfig, generator: torch.Generator | None = N
     """A masked language model with new weights, drawn from `generator` (None: always the same ones)."""
     model = bare(config, "mlm")
     assert isinstance(model, MaskedLm)
+    return _initialized(model, config, generator)
+
+
+def build_pretraining_lm(config: EncoderConfig, generator: torch.Generator | None = None) -> PretrainingLm:
+    """A masked language model that also judges pairs, with new weights, drawn from `generator` (None: always the same ones)."""
+    model = bare(config, "pretraining")
+    assert isinstance(model, PretrainingLm)
     return _initialized(model, config, generator)
 
 

@@ -6,13 +6,13 @@ from typing import Literal, Protocol
 
 from torch import nn
 
-from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.compose import Classifier, Discriminator, MaskedLm, PretrainingLm
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig
 
-Head = Literal["mlm", "rtd", "sequence", "none"]
+Head = Literal["mlm", "pretraining", "rtd", "sequence", "none"]
 Model = MaskedLm | Discriminator | Classifier
-COMPOSED: Mapping[Head, type[Model]] = {"mlm": MaskedLm, "rtd": Discriminator, "sequence": Classifier}
+COMPOSED: Mapping[Head, type[Model]] = {"mlm": MaskedLm, "pretraining": PretrainingLm, "rtd": Discriminator, "sequence": Classifier}
 """What an encoder and a head of this kind make together."""
 
 

@@ -1,5 +1,6 @@
 """Model folders on disk -> parts in our names, and back: kitae checkpoints, Hugging Face folders, ELECTRA's pairs of them."""
 
+import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ class Part:
 
     family: str
     head: Head
-    """mlm, rtd, sequence, or none for a bare encoder."""
+    """mlm, pretraining (mlm and pairs), rtd, sequence, or none for a bare encoder."""
     config: EncoderConfig
     state: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()
@@ -70,6 +71,23 @@ def load_encoder(encoder: Encoder, part: Part) -> None:
     """Copy a part's encoder weights into an encoder of the same numbers, whatever its head."""
     root = "encoder."
     encoder.load_state_dict({name.removeprefix(root): tensor for name, tensor in part.state.items() if name.startswith(root)})
+
+
+def load_pooler(model: Model, part: Part, head: Head) -> None:
+    """Copy what pre-training left of this head of the model: modules that have one name in Hugging Face's folders, if they are there.
+
+    BERT's pooler is one: trained with pairs of segments, it goes on as a part of the classifier, as in the paper. Heads of tasks stay new.
+    """
+    if part.head not in ("pretraining", "none"):
+        return
+    forms = FAMILIES[part.family].heads
+    known = {theirs: ours for ours, theirs in forms[part.head].rows}
+    modules = {ours: known[theirs] for ours, theirs in forms[head].rows if theirs in known}
+    own = model.state_dict()
+    with torch.no_grad():
+        for (mine, theirs), leaf in itertools.product(modules.items(), (".weight", ".bias")):
+            if theirs + leaf in part.state:
+                own[mine + leaf].copy_(part.state[theirs + leaf])
 
 
 def describe(part: Part) -> dict[str, object]:

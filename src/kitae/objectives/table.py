@@ -9,9 +9,11 @@ import torch
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.compose import Discriminator, MaskedLm
-from kitae.models.families import build_discriminator, build_masked_lm
+from kitae.models.encoder import EncoderConfig
+from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm, build_pretraining_lm
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
+from kitae.models.order import with_order_head, without_order_head
 from kitae.models.presets import Architecture
 from kitae.objectives.mlm import MlmConfig, MlmObjective
 from kitae.objectives.protocol import Objective
@@ -73,7 +75,9 @@ def _row_of(config: Config) -> Row:
 
 def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, MlmConfig)
-    model = build_masked_lm(architecture.encoder, torch_generator(seed, "weights", "encoder"))
+    _check_order_head(architecture.encoder, config)
+    build = build_masked_lm if config.sentence_order == "none" else build_pretraining_lm
+    model = build(architecture.encoder, torch_generator(seed, "weights", "encoder"))
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
 
 
@@ -94,14 +98,24 @@ def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vo
     if "discriminator" in parts:
         raise KitaeError('objective = "mlm" does not train a discriminator', cure='set objective = "rtd", or start from a BERT model')
     part = parts.get("encoder") or parts["generator"]
-    if part.head != "mlm":
+    if part.head not in ("mlm", "pretraining"):
         raise KitaeError(
             f"the model to start from has no vocabulary head (its head is: {part.head})",
             cure="start from a folder of a masked language model, such as BertForMaskedLM",
         )
-    model = load_model(part)
+    _check_order_head(part.config, config)
+    model = load_model(with_order_head(part) if config.sentence_order != "none" else without_order_head(part))
     assert isinstance(model, MaskedLm)
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
+
+
+def _check_order_head(encoder: EncoderConfig, config: MlmConfig) -> None:
+    family = FAMILIES[encoder.model_type]
+    if config.sentence_order != "none" and "pretraining" not in family.heads:
+        raise KitaeError(
+            f'sentence_order = "{config.sentence_order}" needs a head for pairs of segments, and {family.title} has none',
+            cure='set sentence_order = "none", or take a BERT preset',
+        )
 
 
 def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:

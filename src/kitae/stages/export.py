@@ -23,6 +23,7 @@ VERSION = 1
 
 USES = {
     "mlm": "logits = model(**batch).logits  # at [MASK]: what the vocabulary's tokens are worth there",
+    "pretraining": "found = model(**batch)  # prediction_logits of tokens; seq_relationship_logits of pairs: 0 is the text's own order",
     "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
     "sequence": "logits = model(**batch).logits\nprint([model.config.id2label[i] for i in logits.argmax(-1).tolist()])",
     "none": "vectors = model(**batch).last_hidden_state",
