@@ -38,8 +38,8 @@ SCORES = ("mlm_loss", "mlm_accuracy", "rtd_auc", "replaced_share")
 class Bench:
     """A pre-trained pair, and the text of another domain."""
 
-    def __init__(self, run: Path, recipe: str, overrides: list[str]) -> None:
-        self.dataset, self.work = run / "adapt.dataset", run / "benchmark"
+    def __init__(self, run: Path, recipe: str, overrides: list[str], name: str) -> None:
+        self.dataset, self.work = run / "adapt.dataset", run / f"benchmark-{name}"
         self.before = newest(run / "pretrain")
         self.tokenizer = Tokenizer.load(self.dataset / "tokenizer")
         loaded, _ = load(recipe, tuple(overrides))
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--name", default="regrow")
     arguments = parser.parse_args()
     keep_memory()
-    bench = Bench(arguments.run, arguments.recipe, arguments.overrides)
+    bench = Bench(arguments.run, arguments.recipe, arguments.overrides, arguments.name)
     plan = {"train": bench.config.train.semantic(), "regrow": bench.config.regrow.semantic(), "start": bench.before.name}
     path = RESULTS / f"{arguments.name}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"plan": plan, "runs": {}}

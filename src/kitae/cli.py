@@ -97,13 +97,15 @@ for _name in STAGES:
 
 @app.command()
 def predict(
-    folder: Annotated[Path, typer.Argument(help="A trial or a pre-training, or a Hugging Face folder: of a classifier or a masked LM.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A trial, pre-training or Hugging Face folder: of a classifier, masked LM or Electric.")
+    ],
     source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL (column text) or plain text, a text a line.")],
     target: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL to write.")],
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Label new texts (every class with its probability), or fill their [MASK] (--set candidates=5): by what the folder holds."""
+    """Label new texts (every class with its probability), fill their [MASK] (--set candidates=5) or score them: by what FOLDER holds."""
     module = import_module("kitae.procedures.predict")
     config = validate(module.PredictConfig, overridden(tuple(overrides or ())), "--set")
     count = module.predict_file(folder, source, target, config)
@@ -114,7 +116,7 @@ def predict(
 def show(name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage, or predict.")], debug: Debug = False) -> None:
     """Print a stage's settings with their documentation."""
     predicts = name == "predict"
-    line = "label new texts, or fill their masks" if predicts else STAGES[name].line if name in STAGES else ""
+    line = "label new texts, fill their masks, or score them" if predicts else STAGES[name].line if name in STAGES else ""
     config = import_module("kitae.procedures.predict").PredictConfig if predicts else stage(name).config
     console = _console()
     console.print(f"[bold]{name}[/bold]: {escape(line)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.models.modernbert import modeling_modernbert
 
 from kitae.models.folder import Part, load, read_parts
 
@@ -19,6 +20,8 @@ CLASSES = {
     ("electra", "mlm"): transformers.ElectraForMaskedLM,
     ("electra", "rtd"): transformers.ElectraForPreTraining,
     ("electra", "sequence"): transformers.ElectraForSequenceClassification,
+    ("modernbert", "mlm"): transformers.ModernBertForMaskedLM,
+    ("modernbert", "sequence"): transformers.ModernBertForSequenceClassification,
 }
 TINY = {
     "vocab_size": 97,
@@ -43,7 +46,27 @@ class Oracle:
 ORACLES = {
     "bert": Oracle(config=transformers.BertConfig),
     "electra": Oracle(config=transformers.ElectraConfig, fields={"embedding_size": 24}),
+    "modernbert": Oracle(
+        config=transformers.ModernBertConfig,
+        fields={"local_attention": 8, "pad_token_id": 0, **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))},
+        segments=False,
+    ),
 }
+
+
+_rotated_in_single_precision = modeling_modernbert.apply_rotary_pos_emb
+
+
+def _rotated(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """transformers rounds queries and keys of any model to fp32 before it turns them; gradients in fp64 need all their digits."""
+    if q.dtype != torch.float64:
+        return _rotated_in_single_precision(q, k, cos, sin, unsqueeze_dim)
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    half = modeling_modernbert.rotate_half
+    return q * cos + half(q) * sin, k * cos + half(k) * sin
+
+
+modeling_modernbert.apply_rotary_pos_emb = _rotated
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """The published numbers of every preset, their parameter counts and costs, and refused overrides."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
@@ -80,6 +82,24 @@ def test_flops_per_token(name, vocab, length, millions):
     assert flops_per_token(architecture, length, objective, rate) / 1e6 == pytest.approx(millions, rel=0.02)
 
 
+def test_counts_and_costs_of_what_an_objective_makes_of_a_preset():
+    architecture = resolve_preset("electra-small-paper", {}, 32768, 128)
+    embeddings = 32768 * 128 + 128 * 128 + 2 * 128 + 2 * 128
+    shared, apart = (count_parameters(architecture, "rtd", shared=shared) for shared in (True, False))
+    assert apart.total - shared.total == embeddings
+    towers = count_parameters(architecture, "electric")
+    body = 128 * 64 + 64 + 12 * (4 * 64 * 64 + 2 * 64 * 256 + 9 * 64 + 256)
+    assert towers.generator - shared.generator == body + 64 * 128, "one more tower, and twice as wide a way into the head"
+    assert count_parameters(architecture, "mlm").generator == 0
+    alone = count_parameters(replace(architecture, generator=None), "rtd")
+    assert (alone.encoder, alone.total, alone.generator) == (shared.encoder, shared.encoder, 0)
+    plain, electric = (flops_per_token(architecture, 128, objective) for objective in ("rtd", "electric"))
+    generator = 6 * (12 * (4 * 64**2 + 2 * 64 * 256) + 128 * 64) + 12 * 12 * 64 * 128
+    logits = 6 * (2 * 64 * 128 + 128 * 32768) - 6 * 0.15 * (64 * 128 + 128 * 32768)
+    assert electric - plain == pytest.approx(generator + logits)
+    assert flops_per_token(replace(architecture, generator=None), 128, "rtd") < plain
+
+
 def test_mini_costs_what_it_says():
     architecture = resolve_preset("electra-mini", {}, 16000, 256)
     assert 5e6 < flops_per_token(architecture, 256, "rtd") / 3 < 6e6
@@ -95,6 +115,10 @@ def test_overrides_and_their_derivations():
     own = resolve_preset("electra-tiny", {"generator": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}}, 100, 64)
     assert own.generator is not None
     assert shape(own.generator) == (32, 1, 4, 128, 64)
+    for layers, number in ((0.5, 6), (3, 3), (1, 1), (1.0, 12), (0.01, 1)):
+        halved = resolve_preset("electra-base", {"generator": {"fraction": 1.0, "layers": layers}}, 100, 64)
+        assert halved.generator is not None
+        assert shape(halved.generator) == (768, number, 12, 3072, 768)
     assert resolve_preset("bert-tiny", {"type_vocab_size": 0}, 100, 64).encoder.type_vocab_size == 0
 
 
@@ -113,6 +137,9 @@ def test_overrides_and_their_derivations():
         ("electra-base", {"generator": {"fractoin": 0.2}}, 'did you mean "fraction"'),
         ("electra-base", {"generator": {"embedding_size": 12}}, "differ in embedding_size"),
         ("electra-base", {"generator": 0.5}, "not a table"),
+        ("electra-base", {"generator": {"layers": 0}}, "generator.layers = 0 is no number of layers"),
+        ("electra-base", {"generator": {"layers": 1.5}}, "share of the discriminator's layers"),
+        ("electra-base", {"generator": {"layers": True}}, "no number of layers"),
     ],
 )
 def test_refused(name, overrides, said):

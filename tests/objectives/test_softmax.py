@@ -99,14 +99,41 @@ def test_no_predictions() -> None:
     assert logits.grad.shape == (0, 10)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_label_can_be_left_out_of_the_samples(temperature: float) -> None:
+    draws, vocab = 60_000, 300
+    logits = 2 * torch.randn(vocab, generator=torch.Generator().manual_seed(2))
+    logits[5] = 9.0
+    uniform = torch.from_numpy(np.random.default_rng(3).random(draws))
+    labels = torch.full((draws,), 5)
+    losses, ids = cross_entropy_and_sample(logits.expand(draws, -1), labels, uniform, temperature=temperature, wrong_only=True)
+    torch.testing.assert_close(losses[:1], F.cross_entropy(logits[None].double(), labels[:1], reduction="none"), atol=1e-5, rtol=0)
+    logits[5] = -torch.inf
+    expected = torch.softmax(logits.double() / temperature, dim=0).numpy() * draws
+    counts = np.bincount(ids.numpy(), minlength=vocab)
+    assert counts[5] == 0
+    often, seldom = expected >= 5, (expected < 5) & (expected > 0)
+    tail = ([counts[seldom].sum()], [expected[seldom].sum()]) if seldom.any() else ([], [])
+    assert chisquare(np.append(counts[often], tail[0]), np.append(expected[often], tail[1])).pvalue > 1e-4
+
+
+def test_a_certain_label_leaves_something_to_sample() -> None:
+    logits = torch.full((1, 600), -1e6)
+    logits[0, 400] = 1e6
+    uniform = torch.tensor([0.5], dtype=torch.float64)
+    _, ids = cross_entropy_and_sample(logits, torch.tensor([400]), uniform, wrong_only=True)
+    assert ids.tolist() == [299]
+
+
+@pytest.mark.parametrize("wrong_only", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_form_for_devices_gives_the_same(smoothing: float) -> None:
+def test_the_form_for_devices_gives_the_same(smoothing: float, wrong_only: bool) -> None:
     logits = 3 * torch.randn(20, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     labels, uniform = torch.arange(20), torch.linspace(0, 0.99, 20, dtype=torch.float64)
     leaf = logits.clone().requires_grad_()
-    expected, ids = cross_entropy_and_sample(leaf, labels, uniform, smoothing=smoothing)
+    expected, ids = cross_entropy_and_sample(leaf, labels, uniform, smoothing=smoothing, wrong_only=wrong_only)
     expected.sum().backward()
-    losses, sampled, slopes = _at_once(logits, labels, uniform, 1.0, smoothing)
+    losses, sampled, slopes = _at_once(logits, labels, uniform, 1.0, smoothing, wrong_only=wrong_only)
     torch.testing.assert_close(losses, expected.detach(), atol=1e-12, rtol=0)
     torch.testing.assert_close(slopes * 20, leaf.grad, atol=1e-12, rtol=0)
     assert sampled.tolist() == ids.tolist()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertForPreTraining, pipeline
+from transformers import BertConfig as TheirConfig
 
 from kitae.core.artifact import newest
 from kitae.core.errors import KitaeError
@@ -92,6 +93,18 @@ def test_candidates_equal_the_pipeline(family: str, tmp_path: Path) -> None:
     if family == "electra":
         again, _ = opened(hub, PredictConfig(candidates=7, device="cpu"))
         assert list(again.predict(TEXTS)) == filled, "the generator alone fills as in its pair"
+
+
+def test_a_bert_with_its_head_for_pairs_fills_too(tmp_path: Path) -> None:
+    write(tmp_path)
+    wide = BertForPreTraining(TheirConfig.from_pretrained(tmp_path)).eval()
+    wide.load_state_dict(BertForMaskedLM.from_pretrained(tmp_path).state_dict(), strict=False)
+    wide.save_pretrained(tmp_path)
+    (part,) = read_parts(tmp_path).values()
+    assert part.head == "pretraining"
+    filler, _ = opened(tmp_path, PredictConfig(device="cpu"))
+    for text, filling in zip(TEXTS, filler.predict(TEXTS), strict=True):
+        equal(filling, theirs(tmp_path, text, count=5))
 
 
 def test_order_and_batches_change_nothing(tmp_path: Path) -> None:

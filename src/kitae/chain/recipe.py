@@ -9,6 +9,7 @@ from kitae.chain.sizes import with_own_presets
 from kitae.core import recipe as raw_recipe
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
+from kitae.models.presets import PRESETS
 from kitae.procedures.regrow import RegrowConfig
 from kitae.stages.corpus import CorpusConfig, SourceConfig
 from kitae.stages.dataset import DatasetConfig
@@ -54,7 +55,7 @@ class AdaptTable(Config):
     """Unicode normal form; the default is [corpus]'s."""
     decontaminate: tuple[str, ...] | None = None
     """Names of tasks whose texts the domain text must not contain; the default is [corpus]'s."""
-    objective: Literal["mlm", "rtd"] | None = None
+    objective: Literal["mlm", "rtd", "electric"] | None = None
     """What is learnt; the default is [pretrain]'s, and without that table it is needed."""
     objective_config: dict[str, object] | None = None
     """Overrides of the objective's fields; the default is [pretrain]'s."""
@@ -138,7 +139,9 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     small = raw_recipe.merge(raw, known)
     pretrain = small.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
-        pretrain["model"] = "bert-tiny" if pretrain["model"].startswith("bert") else "electra-tiny"
+        preset = PRESETS.get(pretrain["model"])
+        tiny = f"{preset.family}-tiny" if preset is not None else ""
+        pretrain["model"] = tiny if tiny in PRESETS else "electra-tiny"
         pretrain.pop("config", None)
     for table in (small.get("corpus"), small.get("adapt")):
         sources = table.get("source") if isinstance(table, dict) else None

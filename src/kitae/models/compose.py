@@ -82,21 +82,32 @@ class Discriminator(Headed):
 class Classifier(Headed):
     """Encoder + sequence head: one text or pair -> labels."""
 
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
-        """logits_NC, one row per piece, row by row and from left to right: several texts may share a packed row."""
+    def forward(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        starts_N: Tensor | None = None,
+        chars_WC: Tensor | None = None,
+    ) -> Tensor:
+        """logits_NC of the texts that begin at `starts_N` (int64 positions in the flattened rows); without them of every piece,
+        row by row and from left to right: several texts may share a packed row.
+        """
         x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
-        length = ids_BL.shape[1]
-        starts = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
-        return self.head(x_BLD.flatten(0, 1).index_select(0, starts))
+        if starts_N is None:
+            length = ids_BL.shape[1]
+            starts_N = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
+        x_TD = x_BLD.flatten(0, 1)
+        return self.head(_means(x_TD, layout, starts_N) if self.config.pooling == "mean" else x_TD.index_select(0, starts_N))
 
 
-def share_embeddings(generator: MaskedLm, discriminator: Discriminator) -> None:
-    """Give ELECTRA's two halves one embedding module (tables and LayerNorm), the discriminator's, as the paper trains them."""
-    mine, theirs = generator.config, discriminator.config
-    assert (mine.vocab_size, mine.embedding_width, mine.max_position_embeddings, mine.segment_kinds) == (
-        theirs.vocab_size,
-        theirs.embedding_width,
-        theirs.max_position_embeddings,
-        theirs.segment_kinds,
-    ), "halves of one ELECTRA have embeddings of one shape"
-    generator.encoder.embed = discriminator.encoder.embed
+def _means(x_TD: Tensor, layout: Layout, starts_N: Tensor) -> Tensor:
+    """x_ND: the mean over each piece that begins at these positions."""
+    bounds = layout.bounds.long()
+    sizes_N1 = (bounds[torch.searchsorted(bounds, starts_N, right=True)] - starts_N)[:, None]
+    steps_L = torch.arange(layout.longest, device=x_TD.device)
+    inside_NL = steps_L < sizes_N1
+    # Beyond its end a piece repeats its first position, times zero: index_select adds up the gradient in a fixed order.
+    index_NL = starts_N[:, None] + steps_L * inside_NL
+    rows_NLD = x_TD.index_select(0, index_NL.flatten()).view(*index_NL.shape, -1)
+    return (rows_NLD * inside_NL[..., None]).sum(dim=1) / sizes_N1

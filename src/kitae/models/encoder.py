@@ -6,7 +6,7 @@ Shapes: B rows, L positions, D hidden size, E embedding size, V vocabulary, W di
 import abc
 import collections
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import ConfigDict, Field
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kitae.core.config import Config
 from kitae.models.attention import Kind, choose
+from kitae.models.gdes import DisentangledTable
 from kitae.tensor.batch import Layout
 
 
@@ -60,6 +61,11 @@ class EncoderConfig(Config):
     @abc.abstractmethod
     def head_dropout(self) -> float:
         """Dropout rate of a classification head."""
+
+    @property
+    def pooling(self) -> Literal["cls", "mean"]:
+        """What a sequence head reads of a text: the state of its first position, or the mean of all."""
+        return "cls"
 
     @classmethod
     def room(cls, length: int, pad_token_id: int) -> dict[str, object]:
@@ -117,7 +123,7 @@ class Encoder(nn.Module, abc.ABC):
     def table_VE(self) -> Tensor | None:
         """The token table, which a tied head uses as its output table; None in families that have none."""
         token = getattr(self.embed, "token", None)
-        return token.weight if isinstance(token, nn.Embedding) else None
+        return token.weight if isinstance(token, nn.Embedding | DisentangledTable) else None
 
     def compile_blocks(self) -> None:
         """Compile every block in place (torch.compile); costs about 40 seconds at the first batch."""

@@ -14,8 +14,10 @@ from kitae.models.bert import BERT, ELECTRA
 from kitae.models.compose import Classifier, Discriminator, MaskedLm, PretrainingLm
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
+from kitae.models.modernbert import MODERNBERT
+from kitae.models.towers import ELECTRIC
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA}
+FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "electric": ELECTRIC, "modernbert": MODERNBERT}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 

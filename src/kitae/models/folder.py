@@ -46,13 +46,19 @@ def read_parts(folder: Path) -> dict[str, Part]:
     if (folder / "config.json").is_file():
         part = _read_huggingface(folder)
         return {_name(part): part}
-    halves = {name: folder / name for name in ("generator", "discriminator") if (folder / name / "config.json").is_file()}
+    halves = {
+        name: folder / name
+        for name in ("generator", "discriminator")
+        if (folder / name / "config.json").is_file() or (folder / name / "model.json").is_file()
+    }
     if not halves:
         if not folder.is_dir():
             raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
         raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
-    parts = {name: _read_huggingface(path) for name, path in halves.items()}
-    for name, part in parts.items():
+    parts = {}
+    for name, path in halves.items():
+        kitae = (path / "model.json").is_file()
+        parts[name] = part = next(iter(_read_kitae(path).values())) if kitae else _read_huggingface(path)
         if _name(part) != name:
             raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
     return parts
@@ -96,7 +102,10 @@ def describe(part: Part) -> dict[str, object]:
 
 
 def write_huggingface(part: Part, folder: Path) -> None:
-    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5."""
+    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
+
+    Only for heads with a class in transformers; see `write_kitae` for the others.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     family = FAMILIES[part.family]
     form = family.heads[part.head]
@@ -108,6 +117,15 @@ def write_huggingface(part: Part, folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     raw = to_huggingface_config(part.config, architecture=form.architecture, labels=part.labels)
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_kitae(name: str, part: Part, folder: Path) -> None:
+    """Write model.json and weights.safetensors (fp32): for models that transformers has no class for. `read_parts` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{name}.{key}": tensor.detach().to("cpu", torch.float32).clone().contiguous() for key, tensor in part.state.items()}
+    save_file(tensors, folder / "weights.safetensors")
+    raw = {"format": FORMAT, "parts": {name: describe(part)}}
+    (folder / "model.json").write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def read_weights(path: Path) -> State:
@@ -122,7 +140,7 @@ def read_weights(path: Path) -> State:
 
 
 def _name(part: Part) -> str:
-    if part.family == "electra":
+    if part.family in ("electra", "electric"):
         return {"mlm": "generator", "rtd": "discriminator"}.get(part.head, "encoder")
     return "encoder"
 
@@ -135,7 +153,7 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
         raise KitaeError(
             f"model.json has format {raw.get('format')!r}", cure="read it with the version of kitae that wrote it", where=where
         )
-    weights = read_weights(folder / "weights.safetensors")
+    weights = _added_up(read_weights(folder / "weights.safetensors"), raw.get("differences", {}), where=where)
     parts = {}
     for name, entry in entries.items():
         config = parse_config(entry["config"], family_of(entry["family"], where=where), where=where)
@@ -149,6 +167,18 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
     for name, part in parts.items():
         _check(part, where=f"{folder / 'weights.safetensors'}, part {name}")
     return parts
+
+
+def _added_up(weights: State, differences: object, *, where: str) -> State:
+    """The weights with whole tables where the checkpoint holds differences (`kitae.models.gdes.DisentangledTable`)."""
+    if not isinstance(differences, dict):
+        raise KitaeError("model.json has differences that are no table", cure="make the checkpoint again", where=where)
+    for name, base in differences.items():
+        delta, table = weights.pop(f"{name}.delta", None), weights.get(f"{base}.weight")
+        if delta is None or table is None or delta.shape != table.shape:
+            raise KitaeError(f"weight {name}.delta or what it adds to is missing", cure="make the checkpoint again", where=where)
+        weights[f"{name}.weight"] = table + delta
+    return weights
 
 
 def _read_huggingface(folder: Path) -> Part:

@@ -5,6 +5,7 @@ within one block: the exact distribution, for one random number instead of one p
 Shapes: N predictions, V vocabulary, K blocks of BLOCK tokens.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -22,18 +23,25 @@ def cross_entropy(logits_NV: Tensor, labels_N: Tensor, *, smoothing: float = 0.0
 
     `smoothing` s: the target is 1 - s at the label and s / V everywhere (the label too), as torch's `label_smoothing`.
     """
-    return _CrossEntropy.apply(logits_NV, labels_N, None, (1.0, smoothing), _learns(logits_NV))[0]
+    return _CrossEntropy.apply(logits_NV, labels_N, None, (1.0, smoothing, False), _learns(logits_NV))[0]
 
 
 def cross_entropy_and_sample(
-    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor, *, temperature: float = 1.0, smoothing: float = 0.0
+    logits_NV: Tensor,
+    labels_N: Tensor,
+    uniform_N: Tensor,
+    *,
+    temperature: float = 1.0,
+    smoothing: float = 0.0,
+    wrong_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(loss_N in float64, with a gradient for the logits; sampled ids_N, without one).
 
     uniform_N: float64 in [0, 1). The loss is that of temperature 1; the temperature flattens (> 1) what is sampled.
-    `smoothing`: see `cross_entropy`; samples know nothing of it.
+    `smoothing`: see `cross_entropy`; samples know nothing of it. wrong_only: the label itself is never sampled, however certain it is.
     """
-    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, (temperature, smoothing), _learns(logits_NV))
+    shape = (temperature, smoothing, wrong_only)
+    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, shape, _learns(logits_NV))
     return losses_N, ids_N
 
 
@@ -45,11 +53,11 @@ def _learns(logits_NV: Tensor) -> bool:
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, shape: tuple[float, float], learns: bool
+        ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, shape: tuple[float, float, bool], learns: bool
     ) -> tuple[Tensor, Tensor]:
-        temperature, smoothing = shape
+        temperature, smoothing, wrong_only = shape
         if logits_NV.device.type != "cpu":
-            losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature, smoothing)
+            losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature, smoothing, wrong_only=wrong_only)
             ctx.save_for_backward(slopes_NV)
             ctx.mark_non_differentiable(ids_N)
             ctx.divisor = max(len(labels_N), 1)
@@ -59,7 +67,7 @@ class _CrossEntropy(torch.autograd.Function):
         slopes_NV = torch.empty_like(logits_NV, memory_format=torch.contiguous_format) if learns else None  # softmax - target
         losses_N = torch.empty(count, dtype=torch.float64, device=logits_NV.device)
         ids_N = torch.empty(count, dtype=torch.int64, device=logits_NV.device)
-        blocks = -(-vocab // BLOCK)
+        blocks, reshaped = -(-vocab // BLOCK), temperature != 1.0 or wrong_only
         work = torch.zeros(min(CHUNK, count), blocks * BLOCK, dtype=working, device=logits_NV.device)
         for first in range(0, count, CHUNK):
             here = slice(first, min(first + CHUNK, count))
@@ -69,14 +77,14 @@ class _CrossEntropy(torch.autograd.Function):
             picked = weights.gather(1, labels_N[here, None]).double().squeeze(1)
             if smoothing:
                 picked = (1 - smoothing) * picked + smoothing * weights[:, :vocab].mean(dim=1, dtype=torch.float64)
-            if uniform_N is not None and temperature != 1.0:
+            if uniform_N is not None and reshaped:
                 flat = torch.zeros_like(weights)
-                torch.exp(weights[:, :vocab] / temperature, out=flat[:, :vocab])
+                torch.exp(_scores(weights[:, :vocab], labels_N[here], temperature, wrong_only), out=flat[:, :vocab])
                 ids_N[here] = _invert(flat, uniform_N[here])
             weights[:, :vocab].exp_()
             total = _sums(weights).sum(dim=1)
             losses_N[here] = total.log() - picked
-            if uniform_N is not None and temperature == 1.0:
+            if uniform_N is not None and not reshaped:
                 ids_N[here] = _invert(weights, uniform_N[here])
             if slopes_NV is not None:
                 weights.div_(total.to(working)[:, None])
@@ -105,7 +113,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _at_once(
-    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, smoothing: float
+    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, smoothing: float, *, wrong_only: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss_N, sampled ids_N, (softmax - target) / N) in few large kernels, for a device whose memory is faster than its launches."""
     working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
@@ -117,7 +125,9 @@ def _at_once(
     losses_N = -probabilities_NV.amax(dim=1).double().log() - behind_N  # the greatest probability is 1 / sum of exp(logit - greatest)
     ids_N = torch.empty(0, dtype=torch.int64, device=logits_NV.device)
     if uniform_N is not None:
-        weights_NV = probabilities_NV if temperature == 1.0 else torch.softmax(logits_NV / temperature, dim=1, dtype=working)
+        weights_NV = probabilities_NV
+        if temperature != 1.0 or wrong_only:
+            weights_NV = torch.softmax(_scores(logits_NV, labels_N, temperature, wrong_only), dim=1, dtype=working)
         short = -logits_NV.shape[1] % BLOCK
         ids_N = _invert(F.pad(weights_NV, (0, short)) if short else weights_NV, uniform_N)
     share = 1 / max(len(labels_N), 1)
@@ -127,6 +137,15 @@ def _at_once(
         slopes_NV.sub_(everywhere * share)
     at_label_N1 = (probabilities_NV.gather(1, labels_N[:, None]) - (1 - smoothing) - everywhere) * share
     return losses_N, ids_N, slopes_NV.scatter_(1, labels_N[:, None], at_label_N1.to(slopes_NV.dtype))
+
+
+def _scores(logits_NV: Tensor, labels_N: Tensor, temperature: float, wrong_only: bool) -> Tensor:
+    """Logits as they are sampled from; without labels the greatest that is left is 0, so that some weight always remains."""
+    scores_NV = logits_NV / temperature
+    if wrong_only:
+        scores_NV.scatter_(1, labels_N[:, None], -math.inf)
+        scores_NV -= scores_NV.amax(dim=1, keepdim=True)
+    return scores_NV
 
 
 def _sums(weights_NV: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
+from kitae.models.bert import BertConfig
 from kitae.models.compose import Discriminator, MaskedLm
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm, build_pretraining_lm
@@ -15,13 +16,19 @@ from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
 from kitae.models.order import with_order_head, without_order_head
 from kitae.models.presets import Architecture
+from kitae.models.sharing import TABLES, copy_embeddings
+from kitae.models.towers import TwoTowerConfig
+from kitae.objectives.electric import ElectricConfig, ElectricObjective
 from kitae.objectives.mlm import MlmConfig, MlmObjective
+from kitae.objectives.pair import PairConfig
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig, RtdObjective
 from kitae.tensor.random import torch_generator
 from kitae.tokenization.special import SpecialIds
 
 log = logging.getLogger(__name__)
+TWO_TOWERS = "electric"
+"""The family of Electric's generator."""
 Build = Callable[[Architecture, Config, SpecialIds, int, int], Objective]
 Load = Callable[[Mapping[str, Part], Config, SpecialIds, int], Objective]
 
@@ -83,13 +90,17 @@ def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, 
 
 def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, RtdConfig)
-    if architecture.generator is None:
+    if architecture.generator is None and not config.uniform_generator:
         raise KitaeError(
             f'objective "rtd" needs a generator, and the family "{architecture.family}" has none',
             cure='take an ELECTRA preset, or objective = "mlm"',
         )
-    generator = build_masked_lm(architecture.generator, torch_generator(seed, "weights", "generator"))
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
+    if architecture.generator is None or config.uniform_generator:
+        return RtdObjective(None, discriminator.train(), config, special=special, vocab_size=vocab_size)
+    generator = build_masked_lm(architecture.generator, torch_generator(seed, "weights", "generator"))
+    if config.embedding_sharing == "disentangled":
+        copy_embeddings(generator, discriminator)
     return RtdObjective(generator.train(), discriminator.train(), config, special=special, vocab_size=vocab_size)
 
 
@@ -120,27 +131,59 @@ def _check_order_head(encoder: EncoderConfig, config: MlmConfig) -> None:
 
 def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, RtdConfig)
+    if "generator" in parts and parts["generator"].family == TWO_TOWERS:
+        raise KitaeError("the generator to start from is Electric's", cure='set objective = "electric"')
+    if config.uniform_generator:
+        parts = {name: part for name, part in parts.items() if name != "generator"}
+    generator, discriminator = _load_pair(parts, config, with_generator=not config.uniform_generator)
+    return RtdObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
+
+
+def _load_pair(parts: Mapping[str, Part], config: PairConfig, *, with_generator: bool) -> tuple[MaskedLm | None, Discriminator]:
+    """The halves in training mode, checked for what they shall share. Raises KitaeError when one is missing."""
     for name, other in (("generator", "discriminator"), ("discriminator", "generator")):
-        if name not in parts:
+        if name not in parts and (with_generator or name == "discriminator"):
             has = f"an ELECTRA {other}" if other in parts else "no ELECTRA"
             raise KitaeError(
                 f"the {name} is missing: the folder to start from holds {has}",
                 cure=f"give a folder with generator/ and discriminator/ (bring the {name} of the same release), or a kitae checkpoint",
             )
     halves = {name: load_model(part).train() for name, part in parts.items()}
-    generator, discriminator = halves["generator"], halves["discriminator"]
-    assert isinstance(generator, MaskedLm)
+    generator, discriminator = halves.get("generator"), halves["discriminator"]
+    assert generator is None or isinstance(generator, MaskedLm)
     assert isinstance(discriminator, Discriminator)
-    if config.embedding_sharing == "shared":
-        _check_sharing(parts["generator"], parts["discriminator"])
-    return RtdObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
+    if generator is not None and config.embedding_sharing != "none":
+        _check_sharing(parts["generator"], parts["discriminator"], tables_only=config.embedding_sharing == "disentangled")
+    return generator, discriminator
 
 
-def _check_sharing(generator: Part, discriminator: Part) -> None:
-    """Refuse halves whose embeddings cannot be one; say so when they were not one before."""
+def _build_electric(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
+    assert isinstance(config, ElectricConfig)
+    if not isinstance(architecture.generator, BertConfig):
+        raise KitaeError(f'objective "electric" has no generator for the family "{architecture.family}"', cure="take an ELECTRA preset")
+    discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
+    generator = build_masked_lm(TwoTowerConfig.of(architecture.generator), torch_generator(seed, "weights", "generator"))
+    if config.embedding_sharing == "disentangled":
+        copy_embeddings(generator, discriminator)
+    return ElectricObjective(generator.train(), discriminator.train(), config, special=special, vocab_size=vocab_size)
+
+
+def _load_electric(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
+    assert isinstance(config, ElectricConfig)
+    if "generator" in parts and parts["generator"].family != TWO_TOWERS:
+        raise KitaeError(
+            "the generator to start from has no two towers", cure='set objective = "rtd", or start from an Electric checkpoint'
+        )
+    generator, discriminator = _load_pair(parts, config, with_generator=True)
+    assert generator is not None
+    return ElectricObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
+
+
+def _check_sharing(generator: Part, discriminator: Part, *, tables_only: bool) -> None:
+    """Refuse halves whose embeddings cannot be one; say so when they were not one before and will be."""
     root = "encoder.embed."
     for name, tensor in discriminator.state.items():
-        if not name.startswith(root):
+        if not name.startswith(tuple(f"{root}{table}." for table in TABLES) if tables_only else root):
             continue
         other = generator.state.get(name)
         if other is None or other.shape != tensor.shape:
@@ -148,11 +191,14 @@ def _check_sharing(generator: Part, discriminator: Part) -> None:
                 f"generator and discriminator cannot share embeddings: {name.removeprefix(root)} differs in shape",
                 cure='set embedding_sharing = "none" in the objective_config',
             )
-        if not torch.equal(other, tensor):
+        if not tables_only and not torch.equal(other, tensor):
             log.warning("generator and discriminator have different %s: both go on with the discriminator's", name.removeprefix(root))
 
 
 OBJECTIVES: dict[str, Row] = {
     "mlm": Row(line="predict masked tokens (BERT)", config=MlmConfig, build=_build_mlm, load=_load_mlm),
+    "electric": Row(
+        line="tell tokens from noise by their energies (Electric)", config=ElectricConfig, build=_build_electric, load=_load_electric
+    ),
     "rtd": Row(line="find replaced tokens (ELECTRA)", config=RtdConfig, build=_build_rtd, load=_load_rtd),
 }

@@ -1,4 +1,5 @@
-"""New texts through a model folder, in bounded memory: labels of a fine-tuned classifier, or masks filled by a language model.
+"""New texts through a model folder, in bounded memory: labels of a fine-tuned classifier, masks filled by a masked
+language model, or the scores of an Electric.
 
 Texts are batched by length within chunks, so that almost nothing is padding; what is predicted for a text depends on that text only.
 """
@@ -21,6 +22,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts
 from kitae.procedures.classifier import ClassifierPredict, Use, device_named, load, read_tokenizer
 from kitae.procedures.fill import Filler
+from kitae.procedures.score import Scorer, is_electric
 from kitae.report.tables import neutral
 from kitae.tasks.batches import encode
 from kitae.tasks.classification import Classification
@@ -120,15 +122,16 @@ class Predicts(Protocol):
 def opened(folder: Path, config: PredictConfig) -> tuple[Predicts, tuple[str, ...]]:
     """What the head of the folder's model makes of texts, and the columns of a table that hold them.
 
-    A classifier gives labels. A masked language model, or the generator of an ELECTRA, fills masks.
-    Raises KitaeError when the folder is damaged or holds neither.
+    A classifier gives labels. A masked language model, or the generator of an ELECTRA, fills masks. An Electric scores sentences.
+    Raises KitaeError when the folder is damaged or holds none of these.
     """
     place = newest(folder)
     parts = read_parts(place)
-    part = parts.get("generator") or parts.get("encoder")
-    if part is not None and part.head == "mlm":
-        home = place / "generator" if (place / "generator").is_dir() else place
-        device = device_named(config.device)
+    part, device = parts.get("generator") or parts.get("encoder"), device_named(config.device)
+    home = next((place / name for name in ("generator", "discriminator") if (place / name).is_dir()), place)
+    if part is not None and is_electric(parts):
+        return Scorer.of(parts, read_tokenizer(home, part), device=device), config.columns or ("text",)
+    if part is not None and part.head in ("mlm", "pretraining"):
         return Filler.of(part, read_tokenizer(home, part), device=device, candidates=config.candidates), config.columns or ("text",)
     if part is None or part.head != "sequence":
         cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), of a masked language model, or an export of one"

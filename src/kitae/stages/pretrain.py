@@ -47,8 +47,8 @@ class PretrainConfig(Config):
     """A preset: electra-small, bert-base, ...; needed without a start, which brings its own architecture."""
     config: dict[str, object] = Field(default_factory=dict)
     """Overrides of the preset's fields, and `generator = { ... }` of ELECTRA's generator."""
-    objective: Literal["mlm", "rtd"]
-    """What is learnt: "mlm" or "rtd"."""
+    objective: Literal["mlm", "rtd", "electric"]
+    """What is learnt: "mlm", "rtd" or "electric"."""
     objective_config: dict[str, object] = Field(default_factory=dict)
     """Overrides of the objective's fields: rate, unit, replacement, ..."""
     train: TrainConfig
@@ -152,7 +152,8 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
     log.info("continuing %s", place)
     if config.start_generator is not None:
         parts = {**parts, "generator": _generator(config.start_generator, tokenizer, facts)}
-    if isinstance(settings, RtdConfig) and set(parts) == {"discriminator"}:
+    if lacks_generator(settings, parts):
+        assert isinstance(settings, RtdConfig), "no other objective has its generator regrown"
         half, folder = parts["discriminator"], out.path / regrowing.NAME
         numbers = regrown_numbers(config, half.config)
         _check_segments("discriminator", half.config, "none", facts)  # before hours of regrowing
@@ -160,6 +161,11 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
         out.counts[regrowing.NAME] = regrown.counts
         parts = {**parts, "generator": regrown.part}
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
+
+
+def lacks_generator(settings: Config, parts: Mapping[str, Part]) -> bool:
+    """Whether these models of a start are a discriminator alone, for an objective that needs its generator."""
+    return isinstance(settings, RtdConfig) and not settings.uniform_generator and set(parts) == {"discriminator"}
 
 
 def regrown_numbers(config: PretrainConfig, discriminator: EncoderConfig) -> EncoderConfig:
