@@ -8,7 +8,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_layouts import packed, padded
-from model_pairs import CLASSES, make
+from model_pairs import CLASSES, inputs, make
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -170,7 +170,7 @@ def test_odd_numbers(tmp_path_factory, head, kind, heads, size, layers, inner, w
     pair.theirs.double()
     pair.ours.double().encoder.kind = kind
     with torch.no_grad():
-        theirs, ours = pair.theirs(**pair.inputs(ids, mask)).logits, pair.ours(ids, layout)
+        theirs, ours = pair.theirs(**inputs(ids, mask)).logits, pair.ours(ids, layout)
     if head == "mlm":
         theirs, ours = theirs[mask], ours[mask]
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
@@ -220,8 +220,8 @@ def test_half_precision(kind, tmp_path):
     ids, mask, layout, _ = padded(97, (40, 17, 29, 5))
     pair.ours.encoder.kind = kind
     with torch.no_grad():
-        exact = pair.theirs(**pair.inputs(ids, mask)).logits[mask]
-        theirs = pair.theirs.bfloat16()(**pair.inputs(ids, mask)).logits[mask].float()
+        exact = pair.theirs(**inputs(ids, mask)).logits[mask]
+        theirs = pair.theirs.bfloat16()(**inputs(ids, mask)).logits[mask].float()
         ours = pair.ours.bfloat16()(ids, layout)[mask].float()
     error, other = (float((logits - exact).norm() / exact.norm()) for logits in (ours, theirs))
     assert 0 < error < 0.03

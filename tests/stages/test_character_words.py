@@ -18,6 +18,7 @@ from kitae.data.sampler import DatasetFacts, Heldout, Sampler
 from kitae.data.shards import Shards
 from kitae.models.folder import load, read_parts, write_huggingface
 from kitae.objectives.mlm import MlmConfig
+from kitae.procedures.fill import Filler
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, read_start, run_trial
 from kitae.stages import dataset, export, pretrain
@@ -25,6 +26,7 @@ from kitae.stages.dataset import DatasetConfig
 from kitae.stages.pretrain import PretrainConfig
 from kitae.tasks.batches import collate, encode
 from kitae.tasks.records import Example, TaskData
+from kitae.tensor.batch import Layout
 from kitae.tensor.random import numpy_generator
 from kitae.text.corpus import ShardWriter
 from kitae.tokenization.characters import rows, special_row
@@ -360,6 +362,29 @@ def test_texts_are_read_as_the_data_set_reads_them(trained, made):
     with torch.no_grad():
         first, second = (model.encoder.hidden_states(b.ids_BL, b.layout, None, b.chars_WC)[0] for b in (batch, spelled))
     torch.testing.assert_close(first[0, :26], second[row, :26])
+
+
+def test_masks_are_filled_beside_words_that_no_vocabulary_has(trained, made):
+    part = read_parts(newest(trained.path))["encoder"]
+    loaded = Tokenizer.load(made / "tokenizer")
+    texts = ["w1 [MASK] 新語 w5", "w2 w3", "鬱金香 w7 鬱金香\n別語 [MASK] [MASK]"]
+    first, none, second = Filler.of(part, loaded, device=torch.device("cpu"), candidates=4).predict(texts)
+    assert none is None
+    model = load(part)
+    for filling, words, places in (
+        (first, ["w1", None, "新語", "w5"], [2]),
+        (second, ["鬱金香", "w7", "鬱金香", "別語", None, None], [5, 6]),
+    ):
+        shown = [special_row("mask", BYTES) if word is None else rows([word], BYTES)[0] for word in words]
+        chars = np.stack([special_row("cls", BYTES), *shown, special_row("sep", BYTES)]).astype(np.int64)
+        layout = Layout.padded(torch.ones(1, len(chars), dtype=torch.bool))
+        with torch.no_grad():
+            logits = model(torch.arange(len(chars))[None], layout, None, torch.tensor(places), torch.from_numpy(chars))
+        for mask, row in zip(filling.masks, logits.softmax(-1), strict=True):
+            scores, ids = row.topk(4)
+            assert [candidate.id for candidate in mask] == ids.tolist()
+            assert [candidate.token for candidate in mask] == [loaded.tokens[number] for number in ids]
+            np.testing.assert_allclose([candidate.score for candidate in mask], scores, rtol=1e-5)
 
 
 def test_long_texts_are_cut_where_the_model_ends(tokenizer):

@@ -7,20 +7,21 @@ Shapes: B rows, L positions, D hidden size, W distinct words of a micro-batch, C
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kitae.models.attention import make_plan
-from kitae.models.bert import BertConfig, Block
+from kitae.models.bert import BertConfig, Block, pooled_head
 from kitae.models.bert import body_flops as blocks_flops
 from kitae.models.character_cnn import CharacterCnn
 from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.heads import OrderHead, PretrainingHead, SequenceHead
+from kitae.models.forms import JOINT, choice_form, span_form, token_form
+from kitae.models.heads import OrderHead, PretrainingHead
 from kitae.models.layers import ACTIVATIONS, dropout, lookup
 from kitae.tensor.batch import Layout
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
@@ -168,10 +169,6 @@ def _pretraining_head(config: EncoderConfig, *, num_labels: int, rate: float) ->
     return PretrainingHead(_word_head(config, num_labels=num_labels, rate=rate), OrderHead(config))
 
 
-def _pooled_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
-    return SequenceHead(config, activation=torch.tanh, early=False, num_labels=num_labels, rate=rate)
-
-
 _EMBEDDINGS = "character_bert.embeddings"
 _LAYER = "character_bert.encoder.layer.{}"
 _WORDS = f"{_EMBEDDINGS}.word_embeddings"
@@ -196,6 +193,7 @@ _VOCABULARY: Rows = (
     ("head.table.weight", "cls.predictions.decoder.weight"),
     ("head.table.bias", "cls.predictions.bias"),
 )
+_POOLER = ("head.dense", "character_bert.pooler.dense")
 _TIED = (("cls.predictions.decoder.bias", "cls.predictions.bias"),)
 
 CHARACTER_BERT = Family(
@@ -219,7 +217,6 @@ CHARACTER_BERT = Family(
         "pretraining": HeadForm(  # before "mlm": a folder that names no class is asked in this order
             title="masked language model with a head for sentence pairs",
             architecture="CharacterBertForPreTraining",
-            auto="",
             make=_pretraining_head,
             rows=(*_VOCABULARY, ("order.dense", "character_bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
             tied=_TIED,
@@ -227,7 +224,6 @@ CHARACTER_BERT = Family(
         "mlm": HeadForm(
             title="masked language model",
             architecture="CharacterBertForMaskedLM",
-            auto="",
             make=_word_head,
             rows=_VOCABULARY,
             tied=_TIED,
@@ -236,10 +232,13 @@ CHARACTER_BERT = Family(
         "sequence": HeadForm(
             title="text classifier",
             architecture="CharacterBertForSequenceClassification",
-            auto="",
-            make=_pooled_head,
-            rows=(("head.dense", "character_bert.pooler.dense"), ("head.out", "classifier")),
+            make=pooled_head,
+            rows=(_POOLER, ("head.out", "classifier")),
         ),
-        "none": HeadForm(title="encoder", architecture="CharacterBertModel", auto="", unused=("character_bert.pooler.",)),
+        "token": replace(token_form("CharacterBert"), auto=""),
+        "span": replace(span_form("CharacterBert"), auto=""),
+        "choice": replace(choice_form("CharacterBert", pooled_head, (_POOLER, ("head.out", "classifier"))), auto=""),
+        "joint": JOINT,
+        "none": HeadForm(title="encoder", architecture="CharacterBertModel", rows=(_POOLER,)),
     },
 )

@@ -26,6 +26,10 @@ USES = {
     "pretraining": "found = model(**batch)  # prediction_logits of tokens; seq_relationship_logits of pairs: 0 is the text's own order",
     "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
     "sequence": "logits = model(**batch).logits\nprint([model.config.id2label[i] for i in logits.argmax(-1).tolist()])",
+    "token": "logits = model(**batch).logits\nprint([[model.config.id2label[i] for i in row] for row in logits.argmax(-1).tolist()])",
+    "span": "found = model(**batch)  # found.start_logits and found.end_logits of every token; give the question as TEXT, the text as pair",
+    "choice": "batch = {name: tensor[None] for name, tensor in batch.items()}  # one question, of which every text is a choice\n"
+    "logits = model(**batch).logits",
     "none": "vectors = model(**batch).last_hidden_state",
 }
 
@@ -36,7 +40,7 @@ from pathlib import Path
 from kitae.models.folder import load, read_parts
 
 models = {name: load(part) for name, part in read_parts(Path("FOLDER")).items()}"""
-_TEXTS = """# transformers has no class for this model
+CHARACTERS = """# transformers has no class for this model
 from pathlib import Path
 
 import torch
@@ -51,18 +55,15 @@ text = encode(tokenizer, "TEXT", max_length=model.config.positions)
 batch = collate([text], [[0]], pad=tokenizer.special.pad, numbers=[0])
 with torch.no_grad():
     vectors = model.encoder(batch.ids_BL, batch.layout, None, batch.chars_WC)"""
-CHARACTERS = {
-    "mlm": _TEXTS,
-    "pretraining": _TEXTS,
-    "sequence": """# transformers has no class for this model
+"""For models that read characters."""
+LABELS = """# transformers has no class for this model
 from pathlib import Path
 
 from kitae.procedures.predict import Predictor
 
 predictor = Predictor.load(Path("FOLDER"))  # or: kitae predict
-print([prediction.label for prediction in predictor.predict(["TEXT"])])""",
-}
-"""The same for models that read characters, by head."""
+print([prediction.label for prediction in predictor.predict(["TEXT"])])"""
+"""For classifiers that read characters."""
 
 
 class ExportConfig(Config):
@@ -119,6 +120,8 @@ def _export(name: str, part: Part, place: Path, target: Path) -> str:
     settings = target / "tokenizer_config.json"
     if settings.is_file():  # so that truncation=True cuts where the model ends
         raw = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": longest}
+        if part.config.segment_kinds < 2:  # transformers would look the second text's kind up beyond the end of the table
+            raw["model_input_names"] = [name for name in raw["model_input_names"] if name != "token_type_ids"]
         settings.write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return japanese.arguments(definition.spec) if settings.is_file() else ""
 
@@ -141,7 +144,7 @@ def _licences(folder: Path) -> list[dict[str, str]]:
 def _usage(part: Part, told: str) -> str:
     auto = FAMILIES[part.family].heads[part.head].auto
     if not auto:
-        return CHARACTERS[part.head] if part.config.word_characters else KITAE
+        return KITAE if not part.config.word_characters else LABELS if part.head == "sequence" else CHARACTERS
     return f"""from transformers import AutoTokenizer, {auto}
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER"{f", {told}" if told else ""})

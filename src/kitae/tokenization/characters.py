@@ -120,3 +120,7 @@ class NumberedCache(LabelCache):
         if label is not None:
             return (label,)
         return (self._first + self.outside.setdefault(key(word, self._word_bytes), len(self.outside)),)
+
+    def rows(self) -> NDArray[np.uint16]:
+        """Of the words outside of the vocabulary the rows, in the order of their numbers."""
+        return spell(keys(self.outside, self._word_bytes))
