@@ -17,7 +17,7 @@ HEADS, EXACT = 2, 1e-9
 HEAD_SIZES = (4, 8, 12)
 """By number of relative terms: transformers rounds sqrt(size * terms) to fp32, so that only whole roots compare in fp64."""
 ROWS = ((10, 20, 6), (36,), (3, 1, 25))
-KINDS = ("dense",)
+KINDS = ("dense", "block", "spans")
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -13,11 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kitae.models.attention import cover
 from kitae.models.layers import dropout as drop
 from kitae.models.layers import lookup
+from kitae.models.skewed import Call, Chunk, SkewedAttention
 from kitae.tensor.batch import Layout
 
-RelativeKind = Literal["dense"]
+LONG_ROW = 512
+"""Rows longer than this go piece by piece on a CPU, and dropout draws no bytes for what lies between pieces."""
+LEAST_PIECE = 64
+"""Shorter rows, whose pieces are shorter than this in the mean, go whole: small products cost more than the masked part of large ones."""
+CHUNK = 512
+"""Rows go together up to this number of positions."""
+
+RelativeKind = Literal["block", "spans", "dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +34,14 @@ class RelativePlan:
     """What every layer needs of one batch, worked out once."""
 
     kind: RelativeKind
-    """dense: plain operations, the reference of the tests and the form that is compiled on a CPU."""
+    """block: few passes over rows or pieces (CPU, short rows); spans: the same piece by piece (CPU, long rows); dense: plain operations,
+    the reference of the tests and the form that is compiled on a CPU."""
     rows_W: Tensor
     """int64: the row of the position tables for the distances L - 1 (first) to 1 - L (last), the order of keys before a query."""
     bias_BLL: Tensor | None = None
-    """0 where a position may attend, -inf elsewhere; None when every row is one piece."""
+    """0 where a position may attend, -inf elsewhere (kind dense)."""
+    chunks: tuple[Chunk, ...] = ()
+    """Rows or pieces that cover all positions (kinds block and spans)."""
 
 
 def log_bucket(distances: Tensor, *, buckets: int, max_distance: int) -> Tensor:
@@ -50,12 +62,16 @@ def make_relative_plan(layout: Layout, *, kind: RelativeKind, dtype: torch.dtype
     share them by their logarithm; with 0 (v1, or v2 without buckets) R = 2 * max_distance. `max_distance` is
     `max_relative_positions`, or `max_position_embeddings` where that is below 1. Distances beyond the ends take the rows at the ends.
     """
-    length, device = layout.pieces_BL.shape[1], layout.pieces_BL.device
+    chunks = _chunks(layout, kind, dtype) if kind in ("block", "spans") else ()
+    device = layout.pieces_BL.device
+    length = max((chunk.length for chunk in chunks), default=layout.pieces_BL.shape[1])
     distances = torch.arange(length - 1, -length, -1)
     if buckets:
         distances = log_bucket(distances, buckets=buckets, max_distance=max_distance)
     span = buckets or max_distance
     rows = (distances + span).clamp(0, 2 * span - 1).to(device)
+    if chunks:
+        return RelativePlan(kind=kind, rows_W=rows, chunks=chunks)
     mask = layout.block_mask_BLL
     bias = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, -math.inf)
     return RelativePlan(kind=kind, rows_W=rows, bias_BLL=bias)
@@ -71,8 +87,11 @@ def attend_relative(
     in qkv; one that is None leaves its term out. `dropout` of probabilities; 0 = none.
     """
     b, length, channels = qkv_BLC.shape
-    q, k, v = qkv_BLC.view(b, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     factor = score_factor(channels // (3 * heads), pos_key_RD, pos_query_RD)
+    if plan.chunks:
+        call = Call(chunks=plan.chunks, heads=heads, factor=factor, rate=dropout, square=plan.kind == "block")
+        return SkewedAttention.apply(qkv_BLC, pos_key_RD, pos_query_RD, plan.rows_W, call)
+    q, k, v = qkv_BLC.view(b, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     scores = torch.matmul(q, k.transpose(-1, -2))
     if pos_key_RD is not None:
         scores = scores + _skew(torch.matmul(q, _heads(pos_key_RD, plan.rows_W, heads)))
@@ -101,3 +120,20 @@ def _skew(x_BNLW: Tensor) -> Tensor:
     b, heads, length, width = x_BNLW.shape
     flat = F.pad(x_BNLW, (0, 1)).flatten(2)  # a row's start moves by W + 1, its distances by W: the difference is the skew
     return flat[..., length - 1 : length - 1 + length * width].view(b, heads, length, width)[..., :length]
+
+
+def _chunks(layout: Layout, kind: RelativeKind, dtype: torch.dtype) -> tuple[Chunk, ...]:
+    """Cover the rows: whole rows with a mask, as many at once as the cache takes, or piece by piece."""
+    rows, length = layout.pieces_BL.shape
+    spans = cover(layout)
+    if kind == "spans" or (len(spans) > rows and len(spans) * LEAST_PIECE <= rows * length):
+        return tuple(Chunk(start=row * length + start, count=1, length=end - start) for row, start, end in spans)
+    bias = None
+    if len(spans) > rows:
+        mask = layout.block_mask_BLL
+        bias = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -math.inf)
+    step = max(1, CHUNK // length)
+    return tuple(
+        Chunk(start=row * length, count=min(step, rows - row), length=length, bias=None if bias is None else bias[row : row + step])
+        for row in range(0, rows, step)
+    )
