@@ -63,7 +63,7 @@ def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype) -> AttentionPla
     if kind == "varlen":
         return AttentionPlan(kind=kind, bounds=layout.bounds, longest=-(-layout.longest // TILE) * TILE)
     if kind == "spans":
-        return AttentionPlan(kind=kind, spans=_cover(layout))
+        return AttentionPlan(kind=kind, spans=cover(layout))
     mask = layout.block_mask_BLL
     if kind == "block" and bool(mask.all()):
         return AttentionPlan(kind=kind)
@@ -156,7 +156,7 @@ def _attend_spans(qkv_BLC: Tensor, spans: tuple[tuple[int, int, int], ...], head
     return torch.cat(pieces).view(b, length, channels // 3)
 
 
-def _cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
+def cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
     """The pieces and, as one more piece, each row's padding: together all positions, in order."""
     rows, length = layout.pieces_BL.shape
     ends = [0] * rows
