@@ -12,10 +12,11 @@ from torch import nn
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.bert import BERT, ELECTRA
 from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.deberta_family import DEBERTA, DEBERTA_V2
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA}
+FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "deberta": DEBERTA, "deberta-v2": DEBERTA_V2}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
@@ -83,7 +84,7 @@ def _initialize(module: nn.Module, deviation: float, generator: torch.Generator)
     for name, parameter in module.named_parameters(recurse=False):
         if isinstance(module, nn.LayerNorm):
             parameter.fill_(1.0 if name == "weight" else 0.0)
-        elif name == "bias":
+        elif name == "bias" or name.endswith("_bias"):
             parameter.zero_()
         else:
             nn.init.trunc_normal_(parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)

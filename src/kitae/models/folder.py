@@ -20,6 +20,8 @@ from kitae.models.settings import labels_of, parse_config, read_config, to_confi
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+HALVES: Mapping[str, Head] = {"generator": "mlm", "discriminator": "rtd"}
+"""Folders of ELECTRA's and DeBERTaV3's pairs, and their heads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +47,14 @@ def read_parts(folder: Path) -> dict[str, Part]:
     if (folder / "config.json").is_file():
         part = _read_huggingface(folder)
         return {_name(part): part}
-    halves = {name: folder / name for name in ("generator", "discriminator") if (folder / name / "config.json").is_file()}
+    halves = {name: folder / name for name in HALVES if (folder / name / "config.json").is_file()}
     if not halves:
         if not folder.is_dir():
             raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
         raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
     parts = {name: _read_huggingface(path) for name, path in halves.items()}
     for name, part in parts.items():
-        if _name(part) != name:
+        if HALVES[name] != part.head:
             raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
     return parts
 
@@ -82,13 +84,14 @@ def write_huggingface(part: Part, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     family = FAMILIES[part.family]
     form = family.heads[part.head]
+    architecture, _ = family.written_as(part.head, part.config)
     state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)
     state = family.outward(state, part.config)
     if part.head == "none":
         state = {name.removeprefix(f"{family.root}."): tensor for name, tensor in state.items()}
     tensors = {name: tensor.detach().to("cpu", torch.float32).clone().contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    raw = to_huggingface_config(part.config, architecture=form.architecture, labels=part.labels)
+    raw = to_huggingface_config(part.config, architecture=architecture, labels=part.labels)
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
@@ -104,9 +107,9 @@ def read_weights(path: Path) -> State:
 
 
 def _name(part: Part) -> str:
-    if part.family == "electra":
-        return {"mlm": "generator", "rtd": "discriminator"}.get(part.head, "encoder")
-    return "encoder"
+    if part.head == "rtd":
+        return "discriminator"
+    return "generator" if part.family == "electra" and part.head == "mlm" else "encoder"  # others' masked language models stand alone
 
 
 def _read_kitae(folder: Path) -> dict[str, Part]:
@@ -138,7 +141,7 @@ def _read_huggingface(folder: Path) -> Part:
     raw = read_config(folder / "config.json")
     family = family_of(str(raw.get("model_type")), where=where)
     config = to_config(raw, family, where=where)
-    state = modern(_gather(folder))
+    state = family.older_names(modern(_gather(folder)))
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
     state = family.inward(_own_weights(state, family, form, where=str(folder)), config)
