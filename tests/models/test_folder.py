@@ -12,10 +12,10 @@ from model_pairs import CLASSES, FIRST, ORACLES, inputs, make
 from safetensors.torch import load_file, save_file
 
 from kitae.core.errors import KitaeError
-from kitae.models.compose import share_embeddings
 from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm
 from kitae.models.folder import FORMAT, Part, describe, load, load_encoder, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
+from kitae.models.sharing import share_embeddings
 
 LABELLED = ("sequence",)
 

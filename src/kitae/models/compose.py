@@ -69,15 +69,3 @@ class Classifier(Headed):
         length = ids_BL.shape[1]
         starts = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
         return self.head(x_BLD.flatten(0, 1).index_select(0, starts))
-
-
-def share_embeddings(generator: MaskedLm, discriminator: Discriminator) -> None:
-    """Give ELECTRA's two halves one embedding module (tables and LayerNorm), the discriminator's, as the paper trains them."""
-    mine, theirs = generator.config, discriminator.config
-    assert (mine.vocab_size, mine.embedding_width, mine.max_position_embeddings, mine.segment_kinds) == (
-        theirs.vocab_size,
-        theirs.embedding_width,
-        theirs.max_position_embeddings,
-        theirs.segment_kinds,
-    ), "halves of one ELECTRA have embeddings of one shape"
-    generator.encoder.embed = discriminator.encoder.embed

@@ -120,7 +120,7 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
         raise KitaeError(
             f"model.json has format {raw.get('format')!r}", cure="read it with the version of kitae that wrote it", where=where
         )
-    weights = read_weights(folder / "weights.safetensors")
+    weights = _added_up(read_weights(folder / "weights.safetensors"), raw.get("differences", {}), where=where)
     parts = {}
     for name, entry in entries.items():
         config = parse_config(entry["config"], family_of(entry["family"], where=where), where=where)
@@ -134,6 +134,18 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
     for name, part in parts.items():
         _check(part, where=f"{folder / 'weights.safetensors'}, part {name}")
     return parts
+
+
+def _added_up(weights: State, differences: object, *, where: str) -> State:
+    """The weights with whole tables where the checkpoint holds differences (`kitae.models.gdes.DisentangledTable`)."""
+    if not isinstance(differences, dict):
+        raise KitaeError("model.json has differences that are no table", cure="make the checkpoint again", where=where)
+    for name, base in differences.items():
+        delta, table = weights.pop(f"{name}.delta", None), weights.get(f"{base}.weight")
+        if delta is None or table is None or delta.shape != table.shape:
+            raise KitaeError(f"weight {name}.delta or what it adds to is missing", cure="make the checkpoint again", where=where)
+        weights[f"{name}.weight"] = table + delta
+    return weights
 
 
 def _read_huggingface(folder: Path) -> Part:
