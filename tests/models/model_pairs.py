@@ -18,16 +18,29 @@ from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, load, read_parts
 from kitae.tensor.batch import Layout
 
+_HEADS = {
+    "mlm": "MaskedLM",
+    "sequence": "SequenceClassification",
+    "token": "TokenClassification",
+    "span": "QuestionAnswering",
+    "choice": "MultipleChoice",
+}
+
+
+def classes(family: str, name: str, *heads: str) -> dict[tuple[str, str], type]:
+    """The classes of a family's heads; `name` as transformers spells it."""
+    return {(family, head): getattr(transformers, f"{name}For{_HEADS[head]}") for head in heads or _HEADS}
+
+
 CLASSES = {
-    ("bert", "mlm"): transformers.BertForMaskedLM,
-    ("bert", "sequence"): transformers.BertForSequenceClassification,
-    ("electra", "mlm"): transformers.ElectraForMaskedLM,
+    **classes("bert", "Bert"),
+    **classes("electra", "Electra"),
     ("electra", "rtd"): transformers.ElectraForPreTraining,
-    ("electra", "sequence"): transformers.ElectraForSequenceClassification,
-    ("deberta", "mlm"): transformers.DebertaForMaskedLM,
-    ("deberta", "sequence"): transformers.DebertaForSequenceClassification,
-    ("deberta-v2", "mlm"): transformers.DebertaV2ForMaskedLM,
-    ("deberta-v2", "sequence"): transformers.DebertaV2ForSequenceClassification,
+    **classes("roberta", "Roberta"),
+    **classes("xlm-roberta", "XLMRoberta", "mlm"),
+    **classes("camembert", "Camembert", "mlm"),
+    **classes("deberta", "Deberta", "mlm", "sequence", "token", "span"),
+    **classes("deberta-v2", "DebertaV2"),
 }
 TINY = {
     "vocab_size": 97,
@@ -39,13 +52,14 @@ TINY = {
 }
 LENGTH = 40
 """Longest piece of a tiny model."""
-TEXTS = ("sequence",)
+TEXTS = ("sequence", "choice")
 """Heads that give one row of logits per text, and not per position."""
 BERTS = {
     "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
     "layer_norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
     "type_vocab_size": st.integers(1, 3),
 }
+ROBERTA = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
 DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "type_vocab_size": 2}
 DEBERTAS = {
     "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
@@ -115,6 +129,9 @@ ORACLES = {
     "electra": Oracle(
         config=transformers.ElectraConfig, fields={"embedding_size": 24}, odd={**BERTS, "embedding_size": st.sampled_from([3, 5, 8, 16])}
     ),
+    "roberta": Oracle(config=transformers.RobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "xlm-roberta": Oracle(config=transformers.XLMRobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "camembert": Oracle(config=transformers.CamembertConfig, fields=ROBERTA, odd=BERTS, pads=()),
 }
 FIRST = {family: next(head for name, head in CLASSES if name == family) for family in ORACLES}
 """A head of every family."""
@@ -137,8 +154,13 @@ class Pair:
 
     def their_logits(self, ids: Tensor, mask: Tensor, kinds: Tensor | None = None) -> Tensor:
         """Logits of their model in the form of ours: of real tokens row by row, or of whole texts."""
-        logits = self.theirs(**inputs(ids, mask, kinds)).logits
-        return logits if self.part.head in TEXTS else logits[mask]
+        batch = inputs(ids, mask, kinds)
+        if self.part.head == "choice":  # one question, of which every row is a choice
+            return self.theirs(**{name: tensor[None] for name, tensor in batch.items()}).logits[0]
+        said = self.theirs(**batch)
+        if self.part.head == "span":
+            return torch.stack([said.start_logits, said.end_logits], dim=-1)[mask]
+        return said.logits if self.part.head in TEXTS else said.logits[mask]
 
     def our_logits(self, ids: Tensor, layout: Layout, kinds: Tensor | None = None) -> Tensor:
         """The same of our model."""
@@ -154,6 +176,7 @@ def inputs(ids: Tensor, mask: Tensor, kinds: Tensor | None = None) -> dict[str, 
 def make(family: str, head: str, folder: Path, *, labels: int = 3, length: int = LENGTH, **fields: object) -> Pair:
     """A random model of transformers for pieces of `length`, written and read back as ours."""
     oracle = ORACLES[family]
+    labels = 2 if head == "span" else labels  # transformers counts start and end as labels
     numbers = {**TINY, **oracle.fields, **fields}
     config = oracle.config(
         **{**FAMILIES[family].config.room(length, numbers["pad_token_id"]), **numbers},

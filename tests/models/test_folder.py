@@ -13,11 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from kitae.core.errors import KitaeError
 from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm
+from kitae.models.family import LABELLED
 from kitae.models.folder import FORMAT, Part, describe, load, load_encoder, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
 from kitae.models.sharing import share_embeddings
-
-LABELLED = ("sequence",)
 
 
 def edit(folder, **changes):
@@ -139,7 +138,7 @@ def test_architecture_may_be_missing(architectures, tmp_path):
         ({"hidden_act": "silu"}, "hidden_act"),
         ({"rotary": True}, 'unknown key "rotary"'),
         ({"model_type": "gpt2"}, '"gpt2" is not supported'),
-        ({"architectures": ["BertForQuestionAnswering"]}, "BertForQuestionAnswering is not supported"),
+        ({"architectures": ["BertForNextSentencePrediction"]}, "BertForNextSentencePrediction is not supported"),
         ({"num_attention_heads": 5}, "not a multiple"),
         ({"vocab_size": 98}, "has the shape (97, 32), not (98, 32)"),
         ({"num_hidden_layers": 4}, "blocks.3.attn_norm.bias (and 11 more) is missing"),

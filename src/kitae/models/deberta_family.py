@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from kitae.models.deberta_config import DebertaConfig, DebertaV2Config, Disentan
 from kitae.models.deberta_heads import ContextHead, DebertaRtdHead, EnhancedMaskHead
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, Head, HeadForm
+from kitae.models.forms import JOINT, choice_form, span_form, token_form
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS
 
@@ -28,6 +30,9 @@ MICROSOFT = {
 }
 """Microsoft's names of the vocabulary head (legacy = false) and transformers' older ones, which the key table has."""
 
+UNUSED = ("cls.predictions.", "mask_predictions.")
+"""Heads of pre-training, which Microsoft's folders hold beside the encoder."""
+POOLED: Rows = (("head.dense", "pooler.dense"), ("head.out", "classifier"))
 COMMON: Rows = (
     ("encoder.embed.token", "deberta.embeddings.word_embeddings"),
     ("encoder.embed.position", "deberta.embeddings.position_embeddings"),
@@ -178,14 +183,18 @@ def _heads(name: str) -> Mapping[Head, HeadForm]:
             architecture=f"{name}ForSequenceClassification",
             auto="AutoModelForSequenceClassification",
             make=_context_head,
-            rows=(("head.dense", "pooler.dense"), ("head.out", "classifier")),
-            unused=("cls.predictions.", "mask_predictions."),
+            rows=POOLED,
+            unused=UNUSED,
         ),
+        "token": token_form(name, unused=UNUSED),
+        "span": span_form(name, unused=UNUSED),
+        "choice": choice_form(name, _context_head, POOLED),
+        "joint": JOINT,
         "none": HeadForm(
             title="encoder",
             architecture=f"{name}Model",
             auto="AutoModel",
-            unused=("cls.predictions.", "mask_predictions.", "deberta.pooler.", "pooler."),
+            unused=UNUSED,
         ),
     }
 
@@ -196,7 +205,7 @@ DEBERTA = Family(
     encoder=DebertaEncoder,
     root="deberta",
     rows=(*COMMON, *FIRST),
-    heads=_heads("Deberta"),
+    heads={**_heads("Deberta"), "choice": replace(choice_form("", _context_head, POOLED), architecture="", auto="")},
     flops=body_flops,
     defaults={"vocab_size": 50265},
     fixed={"talking_head": (False, None)},

@@ -15,8 +15,17 @@ from kitae.models.compose import Classifier, Discriminator, MaskedLm
 from kitae.models.deberta_family import DEBERTA, DEBERTA_V2
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
+from kitae.models.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA, "deberta": DEBERTA, "deberta-v2": DEBERTA_V2}
+FAMILIES: Mapping[str, Family] = {
+    "bert": BERT,
+    "electra": ELECTRA,
+    "deberta": DEBERTA,
+    "deberta-v2": DEBERTA_V2,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
+    "camembert": CAMEMBERT,
+}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
@@ -62,6 +71,13 @@ def build_classifier(
     model = bare(config, "sequence", num_labels=num_labels, dropout=dropout)
     assert isinstance(model, Classifier)
     return _initialized(model, config, generator)
+
+
+def build_headed(
+    config: EncoderConfig, head: Head, *, num_labels: int = 2, dropout: float | None = None, generator: torch.Generator | None = None
+) -> Model:
+    """A model of any head with new weights; `dropout` None takes the config's rate of the head. Raises KitaeError as `bare` does."""
+    return _initialized(bare(config, head, num_labels=num_labels, dropout=dropout), config, generator)
 
 
 def _initialized(model: AnyModel, config: EncoderConfig, generator: torch.Generator | None) -> AnyModel:

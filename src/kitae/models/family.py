@@ -6,14 +6,24 @@ from typing import Literal, Protocol
 
 from torch import nn
 
-from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.compose import Classifier, Discriminator, JointSpanFinder, MaskedLm, MultipleChoice, SpanFinder, TokenClassifier
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig
 
-Head = Literal["mlm", "rtd", "sequence", "none"]
-Model = MaskedLm | Discriminator | Classifier
-COMPOSED: Mapping[Head, type[Model]] = {"mlm": MaskedLm, "rtd": Discriminator, "sequence": Classifier}
+Head = Literal["mlm", "rtd", "sequence", "token", "span", "choice", "joint", "none"]
+Model = MaskedLm | Discriminator | Classifier | TokenClassifier | SpanFinder | MultipleChoice | JointSpanFinder
+COMPOSED: Mapping[Head, type[Model]] = {
+    "mlm": MaskedLm,
+    "rtd": Discriminator,
+    "sequence": Classifier,
+    "token": TokenClassifier,
+    "span": SpanFinder,
+    "choice": MultipleChoice,
+    "joint": JointSpanFinder,
+}
 """What an encoder and a head of this kind make together."""
+LABELLED: frozenset[Head] = frozenset({"sequence", "token"})
+"""Heads whose outputs are labels with names."""
 
 
 class MakeHead(Protocol):
@@ -39,18 +49,20 @@ class HeadForm:
 
     title: str
     """What the model is called in a README, behind its family's name."""
-    architecture: str
-    """Class name in config.json; "" where transformers has none at all."""
-    auto: str
-    """The Auto class that loads it."""
+    architecture: str = ""
+    """Class name in config.json; "" when transformers has none."""
+    auto: str = ""
+    """The Auto class that loads it; "" when only kitae folders hold such a model."""
     make: MakeHead | None = None
     """Builds the head; None for a bare encoder."""
     rows: Rows = ()
-    """Key table of the head."""
+    """Key table of the head; of a bare encoder a pooler, which may be absent and is only passed on."""
     tied: tuple[tuple[str, str], ...] = ()
     """(copy, original) in Hugging Face's names: the copy is checked on the way in and left out on the way out."""
     unused: tuple[str, ...] = ()
     """Prefixes of weights that older classes save beside the head and that play no part in its logits."""
+    fixed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Keys of config.json that change what this head computes, with the values that we can compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,4 +105,4 @@ class Family:
 
     def head_of(self, architecture: str) -> Head | None:
         """The head of a Hugging Face class, or None when we have none."""
-        return next((head for head, form in self.heads.items() if form.architecture == architecture), self.aliases.get(architecture))
+        return next((head for head, form in self.heads.items() if form.architecture == architecture != ""), self.aliases.get(architecture))

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kitae.core.errors import KitaeError
 from kitae.models.convert import State, from_huggingface, modern, to_huggingface
 from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.families import FAMILIES, bare, family_of
-from kitae.models.family import Family, Head, HeadForm, Model
-from kitae.models.settings import labels_of, parse_config, read_config, to_config, to_huggingface_config
+from kitae.models.family import LABELLED, Family, Head, HeadForm, Model
+from kitae.models.settings import check_head, labels_of, parse_config, read_config, to_config, to_huggingface_config
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -80,11 +80,16 @@ def describe(part: Part) -> dict[str, object]:
 
 
 def write_huggingface(part: Part, folder: Path) -> None:
-    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
+
+    Raises KitaeError when transformers has no class for such a model.
+    """
     family = FAMILIES[part.family]
     form = family.heads[part.head]
-    architecture, _ = family.written_as(part.head, part.config)
+    architecture, auto = family.written_as(part.head, part.config)
+    if not auto:
+        raise KitaeError(f"transformers has no class for this model ({family.title}, {form.title})", cure="keep it as a kitae folder")
+    folder.mkdir(parents=True, exist_ok=True)
     state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)
     state = family.outward(state, part.config)
     if part.head == "none":
@@ -156,9 +161,10 @@ def _read_huggingface(folder: Path) -> Part:
     state = family.older_names(modern(_gather(folder)))
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
+    check_head(raw, form, where=where)
     state = family.inward(_own_weights(state, family, form, where=str(folder)), config)
     ours = from_huggingface(state, (*family.rows, *form.rows), layers=config.num_hidden_layers, where=str(folder))
-    labels = labels_of(raw, where=where) if head == "sequence" else ()
+    labels = labels_of(raw, where=where) if head in LABELLED else ()
     part = Part(family=str(raw["model_type"]), head=head, config=config, state=ours, labels=labels)
     _check(part, where=str(folder))
     return part
@@ -197,11 +203,11 @@ def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str
     if isinstance(names, list) and names:
         head = family.head_of(str(names[0]))
         if head is None:
-            known = ", ".join(form.architecture for form in family.heads.values())
+            known = ", ".join(form.architecture for form in family.heads.values() if form.architecture)
             raise KitaeError(f"architecture {names[0]} is not supported", cure=f"supported are {known}", where=where)
         return head
     for head, form in family.heads.items():
-        if form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
+        if form.architecture and form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
             return head
     return "none"
 
@@ -248,6 +254,12 @@ def _check(part: Part, *, where: str) -> None:
 def _shapes(part: Part) -> dict[str, torch.Size]:
     if part.head == "none":
         with torch.device("meta"):
-            encoder = FAMILIES[part.family].encoder(part.config)
-        return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
+            encoder, pooler = FAMILIES[part.family].encoder(part.config), nn.Linear(part.config.hidden_size, part.config.hidden_size)
+        passed = {f"head.dense.{name}": tensor.shape for name, tensor in pooler.state_dict().items()} if _pooler(part) else {}
+        return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()} | passed
     return {name: tensor.shape for name, tensor in bare(part.config, part.head, num_labels=len(part.labels)).state_dict().items()}
+
+
+def _pooler(part: Part) -> bool:
+    """Whether a bare encoder brings the pooler of transformers' class, which kitae keeps but does not use."""
+    return any(name.startswith("head.") for name in part.state)

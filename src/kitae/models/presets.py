@@ -68,6 +68,9 @@ PRESETS: Mapping[str, Preset] = {
     "bert-small": Preset(family="bert", encoder=_size(256, 12), note="12 narrow layers, full-width embeddings"),
     "bert-base": Preset(family="bert", encoder=_size(768, 12), note="BERT-Base"),
     "bert-large": Preset(family="bert", encoder=_size(1024, 24), note="BERT-Large"),
+    "roberta-tiny": Preset(family="roberta", encoder=_size(64, 2), note="tests"),
+    "roberta-base": Preset(family="roberta", encoder=_size(768, 12), note="RoBERTa-Base; its authors use beta2 = 0.98"),
+    "roberta-large": Preset(family="roberta", encoder=_size(1024, 24), note="RoBERTa-Large"),
 }
 
 _FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings", "pad_token_id")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kitae.core.errors import KitaeError
 from kitae.models.encoder import EncoderConfig
-from kitae.models.family import Family
+from kitae.models.family import Family, HeadForm
 
 FIXED: Mapping[str, tuple[object, ...]] = {
     "position_embedding_type": ("absolute", None),
@@ -61,8 +61,16 @@ def to_config(raw: Mapping[str, object], family: Family, *, where: str) -> Encod
             raise KitaeError(
                 f'config.json has the unknown key "{key}"', cure="remove it if it does not change the model's numbers", where=where
             )
-    own["pad_token_id"] = own.get("pad_token_id") or 0
+    if own.get("pad_token_id") is None:
+        own["pad_token_id"] = family.defaults.get("pad_token_id", 0)
     return parse_config({**family.defaults, **own}, family, where=where)
+
+
+def check_head(raw: Mapping[str, object], form: HeadForm, *, where: str) -> None:
+    """Raise KitaeError when the JSON asks for another form of a head."""
+    for key, values in form.fixed.items():
+        if key in raw and raw[key] not in values:
+            raise KitaeError(f"config.json has {key} = {raw[key]!r}", cure=f"only {values[0]!r} is supported", where=where)
 
 
 def parse_config(fields: Mapping[str, object], family: Family, *, where: str) -> EncoderConfig:
