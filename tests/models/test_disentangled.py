@@ -68,6 +68,8 @@ LAYOUTS = {
     "packed": packed(ROWS, 36),
     "one": packed(((1,),), 1),
     "full": packed(((23,), (23,)), 23),
+    "blocks": packed(((5, 270), (275,)), 280),
+    "masked": packed(((130, 3, 3, 3, 3, 3), (145,)), 150),
 }
 
 
