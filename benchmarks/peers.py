@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from kitae.data.shards import Shards
-from kitae.models.bert import BertConfig
+from kitae.models.encoder import EncoderConfig
 from kitae.tokenization.special import SpecialIds
 
 
-def electra_config(config: BertConfig) -> ElectraConfig:
+def electra_config(config: EncoderConfig) -> ElectraConfig:
     """The same numbers for transformers' classes."""
     return ElectraConfig(**config.model_dump(exclude={"model_type"}) | {"embedding_size": config.embedding_width})
 

@@ -20,8 +20,8 @@ from benchmarks.peers import ComposedElectra, choose, document_pieces, electra_c
 from kitae.core.runtime import keep_memory
 from kitae.data.sampler import Sampler
 from kitae.data.shards import Shards
-from kitae.models.bert import BertEncoder
 from kitae.models.cost import flops_per_token
+from kitae.models.encoder import Encoder
 from kitae.models.presets import resolve_preset
 from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.table import build
@@ -44,7 +44,7 @@ def ours(run: Path, preset: str, precision: str, compiled: bool) -> Callable[[],
     objective.train()
     if compiled:
         for part in objective.modules():
-            if isinstance(part, BertEncoder):
+            if isinstance(part, Encoder):
                 part.compile_blocks()
     state = {"step": 0}
 
@@ -94,16 +94,16 @@ def theirs(run: Path, preset: str, precision: str) -> Callable[[], float]:
     return measure
 
 
-def filled_rows(run: Path, tokenizer: Tokenizer, fill: float = 0.86, count: int = 4096) -> torch.Tensor:
+def filled_rows(run: Path, tokenizer: Tokenizer, fill: float = 0.86, count: int = 4096, length: int = LENGTH) -> torch.Tensor:
     """Rows of one (piece of a) document each, mixed so that the share of real tokens is `fill`, that of ordinary web text."""
     shards = Shards(run / "dataset" / "train")
-    pieces = document_pieces(shards, LENGTH, most=4000)
-    full = [piece for piece in pieces if piece[1] - piece[0] == LENGTH - 2]
-    short = [piece for piece in pieces if piece[1] - piece[0] < LENGTH - 2]
-    share = sum(end - start + 2 for start, end in short) / len(short) / LENGTH
+    pieces = document_pieces(shards, length, most=4000)
+    full = [piece for piece in pieces if piece[1] - piece[0] == length - 2]
+    short = [piece for piece in pieces if piece[1] - piece[0] < length - 2]
+    share = sum(end - start + 2 for start, end in short) / len(short) / length
     num_short = min(count, round(count * (1 - fill) / (1 - share)))
     chosen = [full[i % len(full)] for i in range(count - num_short)] + [short[i % len(short)] for i in range(num_short)]
-    padded = padded_rows(shards, chosen, tokenizer.special, LENGTH)
+    padded = padded_rows(shards, chosen, tokenizer.special, length)
     return padded[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
 
 

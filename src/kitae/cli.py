@@ -50,6 +50,13 @@ def plan(recipe: RecipePath, overrides: Overrides = None, until: Until = None, d
     for name, row in found.items():
         table.add_row(name, row.node.stage, row.state, escape("; ".join(row.reasons)))
     _console().print(table)
+    models = Table("model", "preset or folder", "vocabulary", "parameters (millions)", box=None)
+    for size in _chain("sizes").sizes(wanted, Path(loaded.output)):
+        parts = [f"{name} {count / 1e6:.1f}" for name, count in size.parts.items()]
+        together = [f"together {size.total / 1e6:.1f}"] if size.total is not None and len(parts) > 1 else []
+        models.add_row(size.node, escape(size.model), f"{size.vocab_size:,}", ", ".join(parts + together))
+    if models.row_count:
+        _console().print("", models)
 
 
 @app.command()

@@ -6,14 +6,15 @@ from torch import Tensor
 from kitae.tensor.batch import Layout
 
 
-def padded(vocab_size: int, lengths: tuple[int, ...], *, segments: bool = True) -> tuple[Tensor, Tensor, Layout, Tensor]:
-    """ids_BL, mask_BL, layout and segments_BL of rows of one document each."""
+def padded(vocab_size: int, lengths: tuple[int, ...], *, kinds: int = 2, pad: int = 0) -> tuple[Tensor, Tensor, Layout, Tensor]:
+    """ids_BL, mask_BL, layout and segments_BL of rows of one document each; [PAD] occurs in no text."""
     generator = torch.Generator().manual_seed(3)
     length = max(lengths)
     mask = torch.arange(length)[None] < torch.tensor(lengths)[:, None]
-    ids = torch.randint(5, vocab_size, mask.shape, generator=generator).masked_fill(~mask, 0)
-    kinds = (torch.rand(mask.shape, generator=generator) < 0.5).long() if segments else torch.zeros_like(ids)
-    return ids, mask, Layout.padded(mask), kinds
+    ids = torch.randint(5, vocab_size, mask.shape, generator=generator)
+    ids = ids.masked_fill(ids == pad, 4).masked_fill(~mask, pad)
+    segments = torch.randint(0, max(1, kinds), mask.shape, generator=generator)
+    return ids, mask, Layout.padded(mask), segments
 
 
 def packed(rows: tuple[tuple[int, ...], ...], length: int) -> Layout:

@@ -1,6 +1,6 @@
 """transformers as the oracle: tiny random models of every head, and what ours must equal.
 
-To add a family: a row in ORACLES, and its heads' classes in CLASSES.
+To add a family: a row in ORACLES, and its heads' classes in CLASSES. The tests of parity and of folders then cover it.
 """
 
 from collections.abc import Mapping
@@ -9,16 +9,38 @@ from pathlib import Path
 
 import torch
 import transformers
+from deberta_oracle import unround
+from hypothesis import strategies as st
+from model_layouts import padded
 from torch import Tensor, nn
 
+from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, load, read_parts
+from kitae.tensor.batch import Layout
+
+_HEADS = {
+    "mlm": "MaskedLM",
+    "sequence": "SequenceClassification",
+    "token": "TokenClassification",
+    "span": "QuestionAnswering",
+    "choice": "MultipleChoice",
+}
+
+
+def classes(family: str, name: str, *heads: str) -> dict[tuple[str, str], type]:
+    """The classes of a family's heads; `name` as transformers spells it."""
+    return {(family, head): getattr(transformers, f"{name}For{_HEADS[head]}") for head in heads or _HEADS}
+
 
 CLASSES = {
-    ("bert", "mlm"): transformers.BertForMaskedLM,
-    ("bert", "sequence"): transformers.BertForSequenceClassification,
-    ("electra", "mlm"): transformers.ElectraForMaskedLM,
+    **classes("bert", "Bert"),
+    **classes("electra", "Electra"),
     ("electra", "rtd"): transformers.ElectraForPreTraining,
-    ("electra", "sequence"): transformers.ElectraForSequenceClassification,
+    **classes("roberta", "Roberta"),
+    **classes("xlm-roberta", "XLMRoberta", "mlm"),
+    **classes("camembert", "Camembert", "mlm"),
+    **classes("deberta", "Deberta", "mlm", "sequence", "token", "span"),
+    **classes("deberta-v2", "DebertaV2"),
 }
 TINY = {
     "vocab_size": 97,
@@ -26,24 +48,93 @@ TINY = {
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "intermediate_size": 48,
-    "max_position_embeddings": 40,
+    "pad_token_id": 0,
 }
+LENGTH = 40
+"""Longest piece of a tiny model."""
+TEXTS = ("sequence", "choice")
+"""Heads that give one row of logits per text, and not per position."""
+BERTS = {
+    "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
+    "layer_norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
+    "type_vocab_size": st.integers(1, 3),
+}
+ROBERTA = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
+DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "type_vocab_size": 2}
+DEBERTAS = {
+    "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
+    "layer_norm_eps": st.sampled_from([1e-7, 1e-5, 1e-2]),
+    "type_vocab_size": st.integers(0, 3),
+    "pos_att_type": st.sampled_from([["c2p"], ["p2c"], "p2c|c2p", [], None]),
+    "max_relative_positions": st.sampled_from([-1, 1, 4, 16]),
+    "position_biased_input": st.booleans(),
+    "pooler_hidden_act": st.sampled_from(["gelu", "tanh"]),
+    "legacy": st.booleans(),
+}
+DEBERTAS_V2 = {
+    **DEBERTAS,
+    "position_buckets": st.sampled_from([-1, 2, 4, 6]),
+    "max_relative_positions": st.sampled_from([-1, 8, 12, 30]),
+    "norm_rel_ebd": st.sampled_from(["none", "layer_norm"]),
+    "share_att_key": st.booleans(),
+    "conv_kernel_size": st.sampled_from([0, 1, 3, 5]),
+    "conv_act": st.sampled_from(["gelu", "tanh"]),
+}
+RELATIVE = ("block", "spans", "dense")
+unround()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """What transformers calls a family's config, and the fields that make it tiny beside TINY."""
+    """What transformers calls a family's config, and what the generic tests have to know of the family."""
 
     config: type
     fields: Mapping[str, object] = field(default_factory=dict)
-    segments: bool = True
-    """Whether its models take token_type_ids."""
+    """Fields that make it tiny beside TINY."""
+    odd: Mapping[str, st.SearchStrategy] = field(default_factory=dict)
+    """Fields that the test of odd numbers draws beside those that all families have."""
+    sizes: tuple[int, ...] = (1, 3, 8)
+    """Odd sizes of an attention head."""
+    autocast: bool = True
+    """Whether transformers' code runs under autocast."""
+    layers: int = 0
+    """Fewest blocks that transformers' code can do with."""
+    paths: tuple[str, ...] = ("block", "spans", "sdpa", "dense")
+    """The attention paths that run on a CPU; all give the same numbers."""
+    slow: tuple[str, ...] = ("block", "spans")
+    """Those of `paths` of which the gradients are compared."""
+    pads: tuple[int, ...] = (0, 6)
+    """Ids of [PAD] that may stand inside a text; none where transformers counts positions around it."""
 
 
 ORACLES = {
-    "bert": Oracle(config=transformers.BertConfig),
-    "electra": Oracle(config=transformers.ElectraConfig, fields={"embedding_size": 24}),
+    "deberta": Oracle(config=transformers.DebertaConfig, fields=DEBERTA, odd=DEBERTAS, autocast=False, paths=RELATIVE, slow=RELATIVE),
+    "deberta-v2": Oracle(
+        config=transformers.DebertaV2Config,
+        fields=DEBERTA
+        | {
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+            "position_biased_input": False,
+        },
+        odd=DEBERTAS_V2,
+        layers=1,
+        paths=RELATIVE,
+        slow=RELATIVE,
+    ),
+    "bert": Oracle(config=transformers.BertConfig, odd=BERTS),
+    "electra": Oracle(
+        config=transformers.ElectraConfig, fields={"embedding_size": 24}, odd={**BERTS, "embedding_size": st.sampled_from([3, 5, 8, 16])}
+    ),
+    "roberta": Oracle(config=transformers.RobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "xlm-roberta": Oracle(config=transformers.XLMRobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "camembert": Oracle(config=transformers.CamembertConfig, fields=ROBERTA, odd=BERTS, pads=()),
 }
+FIRST = {family: next(head for name, head in CLASSES if name == family) for family in ORACLES}
+"""A head of every family."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +146,40 @@ class Pair:
     ours: nn.Module
     folder: Path
 
-    def inputs(self, ids: Tensor, mask: Tensor, kinds: Tensor | None = None) -> dict[str, Tensor]:
-        """What their model takes."""
-        segments = {} if kinds is None or not ORACLES[self.part.family].segments else {"token_type_ids": kinds}
-        return {"input_ids": ids, "attention_mask": mask.long(), **segments}
+    def rows(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor, Layout, Tensor | None]:
+        """ids_BL, mask_BL, layout and segments_BL (None for models without) of rows of one document each."""
+        config = self.part.config
+        ids, mask, layout, kinds = padded(config.vocab_size, lengths, pad=config.pad_token_id, kinds=config.segment_kinds)
+        return ids, mask, layout, kinds if config.segment_kinds > 1 else None
+
+    def their_logits(self, ids: Tensor, mask: Tensor, kinds: Tensor | None = None) -> Tensor:
+        """Logits of their model in the form of ours: of real tokens row by row, or of whole texts."""
+        batch = inputs(ids, mask, kinds)
+        if self.part.head == "choice":  # one question, of which every row is a choice
+            return self.theirs(**{name: tensor[None] for name, tensor in batch.items()}).logits[0]
+        said = self.theirs(**batch)
+        if self.part.head == "span":
+            return torch.stack([said.start_logits, said.end_logits], dim=-1)[mask]
+        return said.logits if self.part.head in TEXTS else said.logits[mask]
+
+    def our_logits(self, ids: Tensor, layout: Layout, kinds: Tensor | None = None) -> Tensor:
+        """The same of our model."""
+        logits = self.ours(ids, layout, kinds)
+        return logits if self.part.head in TEXTS else logits[layout.mask_BL]
 
 
-def make(family: str, head: str, folder: Path, *, labels: int = 3, **fields: object) -> Pair:
-    """A random model of transformers, written and read back as ours."""
+def inputs(ids: Tensor, mask: Tensor, kinds: Tensor | None = None) -> dict[str, Tensor]:
+    """What models of transformers take."""
+    return {"input_ids": ids, "attention_mask": mask.long(), **({} if kinds is None else {"token_type_ids": kinds})}
+
+
+def make(family: str, head: str, folder: Path, *, labels: int = 3, length: int = LENGTH, **fields: object) -> Pair:
+    """A random model of transformers for pieces of `length`, written and read back as ours."""
     oracle = ORACLES[family]
+    labels = 2 if head == "span" else labels  # transformers counts start and end as labels
+    numbers = {**TINY, **oracle.fields, **fields}
     config = oracle.config(
-        **{**TINY, **oracle.fields, **fields},
+        **{**FAMILIES[family].config.room(length, numbers["pad_token_id"]), **numbers},
         id2label={i: f"label {i}" for i in range(labels)},
         label2id={f"label {i}": i for i in range(labels)},
     )

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from kitae.models.bert import BertConfig
-from kitae.models.compose import share_embeddings
 from kitae.models.families import build_discriminator, build_masked_lm
 from kitae.models.informed import angles, inform
 from kitae.models.presets import resolve_preset
+from kitae.models.sharing import share_embeddings
 from kitae.tensor.batch import Layout
 
 VOCAB, LENGTH = 500, 200

@@ -95,6 +95,10 @@ def test_overrides_and_their_derivations():
     own = resolve_preset("electra-tiny", {"generator": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}}, 100, 64)
     assert own.generator is not None
     assert shape(own.generator) == (32, 1, 4, 128, 64)
+    for layers, number in ((0.5, 6), (3, 3), (1, 1), (1.0, 12), (0.01, 1)):
+        halved = resolve_preset("electra-base", {"generator": {"fraction": 1.0, "layers": layers}}, 100, 64)
+        assert halved.generator is not None
+        assert shape(halved.generator) == (768, number, 12, 3072, 768)
     assert resolve_preset("bert-tiny", {"type_vocab_size": 0}, 100, 64).encoder.type_vocab_size == 0
 
 
@@ -113,6 +117,9 @@ def test_overrides_and_their_derivations():
         ("electra-base", {"generator": {"fractoin": 0.2}}, 'did you mean "fraction"'),
         ("electra-base", {"generator": {"embedding_size": 12}}, "differ in embedding_size"),
         ("electra-base", {"generator": 0.5}, "not a table"),
+        ("electra-base", {"generator": {"layers": 0}}, "generator.layers = 0 is no number of layers"),
+        ("electra-base", {"generator": {"layers": 1.5}}, "share of the discriminator's layers"),
+        ("electra-base", {"generator": {"layers": True}}, "no number of layers"),
     ],
 )
 def test_refused(name, overrides, said):

@@ -73,3 +73,29 @@ def test_no_predictions() -> None:
     assert ids.shape == (0,)
     losses.sum().backward()
     assert logits.grad.shape == (0, 10)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_label_can_be_left_out_of_the_samples(temperature: float) -> None:
+    draws, vocab = 60_000, 300
+    logits = 2 * torch.randn(vocab, generator=torch.Generator().manual_seed(2))
+    logits[5] = 9.0
+    uniform = torch.from_numpy(np.random.default_rng(3).random(draws))
+    labels = torch.full((draws,), 5)
+    losses, ids = cross_entropy_and_sample(logits.expand(draws, -1), labels, uniform, temperature=temperature, wrong_only=True)
+    torch.testing.assert_close(losses[:1], F.cross_entropy(logits[None].double(), labels[:1], reduction="none"), atol=1e-5, rtol=0)
+    logits[5] = -torch.inf
+    expected = torch.softmax(logits.double() / temperature, dim=0).numpy() * draws
+    counts = np.bincount(ids.numpy(), minlength=vocab)
+    assert counts[5] == 0
+    often, seldom = expected >= 5, (expected < 5) & (expected > 0)
+    tail = ([counts[seldom].sum()], [expected[seldom].sum()]) if seldom.any() else ([], [])
+    assert chisquare(np.append(counts[often], tail[0]), np.append(expected[often], tail[1])).pvalue > 1e-4
+
+
+def test_a_certain_label_leaves_something_to_sample() -> None:
+    logits = torch.full((1, 600), -1e6)
+    logits[0, 400] = 1e6
+    uniform = torch.tensor([0.5], dtype=torch.float64)
+    _, ids = cross_entropy_and_sample(logits, torch.tensor([400]), uniform, wrong_only=True)
+    assert ids.tolist() == [299]

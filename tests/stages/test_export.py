@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from kitae.core.artifact import Inputs, Out, seal
 from kitae.core.errors import KitaeError
-from kitae.models.compose import share_embeddings
 from kitae.models.families import build_classifier, build_discriminator, build_masked_lm
 from kitae.models.folder import FORMAT, Part, describe, load, read_parts
 from kitae.models.presets import resolve_preset
+from kitae.models.sharing import share_embeddings
 from kitae.stages.export import ExportConfig, run, sources
 from kitae.tensor.batch import Layout
 from kitae.tokenization.segmenter import SegmenterSpec

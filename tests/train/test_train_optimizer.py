@@ -128,6 +128,43 @@ def test_layers_learn_slower_towards_the_embeddings() -> None:
         assert moved[name] == pytest.approx(0.1 * factor, rel=1e-4)
 
 
+def test_groups_are_clipped_and_paced_apart() -> None:
+    """Two groups in one optimizer are two optimizers over halves of the module."""
+    toy, plain = Toy(head_rate=0.03), Toy()
+    settings = config(precision="fp64", clip=0.5, weight_decay=0.1)
+    flat = FlatAdamW(toy, settings, CPU, groups=toy.groups())
+    halves = []
+    for names in (group.parameters for group in toy.groups()):
+        half = Toy()
+        for name, parameter in half.named_parameters():
+            parameter.requires_grad_(name in names)
+        halves.append((half, FlatAdamW(half, settings, CPU), names))
+    assert len(flat.state()) == len(FlatAdamW(plain, settings, CPU).state())
+    for step in range(4):
+        named = dict(zip(flat.weights(), draw(flat.weights().values(), step), strict=True))
+        give(flat, [named[slot.name] for slot in flat.slots])
+        norm = flat.clip()
+        flat.step(0.01)
+        apart = []
+        for rate, (_, optimizer, _) in zip((0.03, 0.01), halves, strict=True):
+            give(optimizer, [named[slot.name] for slot in optimizer.slots])
+            apart.append(float(optimizer.clip()))
+            optimizer.step(rate)
+        assert float(norm) == pytest.approx(math.hypot(*apart), rel=1e-12)
+        assert min(apart) > 0.5, "both are clipped"
+    for half, _, names in halves:
+        for name, parameter in half.named_parameters():
+            if name in names:
+                torch.testing.assert_close(dict(toy.named_parameters())[name], parameter, rtol=0, atol=1e-13, msg=name)
+
+
+def test_one_group_that_is_not_finite_stops_all() -> None:
+    toy = Toy(head_rate=0.03)
+    flat = FlatAdamW(toy, config(precision="fp64", clip=0.5), CPU, groups=toy.groups())
+    flat.grad[0] = math.nan
+    assert not math.isfinite(float(flat.clip()))
+
+
 def test_every_batch_of_the_toy_is_a_pure_function() -> None:
     a, b = ToyBatches().micro(3, 1), ToyBatches().micro(3, 1)
     assert torch.equal(a.ids_BL, b.ids_BL)

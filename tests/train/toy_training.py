@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.runtime import leave
 from kitae.tensor.batch import Batch, Layout
+from kitae.tensor.groups import ParameterGroup
 from kitae.tensor.loss import Loss, Term
 from kitae.tensor.random import torch_generator
 from kitae.tensor.world import World, session
@@ -39,7 +40,7 @@ class Block(nn.Module):
 class Toy(nn.Module):
     """Two terms with different counts, a shared table under two names, dropout, masks drawn in prepare."""
 
-    def __init__(self, rate: float = 0.1, log: Path | None = None, bad_step: int = -1) -> None:
+    def __init__(self, rate: float = 0.1, log: Path | None = None, bad_step: int = -1, head_rate: float | None = None) -> None:
         super().__init__()
         generator = torch_generator(0, "toy")
         self.embed = nn.Embedding(VOCAB, 16)
@@ -47,7 +48,7 @@ class Toy(nn.Module):
         self.tied = self.embed
         self.head = nn.Linear(16, 2)
         self.register_buffer("offset", torch.zeros(2))
-        self.log, self.bad_step = log, bad_step
+        self.log, self.bad_step, self.head_rate = log, bad_step, head_rate
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
 
@@ -83,6 +84,14 @@ class Toy(nn.Module):
         for block in self.blocks:
             block.compile()
 
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        if self.head_rate is None:
+            return ()
+        names = {name for name, _ in self.named_parameters()}
+        head = frozenset(name for name in names if name.startswith("head."))
+        rest = ParameterGroup(name="rest", parameters=frozenset(names - head))
+        return (ParameterGroup(name="head", parameters=head, learning_rate=self.head_rate), rest)
+
     def describe(self) -> dict[str, object]:
         return {"format": 1, "parts": {"encoder": {"family": "toy", "head": "mlm", "config": {"size": 16}, "labels": ()}}}
 
@@ -112,10 +121,11 @@ def config(**fields: object) -> TrainConfig:
 
 
 def train(folder: Path, options: dict, world: World) -> None:
-    """One training as `options` say: rows, micro, rate, delay, samples (a file name's beginning), config."""
+    """One training as `options` say: rows, micro, rate, head_rate, delay, samples (a file name's beginning), config."""
     log = Path(f"{options['samples']}{world.rank}") if "samples" in options else None
     batches = ToyBatches(options.get("rows", 8), options.get("micro", 4), options.get("delay", 0.0))
-    fit(Toy(options.get("rate", 0.1), log), batches, config(**options["config"]), folder, world=world, seed=7, attach={})
+    toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"))
+    fit(toy, batches, config(**options["config"]), folder, world=world, seed=7, attach={})
 
 
 def main() -> int:

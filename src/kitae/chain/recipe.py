@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kitae.chain.sizes import with_own_presets
 from kitae.core import recipe as raw_recipe
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
@@ -84,6 +85,9 @@ class Recipe(Config):
     """The vocabulary."""
     dataset: DatasetConfig | None = None
     """Token shards."""
+    presets: dict[str, dict[str, object]] = Field(default_factory=dict)
+    """Model sizes of the user's own: `[presets.NAME]` with `base`, a preset of kitae or another one of these, and the fields that
+    differ from it; `pretrain.model = "NAME"` takes it."""
     pretrain: PretrainConfig | None = None
     """Pre-training."""
     adapt: AdaptTable | None = None
@@ -102,6 +106,7 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Path]:
     """Read, complete and check a recipe. Raises KitaeError for whatever a user can get wrong in it."""
     raw, path = raw_recipe.load(name, overrides)
     where = str(path)
+    raw = with_own_presets(raw, where)
     if raw.get("scale") == "debug":
         raw = _debug(raw)
     tasks = raw.get("task", {})

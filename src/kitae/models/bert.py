@@ -4,7 +4,7 @@ Shapes: B rows, L positions, D hidden size, E embedding size, V vocabulary, N he
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -15,15 +15,15 @@ from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
+from kitae.models.forms import JOINT, choice_form, span_form, token_form
 from kitae.models.heads import MlmHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
 
-class BertConfig(EncoderConfig):
-    """Numbers of a BERT or ELECTRA encoder, under Hugging Face's field names."""
+class BertFields(EncoderConfig):
+    """Numbers of every encoder of BERT's form, under Hugging Face's field names."""
 
-    model_type: Literal["bert", "electra"] = "bert"
     hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] = "gelu"
     """Activation of the feed-forward part; gelu is the exact one, by erf."""
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
@@ -40,10 +40,10 @@ class BertConfig(EncoderConfig):
     """Dropout in the classification head; None = hidden_dropout_prob."""
 
     @model_validator(mode="after")
-    def _fits(self) -> "BertConfig":
+    def _fits(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
-        if self.model_type == "bert" and self.embedding_width != self.hidden_size:
+        if self.model_type != "electra" and self.embedding_width != self.hidden_size:
             raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
         if self.pad_token_id >= self.vocab_size:
             raise ValueError(f"pad_token_id {self.pad_token_id} is none of the {self.vocab_size} tokens")
@@ -60,6 +60,11 @@ class BertConfig(EncoderConfig):
         return self.type_vocab_size
 
     @property
+    def first_position(self) -> int:
+        """Row of the position table that the first token of a piece takes."""
+        return 0
+
+    @property
     def head_dropout(self) -> float:
         """Dropout rate of a classification head."""
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
@@ -67,18 +72,24 @@ class BertConfig(EncoderConfig):
     def huggingface(self) -> dict[str, object]:
         """The fields as transformers reads them. A model without segments is written with one kind of segment of zeros."""
         raw = self.model_dump() | {"type_vocab_size": max(1, self.type_vocab_size), "embedding_size": self.embedding_width}
-        if self.model_type == "bert":
+        if self.model_type != "electra":
             del raw["embedding_size"]
         return raw
+
+
+class BertConfig(BertFields):
+    """Numbers of a BERT or ELECTRA encoder."""
+
+    model_type: Literal["bert", "electra"] = "bert"
 
 
 class Embeddings(nn.Module):
     """Token + position + segment -> LayerNorm -> dropout. ELECTRA's two halves share this module as a whole."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertFields) -> None:
         super().__init__()
         width = config.embedding_width
-        self.rate, self.padding = config.hidden_dropout_prob, config.pad_token_id
+        self.rate, self.padding, self.first = config.hidden_dropout_prob, config.pad_token_id, config.first_position
         self.token = nn.Embedding(config.vocab_size, width)
         self.position = nn.Embedding(config.max_position_embeddings, width)
         self.segment = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
@@ -90,14 +101,14 @@ class Embeddings(nn.Module):
         if self.segment is not None:
             # One broadcast row instead of B * L equal look-ups: its gradient is then a plain sum.
             x_BLE = x_BLE + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
-        x_BLE = x_BLE + lookup(positions_BL, self.position.weight)
+        x_BLE = x_BLE + lookup(positions_BL + self.first, self.position.weight)
         return dropout(self.norm(x_BLE), self.rate, self.training)
 
 
 class Block(nn.Module):
     """Attention, then feed-forward; dropout, residual and LayerNorm after each (post-norm)."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertFields) -> None:
         super().__init__()
         width = config.hidden_size
         self.heads = config.num_attention_heads
@@ -120,11 +131,11 @@ class Block(nn.Module):
 
 
 class BertEncoder(Encoder):
-    """Ids -> hidden states of BERT and ELECTRA."""
+    """Ids -> hidden states of BERT, ELECTRA and RoBERTa."""
 
-    config: BertConfig
+    config: BertFields
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertFields) -> None:
         super().__init__(config)
         self.embed = Embeddings(config)
         self.project = nn.Linear(config.embedding_width, config.hidden_size) if config.embedding_width != config.hidden_size else None
@@ -152,8 +163,9 @@ def body_flops(config: EncoderConfig, length: float) -> float:
     return 6 * (blocks + project) + 12 * layers * hidden * length
 
 
-def _mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead:
-    assert isinstance(config, BertConfig)
+def mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead:
+    """The vocabulary head of BERT and ELECTRA's generator."""
+    assert isinstance(config, BertFields)
     del num_labels, rate
     # Hugging Face's ELECTRA generator takes gelu whatever hidden_act says; BERT takes hidden_act.
     activation = ACTIVATIONS["gelu" if config.model_type == "electra" else config.hidden_act]
@@ -161,12 +173,13 @@ def _mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead
 
 
 def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> RtdHead:
-    assert isinstance(config, BertConfig)
+    assert isinstance(config, BertFields)
     del num_labels, rate
     return RtdHead(config, activation=ACTIVATIONS[config.hidden_act])
 
 
-def _pooled_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
+def pooled_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
+    """BERT's pooler and a layer over it."""
     return SequenceHead(config, activation=torch.tanh, early=False, num_labels=num_labels, rate=rate)
 
 
@@ -174,7 +187,12 @@ def _electra_head(config: EncoderConfig, *, num_labels: int, rate: float) -> Seq
     return SequenceHead(config, activation=F.gelu, early=True, num_labels=num_labels, rate=rate)
 
 
-def _rows(root: str) -> Rows:
+def _summary_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
+    return SequenceHead(config, activation=F.gelu, early=False, num_labels=num_labels, rate=rate)
+
+
+def rows_of(root: str) -> Rows:
+    """Key table of an encoder."""
     layer = f"{root}.encoder.layer.{{}}"
     return (
         ("encoder.embed.token", f"{root}.embeddings.word_embeddings"),
@@ -191,7 +209,7 @@ def _rows(root: str) -> Rows:
     )
 
 
-def _with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
+def with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
     """transformers' classes always have a table of segments: one row of zeros stands for none."""
     name = f"{root}.embeddings.token_type_embeddings.weight"
 
@@ -206,16 +224,16 @@ BERT = Family(
     config=BertConfig,
     encoder=BertEncoder,
     root="bert",
-    rows=_rows("bert"),
+    rows=rows_of("bert"),
     flops=body_flops,
-    outward=_with_segments("bert"),
+    outward=with_segments("bert"),
     defaults={"vocab_size": 30522},
     heads={
         "mlm": HeadForm(
             title="masked language model",
             architecture="BertForMaskedLM",
             auto="AutoModelForMaskedLM",
-            make=_mlm_head,
+            make=mlm_head,
             rows=(
                 ("head.dense", "cls.predictions.transform.dense"),
                 ("head.norm", "cls.predictions.transform.LayerNorm"),
@@ -231,10 +249,14 @@ BERT = Family(
             title="text classifier",
             architecture="BertForSequenceClassification",
             auto="AutoModelForSequenceClassification",
-            make=_pooled_head,
+            make=pooled_head,
             rows=(("head.dense", "bert.pooler.dense"), ("head.out", "classifier")),
         ),
-        "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", unused=("bert.pooler.",)),
+        "token": token_form("Bert", unused=("bert.pooler.",)),
+        "span": span_form("Bert", unused=("bert.pooler.",)),
+        "choice": choice_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
+        "joint": JOINT,
+        "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", rows=(("head.dense", "bert.pooler.dense"),)),
     },
     aliases={"BertForPreTraining": "mlm", "BertLMHeadModel": "mlm"},
 )
@@ -244,16 +266,16 @@ ELECTRA = Family(
     config=BertConfig,
     encoder=BertEncoder,
     root="electra",
-    rows=_rows("electra"),
+    rows=rows_of("electra"),
     flops=body_flops,
-    outward=_with_segments("electra"),
+    outward=with_segments("electra"),
     defaults={"vocab_size": 30522, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "embedding_size": 128},
     heads={
         "mlm": HeadForm(
             title="generator",
             architecture="ElectraForMaskedLM",
             auto="AutoModelForMaskedLM",
-            make=_mlm_head,
+            make=mlm_head,
             rows=(
                 ("head.dense", "generator_predictions.dense"),
                 ("head.norm", "generator_predictions.LayerNorm"),
@@ -275,6 +297,15 @@ ELECTRA = Family(
             make=_electra_head,
             rows=(("head.dense", "classifier.dense"), ("head.out", "classifier.out_proj")),
         ),
+        "token": token_form("Electra"),
+        "span": span_form("Electra"),
+        "choice": choice_form(
+            "Electra",
+            _summary_head,
+            (("head.dense", "sequence_summary.summary"), ("head.out", "classifier")),
+            fixed={"summary_type": ("first", None), "summary_use_proj": (True, None), "summary_activation": ("gelu",)},
+        ),
+        "joint": JOINT,
         "none": HeadForm(title="encoder", architecture="ElectraModel", auto="AutoModel"),
     },
 )

@@ -1,12 +1,16 @@
 """An encoder with a head: what pre-training learns and what fine-tuning starts from.
 
-Shapes: B rows, L positions, D hidden size, V vocabulary, N gathered positions or texts, C labels.
+Shapes: B rows, L positions, D hidden size, V vocabulary, N gathered positions or texts, C labels, P pieces, Q questions.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from kitae.models.encoder import Encoder, EncoderConfig
+from kitae.models.heads import Decoder
+from kitae.models.joint import BEAM, Beam, JointLogits, pieces_of
 from kitae.tensor.batch import Layout
 
 
@@ -42,7 +46,10 @@ class MaskedLm(Headed):
         chars_WC: Tensor | None = None,
     ) -> Tensor:
         """logits_NV at `picks_N` (int64 positions in the flattened rows); without picks logits_BLV everywhere."""
-        x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
+        if isinstance(self.head, Decoder):
+            x_BLD = self.head.read(self.encoder, ids_BL, layout, segments_BL)
+        else:
+            x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
         rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
         return self.head(rows, self.table_VE)
@@ -67,13 +74,83 @@ class Classifier(Headed):
         return self.head(x_BLD.flatten(0, 1).index_select(0, starts))
 
 
-def share_embeddings(generator: MaskedLm, discriminator: Discriminator) -> None:
-    """Give ELECTRA's two halves one embedding module (tables and LayerNorm), the discriminator's, as the paper trains them."""
-    mine, theirs = generator.config, discriminator.config
-    assert (mine.vocab_size, mine.embedding_width, mine.max_position_embeddings, mine.segment_kinds) == (
-        theirs.vocab_size,
-        theirs.embedding_width,
-        theirs.max_position_embeddings,
-        theirs.segment_kinds,
-    ), "halves of one ELECTRA have embeddings of one shape"
-    generator.encoder.embed = discriminator.encoder.embed
+class TokenClassifier(Headed):
+    """Encoder + token head: labels of positions, for tagging."""
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        picks_N: Tensor | None = None,
+        chars_WC: Tensor | None = None,
+    ) -> Tensor:
+        """logits_NC at `picks_N` (int64 positions in the flattened rows); without picks logits_BLC everywhere."""
+        x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
+        return self.head(x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N))
+
+
+class SpanFinder(Headed):
+    """Encoder + span head: where an answer begins and ends, each on its own. See JointSpanFinder for the end given the start."""
+
+    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
+        """logits_BL2 of start and end. Padding positions hold numbers without meaning."""
+        return self.head(self.encoder(ids_BL, layout, segments_BL, chars_WC))
+
+
+class MultipleChoice(Classifier):
+    """Encoder + sequence head with one output: a number for every choice. The choices of a question are pieces that follow each other."""
+
+    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
+        """scores_P, one per piece; `by_question` groups them."""
+        return super().forward(ids_BL, layout, segments_BL, chars_WC).squeeze(-1)
+
+
+def by_question(scores_P: Tensor, counts: Sequence[int]) -> Tensor:
+    """logits_QC of questions with `counts` choices each, of which the scores follow each other; -inf where a question has fewer."""
+    assert sum(counts) == len(scores_P), "every score belongs to a question"
+    return nn.utils.rnn.pad_sequence(list(scores_P.split(list(counts))), batch_first=True, padding_value=-torch.inf)
+
+
+class JointSpanFinder(Headed):
+    """Encoder + ELECTRA's head of questions: start, end given the start, and whether there is an answer (kitae.models.joint).
+
+    `allowed_BL` is true where an answer may start or end (tokens of the text, not of the question); [CLS] always may, and stands for no
+    answer. Positions of starts and ends count within their piece.
+    """
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        *,
+        allowed_BL: Tensor,
+        starts_P: Tensor,
+        chars_WC: Tensor | None = None,
+    ) -> JointLogits:
+        """For training, with the true starts (int64, one per piece)."""
+        x_PLD, allowed_PL = self._pieces(ids_BL, layout, segments_BL, allowed_BL, chars_WC)
+        return self.head(x_PLD, allowed_PL, starts_P)
+
+    def search(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        *,
+        allowed_BL: Tensor,
+        beam: int = BEAM,
+        chars_WC: Tensor | None = None,
+    ) -> Beam:
+        """For prediction: the best starts and the best ends of each."""
+        x_PLD, allowed_PL = self._pieces(ids_BL, layout, segments_BL, allowed_BL, chars_WC)
+        return self.head.search(x_PLD, allowed_PL, beam=beam)
+
+    def _pieces(
+        self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None, allowed_BL: Tensor, chars_WC: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        x_PLD, places_PL = pieces_of(self.encoder(ids_BL, layout, segments_BL, chars_WC), layout)
+        allowed_PL = allowed_BL.flatten()[places_PL] & (places_PL >= 0)
+        allowed_PL[:, 0] = True
+        return x_PLD, allowed_PL

@@ -43,9 +43,10 @@ def flops_per_token(architecture: Architecture, length: float, objective: Litera
     encoder, generator = architecture.encoder, architecture.generator
     if objective == "mlm":
         return _body(encoder, length) + _mlm_head(encoder, mask_rate)
-    assert generator is not None, "replaced token detection needs a generator"
-    head = 6 * (encoder.hidden_size**2 + encoder.hidden_size)
-    return _body(encoder, length) + head + _body(generator, length) + _mlm_head(generator, mask_rate)
+    discriminator = _body(encoder, length) + 6 * (encoder.hidden_size**2 + encoder.hidden_size)
+    if generator is None:  # replacements drawn uniformly
+        return discriminator
+    return discriminator + _body(generator, length) + _mlm_head(generator, mask_rate)
 
 
 def forward_flops_per_token(config: EncoderConfig, length: float) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kitae.core.config import Config
 from kitae.models.attention import Kind, choose
+from kitae.models.gdes import DisentangledTable
 from kitae.tensor.batch import Layout
 
 
@@ -117,7 +118,7 @@ class Encoder(nn.Module, abc.ABC):
     def table_VE(self) -> Tensor | None:
         """The token table, which a tied head uses as its output table; None in families that have none."""
         token = getattr(self.embed, "token", None)
-        return token.weight if isinstance(token, nn.Embedding) else None
+        return token.weight if isinstance(token, nn.Embedding | DisentangledTable) else None
 
     def compile_blocks(self) -> None:
         """Compile every block in place (torch.compile); costs about 40 seconds at the first batch."""

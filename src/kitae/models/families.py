@@ -12,10 +12,20 @@ from torch import nn
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.bert import BERT, ELECTRA
 from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.deberta_family import DEBERTA, DEBERTA_V2
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
+from kitae.models.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
-FAMILIES: Mapping[str, Family] = {"bert": BERT, "electra": ELECTRA}
+FAMILIES: Mapping[str, Family] = {
+    "bert": BERT,
+    "electra": ELECTRA,
+    "deberta": DEBERTA,
+    "deberta-v2": DEBERTA_V2,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
+    "camembert": CAMEMBERT,
+}
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
@@ -63,6 +73,13 @@ def build_classifier(
     return _initialized(model, config, generator)
 
 
+def build_headed(
+    config: EncoderConfig, head: Head, *, num_labels: int = 2, dropout: float | None = None, generator: torch.Generator | None = None
+) -> Model:
+    """A model of any head with new weights; `dropout` None takes the config's rate of the head. Raises KitaeError as `bare` does."""
+    return _initialized(bare(config, head, num_labels=num_labels, dropout=dropout), config, generator)
+
+
 def _initialized(model: AnyModel, config: EncoderConfig, generator: torch.Generator | None) -> AnyModel:
     """Matrices and tables from a normal distribution cut at two standard deviations, biases 0, LayerNorm 1 (BERT's rule).
 
@@ -83,7 +100,7 @@ def _initialize(module: nn.Module, deviation: float, generator: torch.Generator)
     for name, parameter in module.named_parameters(recurse=False):
         if isinstance(module, nn.LayerNorm):
             parameter.fill_(1.0 if name == "weight" else 0.0)
-        elif name == "bias":
+        elif name == "bias" or name.endswith("_bias"):
             parameter.zero_()
         else:
             nn.init.trunc_normal_(parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)

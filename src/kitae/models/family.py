@@ -6,14 +6,24 @@ from typing import Literal, Protocol
 
 from torch import nn
 
-from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.compose import Classifier, Discriminator, JointSpanFinder, MaskedLm, MultipleChoice, SpanFinder, TokenClassifier
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig
 
-Head = Literal["mlm", "rtd", "sequence", "none"]
-Model = MaskedLm | Discriminator | Classifier
-COMPOSED: Mapping[Head, type[Model]] = {"mlm": MaskedLm, "rtd": Discriminator, "sequence": Classifier}
+Head = Literal["mlm", "rtd", "sequence", "token", "span", "choice", "joint", "none"]
+Model = MaskedLm | Discriminator | Classifier | TokenClassifier | SpanFinder | MultipleChoice | JointSpanFinder
+COMPOSED: Mapping[Head, type[Model]] = {
+    "mlm": MaskedLm,
+    "rtd": Discriminator,
+    "sequence": Classifier,
+    "token": TokenClassifier,
+    "span": SpanFinder,
+    "choice": MultipleChoice,
+    "joint": JointSpanFinder,
+}
 """What an encoder and a head of this kind make together."""
+LABELLED: frozenset[Head] = frozenset({"sequence", "token"})
+"""Heads whose outputs are labels with names."""
 
 
 class MakeHead(Protocol):
@@ -28,24 +38,31 @@ def _same(state: State, config: EncoderConfig) -> State:
     return state
 
 
+def _never(head: Head, config: EncoderConfig) -> bool:
+    del head, config
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadForm:
     """How an encoder with a certain head is built, and how Hugging Face knows it."""
 
     title: str
     """What the model is called in a README, behind its family's name."""
-    architecture: str
-    """Class name in config.json."""
-    auto: str
-    """The Auto class that loads it."""
+    architecture: str = ""
+    """Class name in config.json; "" when transformers has none."""
+    auto: str = ""
+    """The Auto class that loads it; "" when only kitae folders hold such a model."""
     make: MakeHead | None = None
     """Builds the head; None for a bare encoder."""
     rows: Rows = ()
-    """Key table of the head."""
+    """Key table of the head; of a bare encoder a pooler, which may be absent and is only passed on."""
     tied: tuple[tuple[str, str], ...] = ()
     """(copy, original) in Hugging Face's names: the copy is checked on the way in and left out on the way out."""
     unused: tuple[str, ...] = ()
     """Prefixes of weights that older classes save beside the head and that play no part in its logits."""
+    fixed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Keys of config.json that change what this head computes, with the values that we can compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +88,21 @@ class Family:
     """Keys of config.json that change what the model computes, with the values that we can compute."""
     neutral: frozenset[str] = frozenset()
     """Keys of config.json that change nothing for the heads we have."""
+    older_names: Callable[[State], State] = dict
+    """Turns names that other classes of the family save into those of the key tables, before the head is looked for."""
     inward: Callable[[State, EncoderConfig], State] = _same
     """What is done to Hugging Face's tensors before their names are translated."""
     outward: Callable[[State, EncoderConfig], State] = _same
     """What is done to tensors in Hugging Face's names before they are written."""
+    foreign: Callable[[Head, EncoderConfig], bool] = _never
+    """Whether transformers has no class for an encoder with this head: it then reads the folder as an encoder alone."""
+
+    def written_as(self, head: Head, config: EncoderConfig) -> tuple[str, str]:
+        """(class in config.json, Auto class that loads it). No class stands in the folder of a head that transformers does not know."""
+        if self.foreign(head, config):
+            return "", "AutoModel"
+        return self.heads[head].architecture, self.heads[head].auto
 
     def head_of(self, architecture: str) -> Head | None:
         """The head of a Hugging Face class, or None when we have none."""
-        return next((head for head, form in self.heads.items() if form.architecture == architecture), self.aliases.get(architecture))
+        return next((head for head, form in self.heads.items() if form.architecture == architecture != ""), self.aliases.get(architecture))

@@ -9,17 +9,19 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kitae.core.errors import KitaeError
 from kitae.models.convert import State, from_huggingface, modern, to_huggingface
 from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.families import FAMILIES, bare, family_of
-from kitae.models.family import Family, Head, HeadForm, Model
-from kitae.models.settings import labels_of, parse_config, read_config, to_config, to_huggingface_config
+from kitae.models.family import LABELLED, Family, Head, HeadForm, Model
+from kitae.models.settings import check_head, labels_of, parse_config, read_config, to_config, to_huggingface_config
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+HALVES: Mapping[str, Head] = {"generator": "mlm", "discriminator": "rtd"}
+"""Folders of ELECTRA's and DeBERTaV3's pairs, and their heads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +47,14 @@ def read_parts(folder: Path) -> dict[str, Part]:
     if (folder / "config.json").is_file():
         part = _read_huggingface(folder)
         return {_name(part): part}
-    halves = {name: folder / name for name in ("generator", "discriminator") if (folder / name / "config.json").is_file()}
+    halves = {name: folder / name for name in HALVES if (folder / name / "config.json").is_file()}
     if not halves:
         if not folder.is_dir():
             raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
         raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
     parts = {name: _read_huggingface(path) for name, path in halves.items()}
     for name, part in parts.items():
-        if _name(part) != name:
+        if HALVES[name] != part.head:
             raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
     return parts
 
@@ -78,17 +80,23 @@ def describe(part: Part) -> dict[str, object]:
 
 
 def write_huggingface(part: Part, folder: Path) -> None:
-    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
+
+    Raises KitaeError when transformers has no class for such a model.
+    """
     family = FAMILIES[part.family]
     form = family.heads[part.head]
+    architecture, auto = family.written_as(part.head, part.config)
+    if not auto:
+        raise KitaeError(f"transformers has no class for this model ({family.title}, {form.title})", cure="keep it as a kitae folder")
+    folder.mkdir(parents=True, exist_ok=True)
     state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)
     state = family.outward(state, part.config)
     if part.head == "none":
         state = {name.removeprefix(f"{family.root}."): tensor for name, tensor in state.items()}
     tensors = {name: tensor.detach().to("cpu", torch.float32).clone().contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    raw = to_huggingface_config(part.config, architecture=form.architecture, labels=part.labels)
+    raw = to_huggingface_config(part.config, architecture=architecture, labels=part.labels)
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
@@ -104,9 +112,9 @@ def read_weights(path: Path) -> State:
 
 
 def _name(part: Part) -> str:
-    if part.family == "electra":
-        return {"mlm": "generator", "rtd": "discriminator"}.get(part.head, "encoder")
-    return "encoder"
+    if part.head == "rtd":
+        return "discriminator"
+    return "generator" if part.family == "electra" and part.head == "mlm" else "encoder"  # others' masked language models stand alone
 
 
 def _read_kitae(folder: Path) -> dict[str, Part]:
@@ -117,7 +125,7 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
         raise KitaeError(
             f"model.json has format {raw.get('format')!r}", cure="read it with the version of kitae that wrote it", where=where
         )
-    weights = read_weights(folder / "weights.safetensors")
+    weights = _added_up(read_weights(folder / "weights.safetensors"), raw.get("differences", {}), where=where)
     parts = {}
     for name, entry in entries.items():
         config = parse_config(entry["config"], family_of(entry["family"], where=where), where=where)
@@ -133,17 +141,30 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
     return parts
 
 
+def _added_up(weights: State, differences: object, *, where: str) -> State:
+    """The weights with whole tables where the checkpoint holds differences (`kitae.models.gdes.DisentangledTable`)."""
+    if not isinstance(differences, dict):
+        raise KitaeError("model.json has differences that are no table", cure="make the checkpoint again", where=where)
+    for name, base in differences.items():
+        delta, table = weights.pop(f"{name}.delta", None), weights.get(f"{base}.weight")
+        if delta is None or table is None or delta.shape != table.shape:
+            raise KitaeError(f"weight {name}.delta or what it adds to is missing", cure="make the checkpoint again", where=where)
+        weights[f"{name}.weight"] = table + delta
+    return weights
+
+
 def _read_huggingface(folder: Path) -> Part:
     where = str(folder / "config.json")
     raw = read_config(folder / "config.json")
     family = family_of(str(raw.get("model_type")), where=where)
     config = to_config(raw, family, where=where)
-    state = modern(_gather(folder))
+    state = family.older_names(modern(_gather(folder)))
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
+    check_head(raw, form, where=where)
     state = family.inward(_own_weights(state, family, form, where=str(folder)), config)
     ours = from_huggingface(state, (*family.rows, *form.rows), layers=config.num_hidden_layers, where=str(folder))
-    labels = labels_of(raw, where=where) if head == "sequence" else ()
+    labels = labels_of(raw, where=where) if head in LABELLED else ()
     part = Part(family=str(raw["model_type"]), head=head, config=config, state=ours, labels=labels)
     _check(part, where=str(folder))
     return part
@@ -182,11 +203,11 @@ def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str
     if isinstance(names, list) and names:
         head = family.head_of(str(names[0]))
         if head is None:
-            known = ", ".join(form.architecture for form in family.heads.values())
+            known = ", ".join(form.architecture for form in family.heads.values() if form.architecture)
             raise KitaeError(f"architecture {names[0]} is not supported", cure=f"supported are {known}", where=where)
         return head
     for head, form in family.heads.items():
-        if form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
+        if form.architecture and form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
             return head
     return "none"
 
@@ -233,6 +254,12 @@ def _check(part: Part, *, where: str) -> None:
 def _shapes(part: Part) -> dict[str, torch.Size]:
     if part.head == "none":
         with torch.device("meta"):
-            encoder = FAMILIES[part.family].encoder(part.config)
-        return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
+            encoder, pooler = FAMILIES[part.family].encoder(part.config), nn.Linear(part.config.hidden_size, part.config.hidden_size)
+        passed = {f"head.dense.{name}": tensor.shape for name, tensor in pooler.state_dict().items()} if _pooler(part) else {}
+        return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()} | passed
     return {name: tensor.shape for name, tensor in bare(part.config, part.head, num_labels=len(part.labels)).state_dict().items()}
+
+
+def _pooler(part: Part) -> bool:
+    """Whether a bare encoder brings the pooler of transformers' class, which kitae keeps but does not use."""
+    return any(name.startswith("head.") for name in part.state)

@@ -3,17 +3,26 @@
 Shapes: N gathered positions or texts, D hidden size, E embedding size, V vocabulary, C labels, B rows, L positions.
 """
 
+import abc
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kitae.models.encoder import EncoderConfig
+from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.layers import dropout
 from kitae.tensor.batch import Layout
 
 Activation = Callable[[Tensor], Tensor]
+
+
+class Decoder(abc.ABC):
+    """A vocabulary head that reads more of an encoder than its last hidden states, as DeBERTa's enhanced mask decoder does."""
+
+    @abc.abstractmethod
+    def read(self, encoder: Encoder, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None) -> Tensor:
+        """x_BLD from which tokens are predicted."""
 
 
 class MlmHead(nn.Module):
@@ -68,3 +77,28 @@ class SequenceHead(nn.Module):
             x_ND = dropout(x_ND, self.rate, self.training)
         x_ND = self.activation(self.dense(x_ND))
         return self.out(dropout(x_ND, self.rate, self.training))
+
+
+class TokenHead(nn.Module):
+    """Hidden states -> labels of every position: dropout and one layer."""
+
+    def __init__(self, config: EncoderConfig, *, num_labels: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.out = nn.Linear(config.hidden_size, num_labels)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """logits_BLC."""
+        return self.out(dropout(x_BLD, self.rate, self.training))
+
+
+class SpanHead(nn.Module):
+    """Hidden states -> where an answer begins and ends, each on its own (BERT on SQuAD): one layer with two outputs."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.out = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """logits_BL2: start and end."""
+        return self.out(x_BLD)

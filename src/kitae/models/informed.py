@@ -32,7 +32,7 @@ def inform(models: Iterable[torch.nn.Module], log_frequencies_V: Tensor) -> None
         for model in models:
             encoder = model.encoder
             if not isinstance(encoder, BertEncoder):
-                raise KitaeError("informed initial weights are for BERT and ELECTRA only", cure='set initialization = "normal"')
+                raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
             _set_positions(encoder)
             _set_neighbours(encoder)
             if isinstance(model, MaskedLm):
@@ -48,7 +48,7 @@ def angles(width: int) -> Tensor:
 
 
 def _set_positions(encoder: BertEncoder) -> None:
-    table_LE = encoder.embed.position.weight
+    table_LE = encoder.embed.position.weight[encoder.config.first_position :]
     length, width = table_LE.shape
     turned = torch.arange(length)[:, None] * angles(width)
     waves = torch.cat([turned.sin(), turned.cos()], dim=1) * math.sqrt(2)

@@ -20,6 +20,8 @@ class Preset:
     """Fields of the family's config."""
     generator: float | None = None
     """ELECTRA: width of the generator as a share of the discriminator's (same number of layers)."""
+    generator_layers: int | float = 1.0
+    """ELECTRA: layers of the generator; a whole number is their number, a decimal one a share of the discriminator's."""
     note: str
     """For whom, one line."""
 
@@ -66,6 +68,9 @@ PRESETS: Mapping[str, Preset] = {
     "bert-small": Preset(family="bert", encoder=_size(256, 12), note="12 narrow layers, full-width embeddings"),
     "bert-base": Preset(family="bert", encoder=_size(768, 12), note="BERT-Base"),
     "bert-large": Preset(family="bert", encoder=_size(1024, 24), note="BERT-Large"),
+    "roberta-tiny": Preset(family="roberta", encoder=_size(64, 2), note="tests"),
+    "roberta-base": Preset(family="roberta", encoder=_size(768, 12), note="RoBERTa-Base; its authors use beta2 = 0.98"),
+    "roberta-large": Preset(family="roberta", encoder=_size(1024, 24), note="RoBERTa-Large"),
 }
 
 _FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings", "pad_token_id")
@@ -80,8 +85,9 @@ def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, 
     """Numbers of a preset with overrides, for pieces of `max_length` tokens. Raises KitaeError for an unknown preset or key, or
     numbers that do not fit.
 
-    Overrides are fields of the family's config; `generator` is a table of such fields and of `fraction`. A new hidden_size brings its own
-    number of heads (one per 64) and inner width (four times) unless they are given too, as google-research/electra derives them.
+    Overrides are fields of the family's config; `generator` is a table of such fields, of `fraction` (its width as a share) and of
+    `layers` (a whole number, or a decimal one up to 1.0 for a share of the discriminator's). A new hidden_size brings its own number
+    of heads (one per 64) and inner width (four times) unless they are given too, as google-research/electra derives them.
     """
     if name not in PRESETS:
         raise KitaeError(f'there is no model preset "{name}"', cure=did_you_mean(name, PRESETS))
@@ -94,28 +100,35 @@ def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, 
         raise KitaeError(f'preset "{name}" has no generator', cure="remove the key `generator`, or take an ELECTRA preset")
     known = fields(preset.family)
     _known(own, (*known, "generator") if preset.generator else known)
-    _known(generator, (*known, "fraction"))
+    _known(generator, (*known, "fraction", "layers"))
     room = FAMILIES[preset.family].config.room(max_length, pad_token_id)
     common = {"model_type": preset.family, "vocab_size": vocab_size, "pad_token_id": pad_token_id, **room}
     encoder = _config({**preset.encoder, **_derived(own), **own, **common}, name)
     if preset.generator is None:
         return Architecture(family=preset.family, encoder=encoder)
-    return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset.generator, generator, name))
+    return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset, generator, name))
 
 
-def generator_config(discriminator: EncoderConfig, fraction: float) -> dict[str, object]:
-    """ELECTRA's rule: hidden size scaled and rounded, heads one per 64, inner width four times, the same layers and embeddings."""
+def generator_config(discriminator: EncoderConfig, fraction: float, layers: int | float = 1.0) -> dict[str, object]:
+    """ELECTRA's rule: hidden size scaled and rounded, heads one per 64, inner width four times, the same embeddings.
+
+    layers: a whole number is their number, a decimal one a share of the discriminator's, rounded, at least one.
+    """
     hidden = round(discriminator.hidden_size * fraction)
-    width = {"embedding_size": discriminator.embedding_width}
-    return discriminator.model_dump() | _derived({"hidden_size": hidden}) | {"hidden_size": hidden} | width
+    depth = layers if isinstance(layers, int) else max(1, round(discriminator.num_hidden_layers * layers))
+    numbers = {"hidden_size": hidden, "num_hidden_layers": depth, "embedding_size": discriminator.embedding_width}
+    return discriminator.model_dump() | _derived({"hidden_size": hidden}) | numbers
 
 
-def _generator(encoder: EncoderConfig, fraction: float, overrides: Mapping[str, object], name: str) -> EncoderConfig:
-    share = overrides.get("fraction", fraction)
+def _generator(encoder: EncoderConfig, preset: Preset, overrides: Mapping[str, object], name: str) -> EncoderConfig:
+    share, layers = overrides.get("fraction", preset.generator), overrides.get("layers", preset.generator_layers)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise KitaeError(f"generator.fraction = {share!r} is not a share of the hidden size", cure="give a number above 0 and up to 1")
-    own = {key: value for key, value in overrides.items() if key != "fraction"}
-    config = _config({**generator_config(encoder, float(share)), **_derived(own), **own}, f"{name}, generator")
+    if isinstance(layers, bool) or not isinstance(layers, int | float) or layers <= 0 or (isinstance(layers, float) and layers > 1):
+        cure = "give a whole number from 1, or a share of the discriminator's layers such as 0.5"
+        raise KitaeError(f"generator.layers = {layers!r} is no number of layers", cure=cure)
+    own = {key: value for key, value in overrides.items() if key not in ("fraction", "layers")}
+    config = _config({**generator_config(encoder, float(share), layers), **_derived(own), **own}, f"{name}, generator")
     for key, field in (("embedding_width", "embedding_size"), ("segment_kinds", "type_vocab_size")):
         if getattr(config, key) != getattr(encoder, key):
             raise KitaeError(f"generator and discriminator differ in {field}", cure="remove it from `generator`: both share it")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kitae.core.errors import KitaeError
 from kitae.models.encoder import EncoderConfig
-from kitae.models.family import Family
+from kitae.models.family import Family, HeadForm
 
 FIXED: Mapping[str, tuple[object, ...]] = {
     "position_embedding_type": ("absolute", None),
@@ -61,8 +61,16 @@ def to_config(raw: Mapping[str, object], family: Family, *, where: str) -> Encod
             raise KitaeError(
                 f'config.json has the unknown key "{key}"', cure="remove it if it does not change the model's numbers", where=where
             )
-    own["pad_token_id"] = own.get("pad_token_id") or 0
+    if own.get("pad_token_id") is None:
+        own["pad_token_id"] = family.defaults.get("pad_token_id", 0)
     return parse_config({**family.defaults, **own}, family, where=where)
+
+
+def check_head(raw: Mapping[str, object], form: HeadForm, *, where: str) -> None:
+    """Raise KitaeError when the JSON asks for another form of a head."""
+    for key, values in form.fixed.items():
+        if key in raw and raw[key] not in values:
+            raise KitaeError(f"config.json has {key} = {raw[key]!r}", cure=f"only {values[0]!r} is supported", where=where)
 
 
 def parse_config(fields: Mapping[str, object], family: Family, *, where: str) -> EncoderConfig:
@@ -76,8 +84,10 @@ def parse_config(fields: Mapping[str, object], family: Family, *, where: str) ->
 
 
 def to_huggingface_config(config: EncoderConfig, *, architecture: str, labels: tuple[str, ...]) -> dict[str, object]:
-    """The JSON that transformers 4.57 and 5 read."""
-    raw: dict[str, object] = {"architectures": [architecture], "tie_word_embeddings": True, **config.huggingface(), "dtype": "float32"}
+    """The JSON that transformers 4.57 and 5 read; `architecture` "" names no class."""
+    raw: dict[str, object] = {"tie_word_embeddings": True, **config.huggingface(), "dtype": "float32"}
+    if architecture:
+        raw = {"architectures": [architecture], **raw}
     if labels:
         raw["id2label"] = {str(number): label for number, label in enumerate(labels)}
         raw["label2id"] = {label: number for number, label in enumerate(labels)}

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from kitae.models.compose import Discriminator, MaskedLm
 from kitae.models.folder import FORMAT, Part
 from kitae.models.folder import describe as describe_part
+from kitae.models.sharing import differences, standing_alone
 from kitae.tensor.batch import Batch
+from kitae.tensor.groups import ParameterGroup
 from kitae.tensor.loss import Loss
 
 
@@ -43,17 +45,24 @@ class Objective(nn.Module, abc.ABC):
         """The models by the name of their part."""
 
     def parts(self) -> dict[str, Part]:
-        """The models as parts with their present weights (not copied)."""
+        """The models as parts with their present weights (not copied), each complete in itself."""
         return {
             name: Part(
                 family=model.config.model_type,
                 head="mlm" if isinstance(model, MaskedLm) else "rtd",
                 config=model.config,
-                state={key: tensor.detach() for key, tensor in model.state_dict().items()},
+                state=standing_alone(model),
             )
             for name, model in self.models().items()
         }
 
     def describe(self) -> dict[str, object]:
-        """The content of model.json; the weights beside it are those of `state_dict()`."""
-        return {"format": FORMAT, "parts": {name: describe_part(part) for name, part in self.parts().items()}}
+        """The content of model.json; the weights beside it are those of `state_dict()`. "differences" name the tables of which
+        these hold a difference only, so that a resumed run is bit-equal, and what it adds to."""
+        described: dict[str, object] = {"format": FORMAT, "parts": {name: describe_part(part) for name, part in self.parts().items()}}
+        sums = differences(self)
+        return described | {"differences": sums} if sums else described
+
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """Weights that are updated apart from each other, all of them; none: every weight by one optimizer."""
+        return ()

@@ -1,53 +1,81 @@
-"""Replaced token detection (ELECTRA, Clark et al. 2020): a generator fills masks, a discriminator finds what it replaced.
+"""Replaced token detection (ELECTRA, Clark et al. 2020; DeBERTaV3, He et al. 2021): a generator fills masks, a discriminator finds
+what it replaced.
 
 Shapes: B rows, L positions, N masked positions, V vocabulary.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
-from kitae.models.compose import Discriminator, MaskedLm, share_embeddings
-from kitae.objectives.auc import area, histogram
+from kitae.models.compose import Discriminator, MaskedLm
+from kitae.models.sharing import disentangle_embeddings, share_embeddings
+from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in, uniform_ids
 from kitae.objectives.document import document_count, document_losses
 from kitae.objectives.masking import Shares
 from kitae.objectives.mlm import MaskingConfig, prediction_scores, prediction_statistics
 from kitae.objectives.protocol import Objective
 from kitae.objectives.softmax import cross_entropy_and_sample
 from kitae.tensor.batch import Batch
+from kitae.tensor.groups import ParameterGroup
 from kitae.tensor.loss import Loss, Term
 from kitae.tensor.random import numpy_generator
 from kitae.tokenization.special import SpecialIds
 
 
 class RtdConfig(MaskingConfig):
-    """Settings of replaced token detection; the defaults are those of google-research/electra."""
+    """Settings of replaced token detection; the defaults are those of google-research/electra.
+
+    DeBERTaV3 sets embedding_sharing = "disentangled", discriminator_weight = 10, optimizers = "separate" and
+    replacement = [1.0, 0.0, 0.0]. In every form a positive score means "replaced".
+    """
 
     replacement: Shares = (0.85, 0.0, 0.15)
     """Shares of the chosen positions at which the generator sees [MASK], a random token, and the token itself."""
     generator_weight: float = Field(1.0, ge=0)
     """Weight of the generator's loss."""
     discriminator_weight: float = Field(50.0, ge=0)
-    """Weight of the discriminator's loss."""
+    """Weight of the discriminator's loss: 50 in ELECTRA, 10 in DeBERTaV3. Where the halves have separate optimizers and share nothing
+    that both train, it decides no more than how soon the discriminator's gradient is clipped."""
     document_weight: float = Field(0.0, ge=0)
     """Weight of a third loss: the discriminator's [CLS] predicts the words of its document, in no order. Helps classifiers
     with few labels after a short pre-training; 0, as in ELECTRA, leaves it out."""
     temperature: float = Field(1.0, gt=0)
     """Of the softmax that replacements are sampled from."""
-    embedding_sharing: Literal["shared", "none"] = "shared"
-    """"shared": both halves have one set of embedding tables (token, position, segment) and one LayerNorm behind them."""
+    disallow_correct: bool = False
+    """Never sample the token that stood there: every chosen position is then replaced."""
+    uniform_generator: bool = False
+    """Draw replacements from all tokens with equal probability; there is no generator then, and only the discriminator learns."""
+    discriminator_label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """s > 0 makes the discriminator's labels s / 2 and 1 - s / 2 instead of 0 and 1. Held-out losses are without it."""
+    embedding_sharing: Literal["shared", "disentangled", "none"] = "shared"
+    """"shared" (ELECTRA): both halves have one set of embedding tables (token, position, segment) and one LayerNorm behind them.
+    "disentangled" (DeBERTaV3's GDES): the discriminator's token and position tables are the generator's, to which its loss gives no
+    gradient, plus a difference of its own, zero at first. "none": every half has its own."""
+    optimizers: Literal["joint", "separate"] = "joint"
+    """"joint" (ELECTRA): one update, clipped by one norm. "separate" (DeBERTaV3): each half's gradient is clipped by its own norm, and
+    the generator may have its own learning rate; shared embeddings go with the generator."""
+    generator_learning_rate: float | None = Field(None, gt=0)
+    """Highest learning rate of the generator with optimizers = "separate"; it follows the schedule. Default: train.learning_rate."""
+
+    @model_validator(mode="after")
+    def _no_dead_settings(self) -> Self:
+        if self.generator_learning_rate is not None and self.optimizers == "joint":
+            raise ValueError('generator_learning_rate needs optimizers = "separate"')
+        if self.uniform_generator and self.optimizers == "separate":
+            raise ValueError('optimizers = "separate" needs a generator, and a uniform_generator is none')
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Corrupted:
     """What the discriminator gets, and how the generator did."""
 
-    losses_N: Tensor
+    losses_N: Tensor | None
     ids_BL: Tensor
     replaced_BL: Tensor
 
@@ -56,14 +84,19 @@ class RtdObjective(Objective):
     """Generator and discriminator, trained together; no gradient goes through the sampling."""
 
     def __init__(
-        self, generator: MaskedLm, discriminator: Discriminator, config: RtdConfig, *, special: SpecialIds, vocab_size: int
+        self, generator: MaskedLm | None, discriminator: Discriminator, config: RtdConfig, *, special: SpecialIds, vocab_size: int
     ) -> None:
+        """The generator is None when replacements are drawn uniformly, else not."""
         super().__init__()
+        assert (generator is None) == config.uniform_generator, "a generator, or uniform replacements"
         self.generator, self.discriminator = generator, discriminator
         self.config = config
-        if config.embedding_sharing == "shared":
+        if generator is not None and config.embedding_sharing == "shared":
             share_embeddings(generator, discriminator)
+        elif generator is not None and config.embedding_sharing == "disentangled":
+            disentangle_embeddings(generator, discriminator)
         self._masker = config.masker(special=special, vocab_size=vocab_size)
+        self._vocab_size = vocab_size
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """Mask, and draw the noise of the sampling: targets "picks", "labels" (see masking.py) and "uniform" (float64 [N])."""
@@ -72,8 +105,9 @@ class RtdObjective(Objective):
         return masked.replace(targets={**masked.targets, "uniform": torch.from_numpy(noise)})
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """mlm: the masked positions; rtd: all real tokens, special ones included; document: all but special ones."""
-        counts = {"mlm": len(batch.targets["picks"]), "rtd": batch.num_tokens}
+        """mlm: the masked positions (with a generator); rtd: all real tokens, special ones included; document: all but special ones."""
+        counts = {} if self.generator is None else {"mlm": len(batch.targets["picks"])}
+        counts |= {"rtd": batch.num_tokens}
         return counts | {"document": document_count(batch)} if self.config.document_weight else counts
 
     def forward(self, batch: Batch) -> Loss:
@@ -81,18 +115,13 @@ class RtdObjective(Objective):
         corrupted = self._corrupt(batch, self._generator_logits(batch))
         x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
         logits_BL = self.discriminator.head(x_BLD, batch.layout)
-        losses_BL = _binary_losses(logits_BL, corrupted.replaced_BL)
-        mask_BL = batch.layout.mask_BL
-        counts = self.counts(batch)
-        terms = [
-            Term(name="mlm", sum=corrupted.losses_N.sum(), count=counts["mlm"], weight=self.config.generator_weight),
-            Term(
-                name="rtd",
-                sum=losses_BL.masked_fill(~mask_BL, 0.0).sum(dtype=torch.float64),
-                count=counts["rtd"],
-                weight=self.config.discriminator_weight,
-            ),
-        ]
+        losses_BL = binary_losses(logits_BL, corrupted.replaced_BL, smoothing=self.config.discriminator_label_smoothing)
+        found = losses_BL.masked_fill(~batch.layout.mask_BL, 0.0).sum(dtype=torch.float64)
+        counts, terms = self.counts(batch), []
+        if corrupted.losses_N is not None:
+            learnt = corrupted.losses_N.sum()
+            terms.append(Term(name="mlm", sum=learnt, count=counts["mlm"], weight=self.config.generator_weight))
+        terms.append(Term(name="rtd", sum=found, count=counts["rtd"], weight=self.config.discriminator_weight))
         if self.config.document_weight:
             losses = self._document_losses(x_BLD, batch)
             terms.append(Term(name="document", sum=losses, count=counts["document"], weight=self.config.document_weight))
@@ -106,39 +135,32 @@ class RtdObjective(Objective):
         mask_BL = batch.layout.mask_BL
         x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
         logits_T = self.discriminator.head(x_BLD, batch.layout)[mask_BL]
-        replaced_T = corrupted.replaced_BL[mask_BL]
-        document = {}
+        stats = {} if generator_logits_NV is None else prediction_statistics(generator_logits_NV, batch.targets["labels"])
         if self.config.document_weight:
             count = torch.tensor(float(document_count(batch)), dtype=torch.float64, device=logits_T.device)
-            document = {"document_sum": self._document_losses(x_BLD, batch), "document_count": count}
-        return (
-            prediction_statistics(generator_logits_NV, batch.targets["labels"])
-            | document
-            | {
-                "rtd_sum": _binary_losses(logits_T, replaced_T).sum(dtype=torch.float64),
-                "rtd_right": ((logits_T > 0) == replaced_T).sum(dtype=torch.float64),
-                "rtd_count": torch.tensor(float(len(replaced_T)), dtype=torch.float64, device=logits_T.device),
-                "rtd_replaced": replaced_T.sum(dtype=torch.float64),
-                "rtd_scores": histogram(logits_T, replaced_T),
-            }
-        )
+            stats |= {"document_sum": self._document_losses(x_BLD, batch), "document_count": count}
+        return stats | detection_statistics(logits_T, corrupted.replaced_BL[mask_BL])
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """mlm_loss, mlm_accuracy, rtd_loss, rtd_accuracy, rtd_auc, replaced_share (of all real tokens), document_loss."""
-        scores = prediction_scores(stats)
-        count = float(stats["rtd_count"])
-        if count:
-            scores["rtd_loss"] = float(stats["rtd_sum"]) / count
-            scores["rtd_accuracy"] = float(stats["rtd_right"]) / count
-            scores["replaced_share"] = float(stats["rtd_replaced"]) / count
+        scores = prediction_scores(stats) if "mlm_count" in stats else {}
         if "document_sum" in stats:
             scores["document_loss"] = float(stats["document_sum"]) / max(float(stats["document_count"]), 1.0)
-        auc = area(stats["rtd_scores"])
-        return scores if auc is None else {**scores, "rtd_auc": auc}
+        return scores | detection_scores(stats)
 
     def models(self) -> dict[str, MaskedLm | Discriminator]:
-        """Both halves."""
-        return {"generator": self.generator, "discriminator": self.discriminator}
+        """Both halves, or the discriminator alone."""
+        halves: dict[str, MaskedLm | Discriminator] = {"discriminator": self.discriminator}
+        return halves if self.generator is None else {"generator": self.generator} | halves
+
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """None for one joint optimizer, else each half."""
+        if self.config.optimizers == "joint":
+            return ()
+        names = [name for name, _ in self.named_parameters()]  # a shared weight has its first name, the generator's
+        halves = {half: frozenset(name for name in names if name.startswith(f"{half}.")) for half in self.models()}
+        rates = {"generator": self.config.generator_learning_rate}
+        return tuple(ParameterGroup(name=half, parameters=own, learning_rate=rates.get(half)) for half, own in halves.items())
 
     def corrupted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(ids_BL as the discriminator sees them, replaced_BL) of a prepared batch; without gradients."""
@@ -146,24 +168,23 @@ class RtdObjective(Objective):
             made = self._corrupt(batch, self._generator_logits(batch))
         return made.ids_BL, made.replaced_BL
 
-    def _generator_logits(self, batch: Batch) -> Tensor:
+    def _generator_logits(self, batch: Batch) -> Tensor | None:
+        if self.generator is None:
+            return None
         return self.generator(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["picks"])
 
     def _document_losses(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        losses = document_losses(x_BLD, self.discriminator.encoder, self.generator.head.bias, batch)
-        return losses.sum(dtype=torch.float64)
+        encoder = self.discriminator.encoder
+        bias_V = x_BLD.new_zeros(encoder.config.vocab_size) if self.generator is None else self.generator.head.bias
+        return document_losses(x_BLD, encoder, bias_V, batch).sum(dtype=torch.float64)
 
-    def _corrupt(self, batch: Batch, logits_NV: Tensor) -> _Corrupted:
-        """Put samples of the generator at the masked positions; a sample equal to the original counts as not replaced."""
-        picks, labels = batch.targets["picks"], batch.targets["labels"]
-        losses_N, sampled_N = cross_entropy_and_sample(logits_NV, labels, batch.targets["uniform"], temperature=self.config.temperature)
-        shape = batch.ids_BL.shape
-        ids = batch.ids_BL.flatten().index_copy(0, picks, sampled_N)
-        replaced = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device).index_copy(0, picks, sampled_N != labels)
-        return _Corrupted(losses_N=losses_N, ids_BL=ids.view(shape), replaced_BL=replaced.view(shape))
-
-
-def _binary_losses(logits: Tensor, replaced: Tensor) -> Tensor:
-    """Cross-entropy of each position, in float32 or better, whatever the precision of the logits."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.binary_cross_entropy_with_logits(wide, replaced.to(wide.dtype), reduction="none")
+    def _corrupt(self, batch: Batch, logits_NV: Tensor | None) -> _Corrupted:
+        labels_N, uniform_N, wrong_only = batch.targets["labels"], batch.targets["uniform"], self.config.disallow_correct
+        losses_N = None
+        if logits_NV is None:
+            sampled_N = uniform_ids(uniform_N, labels_N, self._vocab_size, wrong_only=wrong_only)
+        else:
+            temperature = self.config.temperature
+            losses_N, sampled_N = cross_entropy_and_sample(logits_NV, labels_N, uniform_N, temperature=temperature, wrong_only=wrong_only)
+        ids_BL, replaced_BL = put_in(batch, sampled_N)
+        return _Corrupted(losses_N=losses_N, ids_BL=ids_BL, replaced_BL=replaced_BL)

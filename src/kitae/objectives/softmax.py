@@ -5,6 +5,7 @@ within one block: the exact distribution, for one random number instead of one p
 Shapes: N predictions, V vocabulary, K blocks of BLOCK tokens.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -19,15 +20,18 @@ CHUNK = 64
 
 def cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
     """loss_N in float64, with a gradient for the logits."""
-    return _CrossEntropy.apply(logits_NV, labels_N, None, 1.0, _learns(logits_NV))[0]
+    return _CrossEntropy.apply(logits_NV, labels_N, None, 1.0, False, _learns(logits_NV))[0]
 
 
-def cross_entropy_and_sample(logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def cross_entropy_and_sample(
+    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor, *, temperature: float = 1.0, wrong_only: bool = False
+) -> tuple[Tensor, Tensor]:
     """(loss_N in float64, with a gradient for the logits; sampled ids_N, without one).
 
     uniform_N: float64 in [0, 1). The loss is that of temperature 1; the temperature flattens (> 1) what is sampled.
+    wrong_only: the label itself is never sampled, however certain it is.
     """
-    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, temperature, _learns(logits_NV))
+    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, temperature, wrong_only, _learns(logits_NV))
     return losses_N, ids_N
 
 
@@ -39,10 +43,10 @@ def _learns(logits_NV: Tensor) -> bool:
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, learns: bool
+        ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, wrong_only: bool, learns: bool
     ) -> tuple[Tensor, Tensor]:
         if logits_NV.device.type != "cpu":
-            losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature)
+            losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature, wrong_only)
             ctx.save_for_backward(slopes_NV)
             ctx.mark_non_differentiable(ids_N)
             ctx.divisor = max(len(labels_N), 1)
@@ -52,7 +56,7 @@ class _CrossEntropy(torch.autograd.Function):
         slopes_NV = torch.empty_like(logits_NV, memory_format=torch.contiguous_format) if learns else None  # softmax - one-hot
         losses_N = torch.empty(count, dtype=torch.float64, device=logits_NV.device)
         ids_N = torch.empty(count, dtype=torch.int64, device=logits_NV.device)
-        blocks = -(-vocab // BLOCK)
+        blocks, reshaped = -(-vocab // BLOCK), temperature != 1.0 or wrong_only
         work = torch.zeros(min(CHUNK, count), blocks * BLOCK, dtype=working, device=logits_NV.device)
         for first in range(0, count, CHUNK):
             here = slice(first, min(first + CHUNK, count))
@@ -60,14 +64,14 @@ class _CrossEntropy(torch.autograd.Function):
             weights = work[: len(logits)]  # exp(logit - maximum); the rest of the last block stays 0
             weights[:, :vocab].copy_(logits).sub_(logits.amax(dim=1, keepdim=True).to(working))
             picked = weights.gather(1, labels_N[here, None]).double().squeeze(1)
-            if uniform_N is not None and temperature != 1.0:
+            if uniform_N is not None and reshaped:
                 flat = torch.zeros_like(weights)
-                torch.exp(weights[:, :vocab] / temperature, out=flat[:, :vocab])
+                torch.exp(_scores(weights[:, :vocab], labels_N[here], temperature, wrong_only), out=flat[:, :vocab])
                 ids_N[here] = _invert(flat, uniform_N[here])
             weights[:, :vocab].exp_()
             total = _sums(weights).sum(dim=1)
             losses_N[here] = total.log() - picked
-            if uniform_N is not None and temperature == 1.0:
+            if uniform_N is not None and not reshaped:
                 ids_N[here] = _invert(weights, uniform_N[here])
             if slopes_NV is not None:
                 weights.div_(total.to(working)[:, None])
@@ -86,14 +90,16 @@ class _CrossEntropy(torch.autograd.Function):
         # in place, because memory traffic is what this costs; autograd refuses a second backward pass after it
         if grad_N.stride() == (0,) and len(grad_N):  # of a plain sum: one factor, which a scalar keeps unrounded
             if slopes_NV.device.type == "cpu":
-                return slopes_NV.mul_(grad_N[0]), None, None, None, None
+                return slopes_NV.mul_(grad_N[0]), None, None, None, None, None
             # A device rounds the factor to the dtype of the slopes: divided before, it is 1 for the mean of one micro-batch.
             torch._foreach_mul_([slopes_NV], (grad_N[0] * ctx.divisor).to(slopes_NV.dtype))
-            return slopes_NV, None, None, None, None
-        return slopes_NV.mul_((grad_N * ctx.divisor)[:, None].to(slopes_NV.dtype)), None, None, None, None
+            return slopes_NV, None, None, None, None, None
+        return slopes_NV.mul_((grad_N * ctx.divisor)[:, None].to(slopes_NV.dtype)), None, None, None, None, None
 
 
-def _at_once(logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+def _at_once(
+    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, wrong_only: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """(loss_N, sampled ids_N, (softmax - one-hot) / N) in few large kernels, for a device whose memory is faster than its launches."""
     working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
     probabilities_NV = torch.softmax(logits_NV, dim=1, dtype=working)
@@ -101,13 +107,24 @@ def _at_once(logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temp
     losses_N = -probabilities_NV.amax(dim=1).double().log() - behind_N  # the greatest probability is 1 / sum of exp(logit - greatest)
     ids_N = torch.empty(0, dtype=torch.int64, device=logits_NV.device)
     if uniform_N is not None:
-        weights_NV = probabilities_NV if temperature == 1.0 else torch.softmax(logits_NV / temperature, dim=1, dtype=working)
+        weights_NV = probabilities_NV
+        if temperature != 1.0 or wrong_only:
+            weights_NV = torch.softmax(_scores(logits_NV, labels_N, temperature, wrong_only), dim=1, dtype=working)
         short = -logits_NV.shape[1] % BLOCK
         ids_N = _invert(F.pad(weights_NV, (0, short)) if short else weights_NV, uniform_N)
     share = 1 / max(len(labels_N), 1)
     slopes_NV = torch.mul(probabilities_NV, share, out=torch.empty_like(logits_NV, memory_format=torch.contiguous_format))
     at_label_N1 = (probabilities_NV.gather(1, labels_N[:, None]) - 1) * share
     return losses_N, ids_N, slopes_NV.scatter_(1, labels_N[:, None], at_label_N1.to(slopes_NV.dtype))
+
+
+def _scores(logits_NV: Tensor, labels_N: Tensor, temperature: float, wrong_only: bool) -> Tensor:
+    """Logits as they are sampled from; without labels the greatest that is left is 0, so that some weight always remains."""
+    scores_NV = logits_NV / temperature
+    if wrong_only:
+        scores_NV.scatter_(1, labels_N[:, None], -math.inf)
+        scores_NV -= scores_NV.amax(dim=1, keepdim=True)
+    return scores_NV
 
 
 def _sums(weights_NV: Tensor) -> Tensor:

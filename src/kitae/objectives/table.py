@@ -13,6 +13,7 @@ from kitae.models.families import build_discriminator, build_masked_lm
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
 from kitae.models.presets import Architecture
+from kitae.models.sharing import TABLES, copy_embeddings
 from kitae.objectives.mlm import MlmConfig, MlmObjective
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig, RtdObjective
@@ -79,13 +80,17 @@ def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, 
 
 def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, RtdConfig)
-    if architecture.generator is None:
+    if architecture.generator is None and not config.uniform_generator:
         raise KitaeError(
             f'objective "rtd" needs a generator, and the family "{architecture.family}" has none',
             cure='take an ELECTRA preset, or objective = "mlm"',
         )
-    generator = build_masked_lm(architecture.generator, torch_generator(seed, "weights", "generator"))
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
+    if architecture.generator is None or config.uniform_generator:
+        return RtdObjective(None, discriminator.train(), config, special=special, vocab_size=vocab_size)
+    generator = build_masked_lm(architecture.generator, torch_generator(seed, "weights", "generator"))
+    if config.embedding_sharing == "disentangled":
+        copy_embeddings(generator, discriminator)
     return RtdObjective(generator.train(), discriminator.train(), config, special=special, vocab_size=vocab_size)
 
 
@@ -106,27 +111,29 @@ def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vo
 
 def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, RtdConfig)
+    if config.uniform_generator:
+        parts = {name: part for name, part in parts.items() if name != "generator"}
     for name, other in (("generator", "discriminator"), ("discriminator", "generator")):
-        if name not in parts:
+        if name not in parts and not (name == "generator" and config.uniform_generator):
             has = f"an ELECTRA {other}" if other in parts else "no ELECTRA"
             raise KitaeError(
                 f"the {name} is missing: the folder to start from holds {has}",
                 cure=f"give a folder with generator/ and discriminator/ (bring the {name} of the same release), or a kitae checkpoint",
             )
     halves = {name: load_model(part).train() for name, part in parts.items()}
-    generator, discriminator = halves["generator"], halves["discriminator"]
-    assert isinstance(generator, MaskedLm)
+    generator, discriminator = halves.get("generator"), halves["discriminator"]
+    assert generator is None or isinstance(generator, MaskedLm)
     assert isinstance(discriminator, Discriminator)
-    if config.embedding_sharing == "shared":
-        _check_sharing(parts["generator"], parts["discriminator"])
+    if generator is not None and config.embedding_sharing != "none":
+        _check_sharing(parts["generator"], parts["discriminator"], tables_only=config.embedding_sharing == "disentangled")
     return RtdObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
 
 
-def _check_sharing(generator: Part, discriminator: Part) -> None:
-    """Refuse halves whose embeddings cannot be one; say so when they were not one before."""
+def _check_sharing(generator: Part, discriminator: Part, *, tables_only: bool) -> None:
+    """Refuse halves whose embeddings cannot be one; say so when they were not one before and will be."""
     root = "encoder.embed."
     for name, tensor in discriminator.state.items():
-        if not name.startswith(root):
+        if not name.startswith(tuple(f"{root}{table}." for table in TABLES) if tables_only else root):
             continue
         other = generator.state.get(name)
         if other is None or other.shape != tensor.shape:
@@ -134,7 +141,7 @@ def _check_sharing(generator: Part, discriminator: Part) -> None:
                 f"generator and discriminator cannot share embeddings: {name.removeprefix(root)} differs in shape",
                 cure='set embedding_sharing = "none" in the objective_config',
             )
-        if not torch.equal(other, tensor):
+        if not tables_only and not torch.equal(other, tensor):
             log.warning("generator and discriminator have different %s: both go on with the discriminator's", name.removeprefix(root))
 
 

@@ -25,6 +25,10 @@ USES = {
     "mlm": "logits = model(**batch).logits  # at [MASK]: what the vocabulary's tokens are worth there",
     "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
     "sequence": "logits = model(**batch).logits\nprint([model.config.id2label[i] for i in logits.argmax(-1).tolist()])",
+    "token": "logits = model(**batch).logits\nprint([[model.config.id2label[i] for i in row] for row in logits.argmax(-1).tolist()])",
+    "span": "found = model(**batch)  # found.start_logits and found.end_logits of every token; give the question as TEXT, the text as pair",
+    "choice": "batch = {name: tensor[None] for name, tensor in batch.items()}  # one question, of which every text is a choice\n"
+    "logits = model(**batch).logits",
     "none": "vectors = model(**batch).last_hidden_state",
 }
 
@@ -75,6 +79,8 @@ def _export(part: Part, place: Path, target: Path) -> str:
     settings = target / "tokenizer_config.json"
     if settings.is_file():  # so that truncation=True cuts where the model ends
         raw = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": longest}
+        if part.config.segment_kinds < 2:  # transformers would look the second text's kind up beyond the end of the table
+            raw["model_input_names"] = [name for name in raw["model_input_names"] if name != "token_type_ids"]
         settings.write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return japanese.arguments(definition.spec) if settings.is_file() else ""
 

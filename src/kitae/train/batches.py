@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from kitae.tensor.batch import Batch
+from kitae.tensor.groups import ParameterGroup
 from kitae.tensor.loss import Loss
 
 
@@ -38,6 +39,14 @@ class Compilable(Protocol):
 
     def compile_blocks(self) -> None:
         """Compile every repeated layer in place."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A learner whose weights may be updated in groups: each is clipped by itself and may have its own learning rate."""
+
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """The groups, which hold every trained weight once; none for one update of all."""
 
 
 class Learner(Protocol):

@@ -22,7 +22,7 @@ from kitae.tensor.batch import Batch
 from kitae.tensor.random import seed_dropout
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Compilable
+from kitae.train.batches import Batches, Compilable, Grouped
 from kitae.train.config import TrainConfig
 from kitae.train.feed import Feed
 from kitae.train.monitor import Monitor
@@ -136,7 +136,8 @@ class _Trainer:
 
     def __post_init__(self) -> None:
         self.times = timetable(self.config, self.batches)
-        self.optimizer = FlatAdamW(self.module, self.config, self.world.device)
+        groups = self.module.groups() if isinstance(self.module, Grouped) else ()
+        self.optimizer = FlatAdamW(self.module, self.config, self.world.device, groups=groups)
         if self.config.compile:
             for part in self.module.modules():
                 if isinstance(part, Compilable):

@@ -4,13 +4,14 @@ Loshchilov & Hutter 2019 (arXiv:1711.05101); without bias correction as in ELECT
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kitae.core.errors import KitaeError
+from kitae.tensor.groups import ParameterGroup
 from kitae.train.config import TrainConfig
 
 ALIGN = 16  # elements: every weight starts on a cache line
@@ -18,6 +19,10 @@ UNCORRECTED = 1e9  # a step number at which beta**step is exactly zero, so that 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 _LAYER = re.compile(r"\bblocks\.(\d+)\.")
 _EMBEDDINGS = re.compile(r"\b(embed|project)\.")
+
+
+_Key = tuple[int, bool, float]
+"""(minus the number of the group, whether it decays, factor of the rate): weights with one key lie side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,20 @@ def layer_scales(names: Mapping[str, torch.Size], decay: float) -> dict[str, flo
     return {name: decay ** below_head(name) for name in names}
 
 
+def _keys(trained: Mapping[str, nn.Parameter], config: TrainConfig, groups: Sequence[ParameterGroup]) -> dict[str, _Key]:
+    scales = layer_scales({name: p.shape for name, p in trained.items()}, config.layer_decay)
+    if not groups:
+        return {name: (0, p.ndim > 1, scales[name]) for name, p in trained.items()}
+    keys: dict[str, _Key] = {}
+    for number, group in enumerate(groups):
+        factor = 1.0 if group.learning_rate is None else group.learning_rate / config.learning_rate
+        for name in sorted(group.parameters & trained.keys()):
+            assert name not in keys, f"{name} belongs to two groups"
+            keys[name] = (-number, trained[name].ndim > 1, factor * scales[name])
+    assert keys.keys() == trained.keys(), "groups hold all weights"
+    return keys
+
+
 class FlatAdamW:
     """The optimizer of one module. It re-binds the module's weights to flat storage in the working precision.
 
@@ -51,7 +70,8 @@ class FlatAdamW:
     and gradients are added up in fp32. Vectors (norms, biases) get no weight decay. Frozen parameters keep exact copies for saving.
     """
 
-    def __init__(self, module: nn.Module, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, module: nn.Module, config: TrainConfig, device: torch.device, *, groups: Sequence[ParameterGroup] = ()) -> None:
+        """`groups` are updated apart from each other (two-optimizer training); without any, all weights are one."""
         self.config = config
         self.work_dtype = DTYPES[config.precision]
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
@@ -61,10 +81,9 @@ class FlatAdamW:
         trained = {name: p for name, p in named.items() if p.requires_grad}
         if not trained:
             raise KitaeError("every weight is frozen: there is nothing to train", cure="leave some layers free")
-        scales = layer_scales({name: p.shape for name, p in trained.items()}, config.layer_decay)
-        keys = {name: (p.ndim > 1, scales[name]) for name, p in trained.items()}
+        keys = _keys(trained, config, groups)
         self.slots: list[_Slot] = []
-        spans: list[tuple[int, int, tuple[bool, float]]] = []
+        spans: list[tuple[int, int, _Key]] = []
         end = 0
         for key in sorted(set(keys.values()), reverse=True):
             first = end
@@ -73,6 +92,9 @@ class FlatAdamW:
                     self.slots.append(_Slot(name=name, parameter=parameter, start=end, end=end + parameter.numel()))
                     end += -(-parameter.numel() // ALIGN) * ALIGN
             spans.append((first, end, key))
+        numbers = sorted({number for _, _, (number, _, _) in spans}, reverse=True)
+        own = [[(first, last) for first, last, key in spans if key[0] == number] for number in numbers]
+        self._clipped = [(found[0][0], found[-1][1]) for found in own]  # where each group begins and ends
         self.master = torch.zeros(end, dtype=self.dtype, device=device)
         self.grad = torch.zeros_like(self.master)
         for slot in self.slots:
@@ -91,10 +113,10 @@ class FlatAdamW:
             slot.parameter.grad = None
             self._hooks.append(slot.parameter.register_post_accumulate_grad_hook(collector))
 
-    def _make_adam(self, spans: list[tuple[int, int, tuple[bool, float]]]) -> None:
+    def _make_adam(self, spans: list[tuple[int, int, _Key]]) -> None:
         config, groups = self.config, []
-        self.scales = [scale for _, _, (_, scale) in spans]
-        for start, end, (decays, _) in spans:
+        self.scales = [scale for _, _, (_, _, scale) in spans]
+        for start, end, (_, decays, _) in spans:
             flat = nn.Parameter(self.master[start:end], requires_grad=False)
             flat.grad = self.grad[start:end]
             groups.append({"params": [flat], "weight_decay": config.weight_decay if decays else 0.0})
@@ -123,15 +145,19 @@ class FlatAdamW:
         return self.grad
 
     def clip(self) -> Tensor:
-        """Scale the gradient to the largest allowed norm; returns the norm before, a scalar on the device that nobody has waited
-        for. Infinite or nan when the gradient is not finite."""
-        norm = torch.linalg.vector_norm(self.grad)
+        """Scale each group's gradient to the largest allowed norm; returns the norm of all before, a scalar on the device that nobody
+        has waited for. Infinite or nan when a gradient is not finite."""
+        norms = [self._clip(self.grad[start:end]) for start, end in self._clipped]
+        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+    def _clip(self, grad: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(grad)
         if self.config.clip is None:
             return norm
         if norm.device.type != "cpu":
-            self.grad.mul_((self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+            grad.mul_((self.config.clip / (norm + 1e-6)).clamp(max=1.0))
         elif float(norm) > self.config.clip:
-            self.grad.mul_(self.config.clip / (float(norm) + 1e-6))
+            grad.mul_(self.config.clip / (float(norm) + 1e-6))
         return norm
 
     def step(self, rate: float, *, unless: Tensor | None = None) -> None:

@@ -1,0 +1,132 @@
+"""What a recipe's models come to: presets of the user's own, and the parameters that `kitae plan` shows."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitae.core.artifact import newest
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.core.graph import Node
+from kitae.core.paths import locate
+from kitae.core.recipe import Raw, merge
+from kitae.models.cost import count_parameters
+from kitae.models.folder import read_parts
+from kitae.models.presets import PRESETS, resolve_preset
+from kitae.stages.dataset import DatasetConfig
+from kitae.stages.pretrain import PretrainConfig
+from kitae.stages.tokenizer import TokenizerConfig
+from kitae.tokenization.taken import home
+from kitae.tokenization.tokenizer import Tokenizer
+
+
+def with_own_presets(raw: Raw, where: str) -> Raw:
+    """The recipe with `model = "one of [presets]"` replaced by the preset that it stands on and its fields as overrides.
+
+    Raises KitaeError for a preset without a base, with the name of one of ours, or that stands on itself.
+    """
+    own, pretrain = raw.get("presets"), raw.get("pretrain")
+    if not isinstance(own, dict):
+        return raw
+    for name, table in own.items():
+        place = f"{where}, table [presets.{name}]"
+        if name in PRESETS:
+            raise KitaeError(f'"{name}" is a preset of kitae', cure="give yours a name of its own", where=place)
+        if not isinstance(table, dict) or not isinstance(table.get("base"), str):
+            raise KitaeError(f"presets.{name} names no base", cure='write base = "bert-base", and the fields that differ', where=place)
+        base, fields = _resolved(name, own, (), place)
+        try:
+            resolve_preset(base, fields, 1000, 512)
+        except KitaeError as error:
+            raise KitaeError(f"presets.{name}: {error.what}", cure=error.cure, where=place) from error
+    if not isinstance(pretrain, dict) or not isinstance(pretrain.get("model"), str) or pretrain["model"] in PRESETS:
+        return raw
+    model = pretrain["model"]
+    if model not in own:
+        cure = did_you_mean(model, [*own, *PRESETS])
+        raise KitaeError(f'pretrain.model: there is no preset "{model}"', cure=cure, where=f"{where}, table [pretrain]")
+    base, fields = _resolved(model, own, (), where)
+    given = pretrain.get("config", {})
+    config = merge(fields, given) if isinstance(given, dict) else given
+    return {**raw, "pretrain": {**pretrain, "model": base, "config": config}}
+
+
+def _resolved(name: str, own: Mapping[str, object], seen: tuple[str, ...], where: str) -> tuple[str, Raw]:
+    """(preset of ours, overrides) of an own preset, which may stand on another one."""
+    table = own[name]
+    base = table.get("base") if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not isinstance(base, str):
+        raise KitaeError(f"presets.{name} names no base", cure='write base = "bert-base", and the fields that differ', where=where)
+    if name in seen:
+        raise KitaeError(f"presets.{name} stands on itself", cure="let one of them stand on a preset of kitae", where=where)
+    fields: Raw = {key: value for key, value in table.items() if key != "base"}
+    if base in PRESETS:
+        return base, fields
+    if base not in own:
+        raise KitaeError(f'presets.{name}: there is no preset "{base}"', cure=did_you_mean(base, [*own, *PRESETS]), where=where)
+    below, inherited = _resolved(base, own, (*seen, name), where)
+    return below, merge(inherited, fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Parameters of the models of one node, or why they are not known yet."""
+
+    node: str
+    model: str
+    """The preset, or the folder that the node starts from."""
+    parts: Mapping[str, int]
+    """Each model with its heads, by the name of its part."""
+    total: int | None
+    """Distinct parameters of the whole: what halves share counts once. None for a pair of a folder."""
+    vocab_size: int
+
+
+def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
+    """The models of all pre-training nodes with new weights or a start outside of the recipe.
+
+    A vocabulary that is not made yet counts as large as its setting; nodes whose numbers cannot be known yet are left out.
+    """
+    configs = {node.stage: node.config for node in nodes if node.stage in ("tokenizer", "dataset")}
+    tokenizer, dataset = configs.get("tokenizer"), configs.get("dataset")
+    for node in nodes:
+        config = node.config
+        if not isinstance(config, PretrainConfig) or not isinstance(tokenizer, TokenizerConfig):
+            continue
+        if config.start is not None:
+            yield from _started(node.name, config.start)
+        elif config.model is not None and "start" not in node.parents and isinstance(dataset, DatasetConfig):
+            vocab_size, pad = _vocabulary(tokenizer, output)
+            if vocab_size:
+                architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, pad_token_id=pad)
+                found = count_parameters(architecture)
+                parts = {"encoder": found.encoder}
+                if architecture.generator is not None:
+                    parts = {"generator": found.generator, "discriminator": found.encoder}
+                yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size)
+
+
+def _started(node: str, start: str) -> Iterator[Size]:
+    folder = locate(start)
+    if folder.is_dir():
+        parts = read_parts(newest(folder))
+        counts = {name: sum(tensor.numel() for tensor in part.state.values()) for name, part in parts.items()}
+        vocab_size = max(part.config.vocab_size for part in parts.values())
+        yield Size(
+            node=node, model=folder.name, parts=counts, total=None if len(counts) > 1 else sum(counts.values()), vocab_size=vocab_size
+        )
+
+
+def _vocabulary(config: TokenizerConfig, output: Path) -> tuple[int, int]:
+    """(size, id of [PAD]) of the tokenizer that is there, else what its settings promise; size 0 when neither says."""
+    place = output / "tokenizer" if (output / "tokenizer" / "manifest.json").is_file() else None
+    if place is None and config.from_ is not None:
+        place = locate(config.from_)
+        if not place.exists():
+            return 0, 0
+    if place is None:
+        return config.vocab_size, 0
+    try:
+        tokenizer = Tokenizer.load(home(place))
+    except KitaeError:  # its own stage says what is wrong
+        return 0, 0
+    return tokenizer.vocab_size, tokenizer.special.pad

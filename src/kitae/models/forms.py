@@ -1,0 +1,78 @@
+"""The heads of tasks as rows of a family's table: one line a head.
+
+transformers names these classes by one pattern, and most families have the same modules under them; a family whose modules differ
+gives its own rows and builder.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from kitae.models.convert import Rows
+from kitae.models.encoder import EncoderConfig
+from kitae.models.family import HeadForm, MakeHead
+from kitae.models.heads import SpanHead, TokenHead
+from kitae.models.joint import JointSpanHead
+
+
+def _token_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
+    return TokenHead(config, num_labels=num_labels, rate=rate)
+
+
+def _span_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
+    del num_labels, rate
+    return SpanHead(config)
+
+
+def _joint_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
+    del num_labels, rate
+    return JointSpanHead(config)
+
+
+def token_form(
+    family: str, make: MakeHead = _token_head, rows: Rows = (("head.out", "classifier"),), *, unused: tuple[str, ...] = ()
+) -> HeadForm:
+    """Labels of tokens; `family` as transformers spells it in class names."""
+    return HeadForm(
+        title="tagger",
+        architecture=f"{family}ForTokenClassification",
+        auto="AutoModelForTokenClassification",
+        make=make,
+        rows=rows,
+        unused=unused,
+    )
+
+
+def span_form(
+    family: str, make: MakeHead = _span_head, rows: Rows = (("head.out", "qa_outputs"),), *, unused: tuple[str, ...] = ()
+) -> HeadForm:
+    """Start and end of an answer."""
+    return HeadForm(
+        title="answer finder",
+        architecture=f"{family}ForQuestionAnswering",
+        auto="AutoModelForQuestionAnswering",
+        make=make,
+        rows=rows,
+        unused=unused,
+    )
+
+
+def choice_form(family: str, make: MakeHead, rows: Rows, *, fixed: Mapping[str, tuple[object, ...]] | None = None) -> HeadForm:
+    """One number for every choice of a question: `make` builds a head of texts, which is asked for one label."""
+
+    def one(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
+        del num_labels
+        return make(config, num_labels=1, rate=rate)
+
+    return HeadForm(
+        title="multiple-choice model",
+        architecture=f"{family}ForMultipleChoice",
+        auto="AutoModelForMultipleChoice",
+        make=one,
+        rows=rows,
+        fixed=fixed or {},
+    )
+
+
+JOINT = HeadForm(title="answer finder with a joint start and end", make=_joint_head)
+"""ELECTRA's head of questions (kitae.models.joint); transformers has no class for it."""
