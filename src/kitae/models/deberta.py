@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 from kitae.models.attention import Kind
 from kitae.models.deberta_config import DebertaV2Config, DisentangledConfig
-from kitae.models.disentangled import RelativeKind, RelativePlan, attend_relative, make_relative_plan
+from kitae.models.disentangled import RelativeKind, RelativePlan, attend_relative, choose_relative, make_relative_plan
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
 WIDE_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {**ACTIVATIONS, "tanh": torch.tanh}
-RELATIVE: Mapping[Kind, RelativeKind] = {"block": "block", "spans": "spans"}
-"""Paths of attention that disentangled attention has too; elsewhere it takes its plain form."""
+RELATIVE: Mapping[Kind, RelativeKind] = {"block": "block", "spans": "spans", "varlen": "flex", "sdpa": "sdpa", "dense": "dense"}
+"""The path of disentangled attention for a path that was set by hand; without one the batch chooses."""
 DECODER_STEPS = 2
 """How often the enhanced mask decoder runs the last block (microsoft/DeBERTa, masked_language_model.py)."""
 
@@ -218,7 +218,10 @@ class DebertaEncoder(Encoder):
             x_BLD = self.project(x_BLD)
         x_BLD = dropout(self.norm(x_BLD), config.hidden_dropout_prob, self.training)
         dtype = working_dtype(x_BLD)
-        kind = RELATIVE.get(self.chosen(layout, dtype), "dense")
+        rate = config.attention_probs_dropout_prob if self.training else 0.0
+        length = ids_BL.shape[1]
+        chosen = choose_relative(ids_BL.device.type, length=length, dropout=rate, compiled=self.compiled)
+        kind = chosen if self.kind is None else RELATIVE[self.kind]
         plan = make_relative_plan(layout, kind=kind, dtype=dtype, buckets=config.buckets, max_distance=config.reach)
         table_RD = None if self.relative is None else self.relative.weight
         if table_RD is not None and self.relative_norm is not None:

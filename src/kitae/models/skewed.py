@@ -1,11 +1,11 @@
 """Disentangled attention on a CPU: few passes, over matrices that stay in the cache.
 
 Shapes: B rows, L positions of a row, N heads, H size of a head, D = N * H, C = 3D, R rows of a position table. Of a chunk: G pieces or
-rows of S positions, M = G * N matrices. W = 2 * (longest S) - 1 distances; T positions of a block.
+rows of S positions, M = G * N matrices. W = 2 * (longest S) - 1 distances; T positions of a block, U = S + T the rows that it meets.
 
-A relative term is the product of a block of T queries (or keys) with the S + T - 1 rows of the table that its distances need, and a
+A relative term is the product of a block of T queries (or keys) with the rows of the table that its S + T - 1 distances need, and a
 strided view of that product (`_band`), in which neighbours lie side by side: neither gather nor scatter. Products with the R rows
-themselves would be fewer where distances share rows, but need both.
+themselves would be fewer where distances share rows, but need both. One row more than needed keeps U even: products are faster then.
 """
 
 from collections.abc import Iterator
@@ -82,30 +82,32 @@ class Drops:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A position table with a row for every distance, for each matrix of the largest chunk."""
+    """A position table with a row for every distance (and one more), for each matrix of the largest chunk."""
 
-    rows_MWH: Tensor
-    distances: int
-    """W."""
+    rows: Tensor
+    """[M, W + 1, H]."""
+    columns: Tensor
+    """[M, H, W + 1], in the memory's order that products of queries or keys with it are fast in."""
 
     @classmethod
     def spread(cls, table_RD: Tensor, rows_W: Tensor, call: Call) -> "Table":
         """Look the distances up, and part the heads."""
         copies = max(chunk.count for chunk in call.chunks)
-        rows_NWH = table_RD.detach().index_select(0, rows_W).view(len(rows_W), call.heads, -1).transpose(0, 1)
-        return cls(rows_MWH=rows_NWH.repeat(copies, 1, 1), distances=len(rows_W))
+        places = torch.cat((rows_W, rows_W[-1:]))
+        rows = table_RD.detach().index_select(0, places).view(len(places), call.heads, -1).transpose(0, 1).repeat(copies, 1, 1)
+        columns = rows.transpose(1, 2)
+        return cls(rows=rows, columns=columns.contiguous() if rows.dtype == torch.bfloat16 else columns)
 
-    def windows(self, chunk: Chunk, matrices: int) -> Iterator[tuple[slice, tuple[slice, slice]]]:
-        """Of every block of a chunk: its positions, and the part of the table [matrices, S + T - 1, H] that it meets."""
-        middle = (self.distances + 1) // 2
+    def windows(self, chunk: Chunk) -> Iterator[tuple[slice, slice]]:
+        """Of every block of a chunk: its positions, and the U rows of the table that it meets."""
+        longest = self.rows.shape[1] // 2
         for start in range(0, chunk.length, BLOCK):
             end = min(start + BLOCK, chunk.length)
-            first = middle - end
-            yield slice(start, end), (slice(matrices), slice(first, first + chunk.length + end - start - 1))
+            yield slice(start, end), slice(longest - end, longest - start + chunk.length)
 
 
 def _band(x_MTU: Tensor, length: int) -> Tensor:
-    """The view [M, T, S] of products of a block with its window (U = S + T - 1): out[m, a, b] = x[m, a, b - a + T - 1]."""
+    """The view [M, T, S] of products of a block with its window: out[m, a, b] = x[m, a, b - a + T - 1]."""
     matrices, block, width = x_MTU.shape
     return x_MTU.as_strided((matrices, block, length), (block * width, width - 1, 1), block - 1)
 
@@ -137,13 +139,13 @@ def _probabilities(qkv: Tensor, chunk: Chunk, key: Table | None, query: Table | 
     scores = q.new_empty(matrices, length, length)
     begun = 0
     if query is not None:  # first, because it lies across: copying that is much faster than adding it
-        for block, window in query.windows(chunk, matrices):
-            term = _product(k[:, block], query.rows_MWH[window].transpose(1, 2), factor)
+        for block, window in query.windows(chunk):
+            term = _product(k[:, block], query.columns[:matrices, :, window], factor)
             scores[:, :, block].copy_(_band(term, length).transpose(1, 2))
         begun = 1
     if key is not None:
-        for block, window in key.windows(chunk, matrices):
-            term = _band(_product(q[:, block], key.rows_MWH[window].transpose(1, 2), factor), length)
+        for block, window in key.windows(chunk):
+            term = _band(_product(q[:, block], key.columns[:matrices, :, window], factor), length)
             scores[:, block].copy_(term) if not begun else scores[:, block].add_(term)
         begun = 1
     scores.baddbmm_(q, k.transpose(1, 2), beta=begun, alpha=factor)
@@ -206,11 +208,17 @@ class SkewedAttention(torch.autograd.Function):
             if key is not None:
                 key.add(scores, q, grad_q, chunk, call.factor)
             if query is not None:
-                query.add(scores.transpose(1, 2), k, grad_k, chunk, call.factor)
+                query.add(_apart(scores).transpose(1, 2), k, grad_k, chunk, call.factor)
             _put(out, chunk, torch.stack((grad_q, grad_k, grad_v)))
         grad_key = None if key is None else key.gathered(rows_W, key_RD)
         grad_query = None if query is None else query.gathered(rows_W.flip(0), query_RD)
         return out.view(grad_BLD.shape[0], grad_BLD.shape[1], -1), grad_key, grad_query, None, None
+
+
+def _apart(x_MSS: Tensor) -> Tensor:
+    """The same with rows a little apart in memory: columns of rows whose size is a power of two share few lines of the cache."""
+    matrices, length, _ = x_MSS.shape
+    return x_MSS.new_empty(matrices, length, length + 16)[:, :, :length].copy_(x_MSS)
 
 
 class TableGradient:
@@ -218,24 +226,23 @@ class TableGradient:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        rows = table.rows_MWH
-        self.sums_MWH = torch.zeros_like(rows, dtype=torch.promote_types(rows.dtype, torch.float32))
+        self.sums = torch.zeros_like(table.rows, dtype=torch.promote_types(table.rows.dtype, torch.float32))
 
     def add(self, scores: Tensor, x_MSH: Tensor, grad_MSH: Tensor, chunk: Chunk, factor: float) -> None:
         """Pass the gradient of the scores [M, S, S] (x's positions first) on to x's gradient and to the table's sums."""
         matrices, length, _ = x_MSH.shape
         term = scores.new_empty(0)
-        for block, window in self.table.windows(chunk, matrices):
-            width = length + block.stop - block.start - 1
-            if term.shape[-1] != width:
-                term = scores.new_zeros(matrices, block.stop - block.start, width)  # all blocks of a size have the same band
+        for block, window in self.table.windows(chunk):
+            shape = (matrices, block.stop - block.start, window.stop - window.start)
+            if term.shape != shape:
+                term = scores.new_zeros(shape)  # blocks of one size have one band: what lies beside it stays 0
             _band(term, length).copy_(scores[:, block])
-            grad_MSH[:, block].baddbmm_(term, self.table.rows_MWH[window], alpha=factor)
-            self.sums_MWH[window].add_(_product(term.transpose(1, 2), x_MSH[:, block], factor))
+            grad_MSH[:, block].baddbmm_(term, self.table.rows[:matrices, window], alpha=factor)
+            self.sums[:matrices, window].add_(_product(term.transpose(1, 2), x_MSH[:, block], factor))
 
     def gathered(self, rows_W: Tensor, table_RD: Tensor) -> Tensor:
         """The gradient of the table itself: rows that several distances share get the sum, in a fixed order."""
-        heads_size = table_RD.shape[1] // self.sums_MWH.shape[2]
-        copies = self.sums_MWH.view(-1, heads_size, *self.sums_MWH.shape[1:])
-        sums_WD = copies.sum(0).transpose(0, 1).reshape(len(rows_W), -1)
+        size = self.sums.shape[2]
+        sums = self.sums[:, : len(rows_W)].reshape(-1, table_RD.shape[1] // size, len(rows_W), size)
+        sums_WD = sums.sum(0).transpose(0, 1).reshape(len(rows_W), -1)
         return torch.ops.aten.embedding_dense_backward(sums_WD, rows_W, len(table_RD), -1, False).to(table_RD.dtype)
