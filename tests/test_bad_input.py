@@ -166,7 +166,7 @@ def test_an_encoder_that_is_none_is_refused_before_any_training(fresh: Path) -> 
     (fresh / "pickled" / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"], **numbers}))
     (fresh / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04")
     refused(kitae("run", "r.toml", *settings('finetune.compare=["hollow"]')), "hollow holds no model", "Hugging Face")
-    refused(kitae("run", "r.toml", *settings('finetune.compare=["pickled"]')), "pickled (.bin)", "save_pretrained", "pickled")
+    refused(kitae("run", "r.toml", *settings('finetune.compare=["pickled"]')), "pickled (pytorch_model.bin)", "save_pretrained", "pickled")
     Path("other/hollow").mkdir(parents=True)
     done = kitae("run", "r.toml", *settings('finetune.compare=["hollow", "other/hollow"]'))
     refused(done, "finetune/topics/hollow/1", "rename one of the folders")

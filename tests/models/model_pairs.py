@@ -156,7 +156,7 @@ class Pair:
         """Logits of their model in the form of ours: of real tokens row by row, or of whole texts."""
         batch = inputs(ids, mask, kinds)
         if self.part.head == "choice":  # one question, of which every row is a choice
-            return self.theirs(**{name: tensor[None] for name, tensor in batch.items()}).logits[0]
+            return self.theirs(**{name: tensor[None] for name, tensor in batch.items()}).logits[0, :, None]
         said = self.theirs(**batch)
         if self.part.head == "span":
             return torch.stack([said.start_logits, said.end_logits], dim=-1)[mask]

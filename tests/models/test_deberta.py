@@ -150,9 +150,9 @@ def test_compiled_blocks_give_the_same(backend, family, tmp_path):
     ("fields", "said"),
     [
         ({"hidden_size": 30}, "not a multiple"),
-        ({"pos_att_type": "c2p|p2p", "relative_attention": True}, "pos_att_type"),
-        ({"pos_att_type": "c2p|c2p", "relative_attention": True}, "twice"),
-        ({"pos_att_type": "c2p"}, "needs relative_attention"),
+        ({"pos_att_type": ["c2p", "p2p"], "relative_attention": True}, "pos_att_type"),
+        ({"pos_att_type": ["c2p", "c2p"], "relative_attention": True}, "twice"),
+        ({"pos_att_type": ["c2p"]}, "needs relative_attention"),
         ({"norm_rel_ebd": "layer_norm"}, "needs relative_attention"),
         ({"conv_kernel_size": 4}, "is even"),
         ({"conv_groups": 3}, "not a multiple of conv_groups"),

@@ -35,13 +35,16 @@ def size_of(model) -> int:
         ("deberta-v3-small", (768, 6, 12, 3072, 768), (768, 3, 12, 3072, 768)),
         ("deberta-v3-base", (768, 12, 12, 3072, 768), (768, 6, 12, 3072, 768)),
         ("deberta-v3-large", (1024, 24, 16, 4096, 1024), (1024, 12, 16, 4096, 1024)),
+        ("roberta-base", (768, 12, 12, 3072, 768), None),
+        ("roberta-large", (1024, 24, 16, 4096, 1024), None),
     ],
 )
 def test_numbers(name, encoder, generator):
     architecture = resolve_preset(name, {}, 32768, 512)
     assert shape(architecture.encoder) == encoder
     assert (architecture.generator and shape(architecture.generator)) == generator
-    assert architecture.encoder.type_vocab_size == (0 if name.startswith("deberta") else 2)
+    kinds = {"deberta": 0, "roberta": 1}.get(name.split("-")[0], 2)
+    assert architecture.encoder.type_vocab_size == kinds
     assert architecture.encoder.hidden_dropout_prob == architecture.encoder.attention_probs_dropout_prob == 0.1
 
 
@@ -126,6 +129,17 @@ def test_flops_per_token(name, vocab, length, millions):
     objective = "rtd" if architecture.generator else "mlm"
     rate = 0.25 if name == "electra-large" else 0.15
     assert flops_per_token(architecture, length, objective, rate) / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "published"), [("roberta-base", 124_697_433), ("roberta-large", 355_412_057)])
+def test_roberta_has_the_parameters_of_the_published_models(name, published):
+    architecture = resolve_preset(name, {}, 50265, 512, pad_token_id=1)
+    config = architecture.encoder
+    assert (config.max_position_embeddings, config.positions, config.layer_norm_eps) == (514, 512, 1e-5)
+    with torch.device("meta"):
+        theirs = transformers.RobertaForMaskedLM(transformers.RobertaConfig(**config.huggingface()))
+    theirs.tie_weights()
+    assert count_parameters(architecture).encoder == sum(parameter.numel() for parameter in theirs.parameters()) == published
 
 
 def test_mini_costs_what_it_says():

@@ -34,7 +34,7 @@ class BertFields(EncoderConfig):
     """Number of segment kinds; 0 leaves the segment table out."""
     layer_norm_eps: float = Field(1e-12, gt=0)
     """Epsilon of every LayerNorm."""
-    embedding_size: int | None = Field(None, ge=1)
+    embedding_size: int | None = Field(None, ge=1, le=65_536)
     """Width of the embeddings; None = hidden_size. Only ELECTRA may differ."""
     classifier_dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout in the classification head; None = hidden_dropout_prob."""
@@ -96,11 +96,12 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, ids_BL: Tensor, positions_BL: Tensor, segments_BL: Tensor | None = None) -> Tensor:
-        """Embed ids; returns x_BLE. Without segments every token is of kind 0."""
+        """Embed ids; returns x_BLE. Without segments, or in a model that knows one kind, every token is of kind 0."""
         x_BLE = lookup(ids_BL, self.token.weight, self.padding)
         if self.segment is not None:
+            alike = segments_BL is None or self.segment.num_embeddings == 1
             # One broadcast row instead of B * L equal look-ups: its gradient is then a plain sum.
-            x_BLE = x_BLE + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
+            x_BLE = x_BLE + (self.segment.weight[0] if alike else lookup(segments_BL, self.segment.weight))
         x_BLE = x_BLE + lookup(positions_BL + self.first, self.position.weight)
         return dropout(self.norm(x_BLE), self.rate, self.training)
 

@@ -32,6 +32,10 @@ class Headed(nn.Module):
 class MaskedLm(Headed):
     """Encoder + vocabulary head: a masked language model, or ELECTRA's generator. See Discriminator for the other half."""
 
+    known: int | None = None
+    """Tokens that there are, where the table has more rows (published tables are padded, to a multiple of 64 say): logits end there, so
+    that none of the other rows is predicted, sampled or taught."""
+
     @property
     def table_VE(self) -> Tensor | None:
         """The token table, which is also the output table of tied heads."""
@@ -52,7 +56,8 @@ class MaskedLm(Headed):
             x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
         rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
-        return self.head(rows, self.table_VE)
+        logits = self.head(rows, self.table_VE)
+        return logits if self.known is None else logits[..., : self.known]
 
 
 class Discriminator(Headed):
@@ -99,17 +104,15 @@ class SpanFinder(Headed):
 
 
 class MultipleChoice(Classifier):
-    """Encoder + sequence head with one output: a number for every choice. The choices of a question are pieces that follow each other."""
-
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
-        """scores_P, one per piece; `by_question` groups them."""
-        return super().forward(ids_BL, layout, segments_BL, chars_WC).squeeze(-1)
+    """Encoder + sequence head with one output: a number for every choice. The choices of a question are pieces that follow each other;
+    `by_question` groups their numbers.
+    """
 
 
-def by_question(scores_P: Tensor, counts: Sequence[int]) -> Tensor:
+def by_question(scores_P1: Tensor, counts: Sequence[int]) -> Tensor:
     """logits_QC of questions with `counts` choices each, of which the scores follow each other; -inf where a question has fewer."""
-    assert sum(counts) == len(scores_P), "every score belongs to a question"
-    return nn.utils.rnn.pad_sequence(list(scores_P.split(list(counts))), batch_first=True, padding_value=-torch.inf)
+    assert scores_P1.shape == (sum(counts), 1), "every score belongs to a question"
+    return nn.utils.rnn.pad_sequence(list(scores_P1.squeeze(1).split(list(counts))), batch_first=True, padding_value=-torch.inf)
 
 
 class JointSpanFinder(Headed):

@@ -58,7 +58,12 @@ def load(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_s
                 cure="make the data set with the tokenizer that the model was trained with",
             )
     parts = {name: replace(part, config=part.config.padded(special.pad)) for name, part in parts.items()}
-    return _row_of(config).load(parts, config, special, vocab_size)
+    objective = _row_of(config).load(parts, config, special, vocab_size)
+    for name, model in objective.models().items():
+        if isinstance(model, MaskedLm) and model.config.vocab_size > vocab_size:
+            log.info("the %s has %d rows for %d tokens: the others stay unused", name, model.config.vocab_size, vocab_size)
+            model.known = vocab_size
+    return objective
 
 
 def row(name: str) -> Row:
