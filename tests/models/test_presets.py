@@ -1,5 +1,7 @@
 """The published numbers of every preset, their parameter counts and costs, and refused overrides."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
@@ -140,6 +142,24 @@ def test_roberta_has_the_parameters_of_the_published_models(name, published):
         theirs = transformers.RobertaForMaskedLM(transformers.RobertaConfig(**config.huggingface()))
     theirs.tie_weights()
     assert count_parameters(architecture).encoder == sum(parameter.numel() for parameter in theirs.parameters()) == published
+
+
+def test_counts_and_costs_of_what_an_objective_makes_of_a_preset():
+    architecture = resolve_preset("electra-small-paper", {}, 32768, 128)
+    embeddings = 32768 * 128 + 128 * 128 + 2 * 128 + 2 * 128
+    shared, apart = (count_parameters(architecture, "rtd", shared=shared) for shared in (True, False))
+    assert apart.total - shared.total == embeddings
+    towers = count_parameters(architecture, "electric")
+    body = 128 * 64 + 64 + 12 * (4 * 64 * 64 + 2 * 64 * 256 + 9 * 64 + 256)
+    assert towers.generator - shared.generator == body + 64 * 128, "one more tower, and twice as wide a way into the head"
+    assert count_parameters(architecture, "mlm").generator == 0
+    alone = count_parameters(replace(architecture, generator=None), "rtd")
+    assert (alone.encoder, alone.total, alone.generator) == (shared.encoder, shared.encoder, 0)
+    plain, electric = (flops_per_token(architecture, 128, objective) for objective in ("rtd", "electric"))
+    generator = 6 * (12 * (4 * 64**2 + 2 * 64 * 256) + 128 * 64) + 12 * 12 * 64 * 128
+    logits = 6 * (2 * 64 * 128 + 128 * 32768) - 6 * 0.15 * (64 * 128 + 128 * 32768)
+    assert electric - plain == pytest.approx(generator + logits)
+    assert flops_per_token(replace(architecture, generator=None), 128, "rtd") < plain
 
 
 def test_mini_costs_what_it_says():

@@ -6,7 +6,7 @@ Shapes: B rows, L positions, D hidden size, E embedding size, V vocabulary, W di
 import abc
 import collections
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import ConfigDict, Field
@@ -64,6 +64,11 @@ class EncoderConfig(Config):
     @abc.abstractmethod
     def head_dropout(self) -> float:
         """Dropout rate of a classification head."""
+
+    @property
+    def pooling(self) -> Literal["cls", "mean"]:
+        """What a sequence head reads of a text: the state of its first position, or the mean of all."""
+        return "cls"
 
     @classmethod
     def room(cls, length: int, pad_token_id: int) -> dict[str, object]:

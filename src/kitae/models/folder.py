@@ -1,5 +1,6 @@
 """Model folders on disk -> parts in our names, and back: kitae checkpoints, Hugging Face folders, ELECTRA's pairs of them."""
 
+import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ class Part:
 
     family: str
     head: Head
-    """mlm, rtd, sequence, or none for a bare encoder."""
+    """mlm, pretraining (mlm and pairs), rtd, sequence, or none for a bare encoder."""
     config: EncoderConfig
     state: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()
@@ -62,13 +63,17 @@ def read_parts(folder: Path) -> dict[str, Part]:
     if (folder / "config.json").is_file():
         part = _read_huggingface(folder)
         return {_name(part): part}
-    halves = {name: folder / name for name in HALVES if (folder / name / "config.json").is_file()}
+    halves = {
+        name: folder / name for name in HALVES if (folder / name / "config.json").is_file() or (folder / name / "model.json").is_file()
+    }
     if not halves:
         if not folder.is_dir():
             raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
         raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
-    parts = {name: _read_huggingface(path) for name, path in halves.items()}
-    for name, part in parts.items():
+    parts = {}
+    for name, path in halves.items():
+        kitae = (path / "model.json").is_file()
+        parts[name] = part = next(iter(_read_kitae(path).values())) if kitae else _read_huggingface(path)
         if HALVES[name] != part.head:
             raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
     return parts
@@ -89,6 +94,23 @@ def load_encoder(encoder: Encoder, part: Part) -> None:
     encoder.load_state_dict({name.removeprefix(root): tensor for name, tensor in part.state.items() if name.startswith(root)})
 
 
+def load_pooler(model: Model, part: Part, head: Head) -> None:
+    """Copy what pre-training left of this head of the model: modules that have one name in Hugging Face's folders, if they are there.
+
+    BERT's pooler is one: trained with pairs of segments, it goes on as a part of the classifier, as in the paper. Heads of tasks stay new.
+    """
+    if part.head not in ("pretraining", "none"):
+        return
+    forms = FAMILIES[part.family].heads
+    known = {theirs: ours for ours, theirs in forms[part.head].rows}
+    modules = {ours: known[theirs] for ours, theirs in forms[head].rows if theirs in known}
+    own = model.state_dict()
+    with torch.no_grad():
+        for (mine, theirs), leaf in itertools.product(modules.items(), (".weight", ".bias")):
+            if theirs + leaf in part.state:
+                own[mine + leaf].copy_(part.state[theirs + leaf])
+
+
 def describe(part: Part) -> dict[str, object]:
     """A part's entry in model.json."""
     return {"family": part.family, "head": part.head, "config": part.config.model_dump(), "labels": list(part.labels)}
@@ -97,7 +119,7 @@ def describe(part: Part) -> dict[str, object]:
 def write_huggingface(part: Part, folder: Path) -> None:
     """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
 
-    Raises KitaeError when transformers has no class for such a model.
+    Raises KitaeError for heads of which transformers can read nothing; see `write_kitae` for them.
     """
     family = FAMILIES[part.family]
     form = family.heads[part.head]
@@ -115,10 +137,21 @@ def write_huggingface(part: Part, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
+def write_kitae(name: str, part: Part, folder: Path) -> None:
+    """Write model.json and weights.safetensors (fp32): for models that transformers has no class for. `read_parts` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{name}.{key}": tensor.detach().to("cpu", torch.float32).clone().contiguous() for key, tensor in part.state.items()}
+    save_file(tensors, folder / "weights.safetensors")
+    raw = {"format": FORMAT, "parts": {name: describe(part)}}
+    (folder / "model.json").write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
 def _name(part: Part) -> str:
     if part.head == "rtd":
         return "discriminator"
-    return "generator" if part.family == "electra" and part.head == "mlm" else "encoder"  # others' masked language models stand alone
+    return (
+        "generator" if part.family in ("electra", "electric") and part.head == "mlm" else "encoder"
+    )  # others' masked language models stand alone
 
 
 def _read_kitae(folder: Path) -> dict[str, Part]:
