@@ -11,6 +11,7 @@ from kitae.chain.show import describe
 from kitae.core.config import Config
 from kitae.models.presets import PRESETS
 from kitae.objectives.table import OBJECTIVES
+from kitae.procedures.predict import PredictConfig
 from kitae.stages.finetune import FinetuneSettings
 from kitae.stages.table import STAGES, stage
 
@@ -27,7 +28,7 @@ sample) or with a root of `[data]`. `base = "other.toml"` at the top of a recipe
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_recipe(), *_stages(), *_objectives(), *_presets()])
+    return "\n".join([HEAD, *_recipe(), *_stages(), *_predict(), *_objectives(), *_presets()])
 
 
 def _recipe() -> Iterator[str]:
@@ -52,6 +53,11 @@ def _stages() -> Iterator[str]:
     for name, row in STAGES.items():
         yield f"## {name}\n\n{row.line[0].upper()}{row.line[1:]}.\n"
         yield from _block(stage(name).config)
+
+
+def _predict() -> Iterator[str]:
+    yield "## predict\n\nWhat `kitae predict FOLDER SOURCE TARGET --set KEY=VALUE` heeds.\n"
+    yield from _block(PredictConfig)
 
 
 def _objectives() -> Iterator[str]:

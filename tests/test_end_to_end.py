@@ -116,13 +116,28 @@ def test_adapt_both_halves_of_an_outside_electra(made: Path, place: Path) -> Non
         assert 0 < (start - model).abs().max().item() < 0.02
 
 
-def test_a_discriminator_alone_is_refused_with_the_cure(made: Path, place: Path) -> None:
+def test_adapt_halves_that_come_apart(made: Path, place: Path) -> None:
+    """The discriminator alone, whose generator is regrown; with its generator from another folder; and the generator alone."""
     outside(made, place / "electra", "electra")
-    shutil.move(place / "electra" / "discriminator", place / "alone")
+    for half in ("discriminator", "generator"):
+        shutil.copytree(place / "electra" / half, place / half)
+    succeed(adapt(place, "discriminator", "rtd"))
+    assert "generator 0.1, discriminator 0.0, together 0.1" in succeed(kitae("plan", "adapt.toml")).stdout  # millions
+    facts = read_manifest(place / "discriminator-run" / "adapt").facts
+    assert facts["counts"]["regrow"]["steps"] == 1, "a fifth of three steps"  # type: ignore[index]
+    halves = sorted(item.name for item in (place / "discriminator-run" / "export" / "adapt").iterdir() if item.is_dir())
+    assert halves == ["discriminator", "generator"]
+    text = (place / "adapt.toml").read_text(encoding="utf-8").replace("discriminator-run", "apart-run")
+    (place / "apart.toml").write_text(text.replace("[adapt]", '[adapt]\nstart_generator = "generator"'), encoding="utf-8")
+    succeed(kitae("run", "apart.toml"))
+    assert not (place / "apart-run" / "adapt" / "regrow").exists()
+    assert "nothing to do" in succeed(kitae("run", "apart.toml")).stdout
+    shutil.copytree(place / "discriminator", place / "generator", dirs_exist_ok=True)  # another content under the same name
+    assert "adapt is trained already, and its settings changed" in kitae("run", "apart.toml").stderr
+    shutil.copytree(place / "electra" / "generator", place / "alone")
     done = adapt(place, "alone", "rtd")
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "generator" in done.stderr.rpartition("kitae: ")[2]
+    assert "the discriminator is missing" in done.stderr.rpartition("kitae: ")[2]
 
 
 def test_adapt_on_the_training_texts_of_a_task(made: Path, place: Path) -> None:
@@ -221,7 +236,8 @@ def test_odd_input_of_predict_is_named(made: Path, place: Path, caplog: pytest.L
         ((folder, "cp932.txt", "out.csv"), ["CP932", "cp932.txt"]),
         ((folder, "absent.txt", "out.csv"), ["absent.txt does not exist"]),
         ((folder, "gaps.txt", "out.doc"), ["out.doc has no known format"]),
-        ((made / "run" / "pretrain", "gaps.txt", "out.csv"), ["holds no classifier", "finetune/"]),
+        ((made / "run" / "pretrain", "gaps.txt", "out.csv"), ["no text of gaps.txt holds [MASK]"]),
+        ((made / "run" / "export" / "pretrain" / "discriminator", "gaps.txt", "out.csv"), ["holds no classifier and no", "finetune/"]),
         ((made / "run" / "corpus", "gaps.txt", "out.csv"), ["holds no model"]),
         (("absent", "gaps.txt", "out.csv"), ["absent does not exist"]),
     ):

@@ -23,6 +23,7 @@ from kitae import __version__
 from kitae.core.artifact import read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
+from kitae.core.recipe import overridden, validate
 from kitae.core.runtime import leave
 from kitae.stages.table import STAGES, stage
 
@@ -96,23 +97,29 @@ for _name in STAGES:
 
 @app.command()
 def predict(
-    folder: Annotated[Path, typer.Argument(help="A trial's folder or a Hugging Face folder with a classifier.")],
+    folder: Annotated[Path, typer.Argument(help="A trial, pre-training or Hugging Face folder: of a classifier, masked LM or Electric.")],
     source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL (column text) or plain text, a text a line.")],
-    target: Annotated[Path, typer.Argument(help="CSV or JSONL to write.")],
+    target: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL to write.")],
+    overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Classify new text: the label and the probability of every class, in the order of the input."""
-    count = import_module("kitae.procedures.predict").predict_file(folder, source, target)
+    """Label new texts (every class with its probability), fill their [MASK] (--set candidates=5) or score them: by what FOLDER holds."""
+    module = import_module("kitae.procedures.predict")
+    config = validate(module.PredictConfig, overridden(tuple(overrides or ())), "--set")
+    count = module.predict_file(folder, source, target, config)
     print(f"{count} texts -> {target}")
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage.")], debug: Debug = False) -> None:
+def show(name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage, or predict.")], debug: Debug = False) -> None:
     """Print a stage's settings with their documentation."""
+    predicts = name == "predict"
+    line = "label new texts, fill their masks, or score them" if predicts else STAGES[name].line if name in STAGES else ""
+    config = import_module("kitae.procedures.predict").PredictConfig if predicts else stage(name).config
     console = _console()
-    console.print(f"[bold]{name}[/bold]: {escape(STAGES[name].line)}" if name in STAGES else "")
-    for line in import_module("kitae.chain.show").describe(stage(name).config):
-        console.print(line, markup=False, highlight=False)
+    console.print(f"[bold]{name}[/bold]: {escape(line)}")
+    for text in import_module("kitae.chain.show").describe(config):
+        console.print(text, markup=False, highlight=False)
 
 
 @app.command()

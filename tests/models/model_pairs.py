@@ -42,8 +42,7 @@ CLASSES = {
     **classes("camembert", "Camembert", "mlm"),
     **classes("deberta", "Deberta", "mlm", "sequence", "token", "span"),
     **classes("deberta-v2", "DebertaV2"),
-    ("modernbert", "mlm"): transformers.ModernBertForMaskedLM,
-    ("modernbert", "sequence"): transformers.ModernBertForSequenceClassification,
+    **classes("modernbert", "ModernBert"),
 }
 TINY = {
     "vocab_size": 97,
@@ -62,7 +61,6 @@ BERTS = {
     "layer_norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
     "type_vocab_size": st.integers(1, 3),
 }
-ROBERTA = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
 DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "type_vocab_size": 2}
 DEBERTAS = {
     "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
@@ -85,6 +83,7 @@ DEBERTAS_V2 = {
 }
 RELATIVE = ("block", "spans", "dense")
 unround()
+ROBERTA = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +110,13 @@ class Oracle:
 
 
 ORACLES = {
+    "bert": Oracle(config=transformers.BertConfig, odd=BERTS),
+    "electra": Oracle(
+        config=transformers.ElectraConfig, fields={"embedding_size": 24}, odd={**BERTS, "embedding_size": st.sampled_from([3, 5, 8, 16])}
+    ),
+    "roberta": Oracle(config=transformers.RobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "xlm-roberta": Oracle(config=transformers.XLMRobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "camembert": Oracle(config=transformers.CamembertConfig, fields=ROBERTA, odd=BERTS, pads=()),
     "deberta": Oracle(config=transformers.DebertaConfig, fields=DEBERTA, odd=DEBERTAS, autocast=False, paths=RELATIVE, slow=RELATIVE),
     "deberta-v2": Oracle(
         config=transformers.DebertaV2Config,
@@ -128,16 +134,16 @@ ORACLES = {
         paths=RELATIVE,
         slow=RELATIVE,
     ),
-    "bert": Oracle(config=transformers.BertConfig, odd=BERTS),
-    "electra": Oracle(
-        config=transformers.ElectraConfig, fields={"embedding_size": 24}, odd={**BERTS, "embedding_size": st.sampled_from([3, 5, 8, 16])}
-    ),
-    "roberta": Oracle(config=transformers.RobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
-    "xlm-roberta": Oracle(config=transformers.XLMRobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
-    "camembert": Oracle(config=transformers.CamembertConfig, fields=ROBERTA, odd=BERTS, pads=()),
     "modernbert": Oracle(
         config=transformers.ModernBertConfig,
         fields={"local_attention": 8, "pad_token_id": 0, **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))},
+        odd={
+            "local_attention": st.sampled_from([2, 4, 16]),
+            "global_attn_every_n_layers": st.integers(1, 3),
+            "classifier_pooling": st.sampled_from(["cls", "mean"]),
+            "norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
+        },
+        sizes=(2, 4, 8),
     ),
 }
 FIRST = {family: next(head for name, head in CLASSES if name == family) for family in ORACLES}

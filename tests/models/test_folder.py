@@ -121,7 +121,13 @@ def test_old_names_and_explicit_ties_are_accepted(tmp_path):
         read_parts(tmp_path)
 
 
-@pytest.mark.parametrize(("family", "head"), [row for row in CLASSES if row[1] != "choice"])
+def alone(family, head) -> bool:
+    """Whether no other head of the family that is looked for earlier has the same weights."""
+    forms = FAMILIES[family].heads
+    return next(name for name, form in forms.items() if form.rows == forms[head].rows) == head
+
+
+@pytest.mark.parametrize(("family", "head"), [row for row in CLASSES if alone(*row) and row[1] != "choice"])
 def test_architecture_may_be_missing(family, head, tmp_path):
     pair = make(family, head, tmp_path)
     edit(tmp_path, architectures=None)

@@ -13,7 +13,7 @@ from tiny_trials import LABELS, examples, start, start_folder
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface
 from kitae.procedures.classifier import Use, save
-from kitae.procedures.predict import Predictor, predict_file
+from kitae.procedures.predict import PredictConfig, Predictor, predict_file
 from kitae.procedures.trials import build
 from kitae.tokenization.tokenizer import Tokenizer
 
@@ -75,7 +75,7 @@ def write_source(folder: Path, kind: str) -> Path:
 def test_files_come_out_row_by_row(model: Path, tmp_path: Path, kind: str, out: str) -> None:
     predictor = Predictor.load(model, device="cpu")
     target = tmp_path / f"out.{out}"
-    assert predict_file(model, write_source(tmp_path, kind), target, device="cpu") == 12
+    assert predict_file(model, write_source(tmp_path, kind), target, PredictConfig(device="cpu")) == 12
     expected = [prediction.label for prediction in predictor.predict(TEXTS[:12])]
     if out == "jsonl":
         rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
@@ -93,7 +93,7 @@ def test_files_come_out_row_by_row(model: Path, tmp_path: Path, kind: str, out: 
 def test_bad_requests_are_named(model: Path, tmp_path: Path) -> None:
     source = write_source(tmp_path, "csv")
     with pytest.raises(KitaeError, match='no column "body"'):
-        predict_file(model, source, tmp_path / "out.csv", columns=("body",))
+        predict_file(model, source, tmp_path / "out.csv", PredictConfig(columns=("body",)))
     assert not (tmp_path / "out.csv").exists()
     with pytest.raises(KitaeError, match="no known format"):
         predict_file(model, source, tmp_path / "out.xlsx")

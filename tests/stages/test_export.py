@@ -225,3 +225,18 @@ def test_heads_of_tasks_give_our_logits(head, family, tmp_path):
         assert model.config.id2label == {0: "B", 1: "I", 2: "O"}
     else:
         torch.testing.assert_close(ours.T, told["logits"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_without_a_class_in_transformers_stays_with_kitae(tmp_path):
+    config = resolve_preset("electra-tiny", {}, len(TOKENS), LENGTH, pad_token_id=1).encoder
+    module = torch.nn.Module()
+    module.encoder = build_headed(config, "joint", generator=torch.Generator().manual_seed(5))
+    place = checkpoint(tmp_path / "task", module, {"encoder": Part(family="electra", head="joint", config=config, state={})}, step=1)
+    out = Out(path=tmp_path / "export")
+    out.path.mkdir()
+    run(ExportConfig(), Inputs(parents={"task": tmp_path / "task"}, seed=1), out)
+    assert out.counts["folders"] == {"task": "kitae"}
+    (before,), (after,) = (read_parts(folder).values() for folder in (place, out.path / "task"))
+    assert (after.head, after.config) == ("joint", config)
+    assert all(torch.equal(tensor, after.state[name]) for name, tensor in before.state.items())
+    assert "read_parts" in (out.path / "task" / "README.md").read_text(encoding="utf-8")

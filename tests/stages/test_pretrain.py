@@ -157,8 +157,8 @@ def test_starts_that_do_not_fit_are_refused(trained: Out, dataset: Path, tmp_pat
     with pytest.raises(KitaeError, match="has 32 positions, the data set's rows have 64: set dataset.max_length = 32"):
         pretrain(tmp_path / "b", longer, start=trained.path)
     assert not (tmp_path / "b" / "metrics.jsonl").exists()
-    half = huggingface(trained, tmp_path / "half", ("discriminator",))
-    with pytest.raises(KitaeError, match="generator is missing"):
+    half = huggingface(trained, tmp_path / "half", ("generator",))
+    with pytest.raises(KitaeError, match="discriminator is missing"):
         pretrain(tmp_path / "c", dataset, start=half)
     (half / "vocab.txt").unlink(missing_ok=True)
     (half / "tokenizer.json").unlink(missing_ok=True)

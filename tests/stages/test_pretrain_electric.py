@@ -11,6 +11,7 @@ from tiny_pretraining import losses, pretrain, write_dataset
 from kitae.core.artifact import Inputs, Out, newest
 from kitae.core.errors import KitaeError
 from kitae.models.folder import load, read_parts
+from kitae.procedures.predict import PredictConfig, predict_file
 from kitae.procedures.score import Scorer, is_electric, sentence_scores
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
@@ -64,6 +65,21 @@ def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
 
 def layout_of(ids: torch.Tensor):
     return Layout.padded(torch.ones_like(ids))
+
+
+def test_predict_scores_the_texts_of_a_file(trained: Out, tmp_path: Path) -> None:
+    """The folder decides: its run, a checkpoint and its export give the same scores."""
+    export(ExportConfig(), Inputs(parents={"pretrain": trained.path}, seed=1), Out(path=tmp_path / "export"))
+    texts = ["w1 w2 w3 w4 w5", "w40 w41", "w9 w3 w27"]
+    (tmp_path / "in.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    place = newest(trained.path)
+    expected = [score.json() for score in sentence_scores(read_parts(place), Tokenizer.load(place / "tokenizer"), texts)]
+    for number, folder in enumerate((trained.path, place, tmp_path / "export" / "pretrain")):
+        assert predict_file(folder, tmp_path / "in.txt", tmp_path / f"{number}.jsonl", PredictConfig(device="cpu")) == 3
+        rows = [json.loads(line) for line in (tmp_path / f"{number}.jsonl").read_text().splitlines()]
+        assert rows == [{"line": line, **score} for line, score in enumerate(expected, start=1)]
+    assert predict_file(trained.path, tmp_path / "in.txt", tmp_path / "out.csv", PredictConfig(device="cpu")) == 3
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == "line,id,log_likelihood,tokens"
 
 
 def test_the_discriminator_goes_to_transformers_and_both_start_again(trained: Out, dataset: Path, tmp_path: Path) -> None:

@@ -73,9 +73,9 @@ def config(**changes: object) -> PretrainConfig:
     return PretrainConfig.model_validate({"model": "electra-tiny", "objective": "rtd", "train": train} | changes)
 
 
-def pretrain(folder: Path, dataset: Path, *, start: Path | None = None, seed: int = 1, **changes: object) -> Out:
+def pretrain(folder: Path, dataset: Path, *, start: Path | str | None = None, seed: int = 1, **changes: object) -> Out:
     out = Out(path=folder)
-    parents = {"dataset": dataset} | ({"start": start} if start else {})
+    parents = {"dataset": dataset} | ({"start": Path(start)} if start else {})
     run(config(**changes), Inputs(parents=parents, seed=seed), out)
     return out
 

@@ -114,9 +114,11 @@ def _look_ahead(found: Mapping[str, Status]) -> None:
         if isinstance(config, FinetuneConfig) and config.task.name not in looked:
             looked.add(config.task.name)
             load(config.task)
-        if config.start is not None and config.start not in looked:
-            looked.add(config.start)
-            read_parts(newest(locate(config.start)))
+        outside = config.start, config.start_generator if isinstance(config, PretrainConfig) else None
+        for start in outside:
+            if start is not None and start not in looked:
+                looked.add(start)
+                read_parts(newest(locate(start)))
 
 
 def _protect(found: Mapping[str, Status], replace: Sequence[str]) -> None:

@@ -86,9 +86,10 @@ def _adaptation(recipe: Recipe, where: str) -> list[Node]:
     chosen = {key: getattr(adapt, key) for key in CORPUS_KEYS if getattr(adapt, key) is not None}
     domain = CorpusConfig.model_validate({**general, "source": adapt.source, **chosen})
     learnt = dict(pretrain) if pretrain is not None else {"objective": adapt.objective}
-    own = {"objective": adapt.objective, "objective_config": adapt.objective_config}
+    own = {"objective": adapt.objective, "objective_config": adapt.objective_config, "regrow": adapt.regrow}
     given = {name: value for name, value in own.items() if value is not None}
-    config = PretrainConfig.model_validate({**learnt, **given, "train": adapt.train, "start": adapt.start})
+    outside = {"start": adapt.start, "start_generator": adapt.start_generator}
+    config = PretrainConfig.model_validate({**learnt, **given, "train": adapt.train, **outside})
     parents = {"dataset": "adapt.dataset"} | ({} if adapt.start is not None else {"start": "pretrain"})
     return [
         make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {}),

@@ -10,6 +10,7 @@ from kitae.core import recipe as raw_recipe
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.presets import PRESETS
+from kitae.procedures.regrow import RegrowConfig
 from kitae.stages.corpus import CorpusConfig, SourceConfig
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.export import ExportConfig
@@ -42,6 +43,10 @@ class AdaptTable(Config):
     """How to train on it."""
     start: str | None = None
     """A Hugging Face folder or checkpoint to continue from; the default is this recipe's [pretrain]."""
+    start_generator: str | None = None
+    """A folder of the generator to continue with, where `start` holds an ELECTRA's discriminator."""
+    regrow: RegrowConfig | None = None
+    """How a discriminator that comes without its generator gets one; the default is [pretrain]'s."""
     holdout: float | str | None = None
     """Held-out share or count of the domain text; the default is [corpus]'s."""
     language: Literal["ja", "en"] | None = None

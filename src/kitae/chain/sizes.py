@@ -11,12 +11,12 @@ from kitae.core.paths import locate
 from kitae.core.recipe import Raw, merge
 from kitae.models.cost import count_parameters
 from kitae.models.folder import read_parts
-from kitae.models.presets import PRESETS, resolve_preset
+from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives.pair import PairConfig
 from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.table import row as objective_row
 from kitae.stages.dataset import DatasetConfig
-from kitae.stages.pretrain import PretrainConfig, learnt_order
+from kitae.stages.pretrain import PretrainConfig, lacks_generator, learnt_order, regrown_numbers
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
         if not isinstance(config, PretrainConfig) or not isinstance(tokenizer, TokenizerConfig):
             continue
         if config.start is not None:
-            yield from _started(node.name, config.start)
+            yield from _started(node.name, config)
         elif config.model is not None and "start" not in node.parents and isinstance(dataset, DatasetConfig):
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
@@ -113,15 +113,23 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
                 yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size)
 
 
-def _started(node: str, start: str) -> Iterator[Size]:
-    folder = locate(start)
-    if folder.is_dir():
-        parts = read_parts(newest(folder))
-        counts = {name: sum(tensor.numel() for tensor in part.state.values()) for name, part in parts.items()}
-        vocab_size = max(part.config.vocab_size for part in parts.values())
-        yield Size(
-            node=node, model=folder.name, parts=counts, total=None if len(counts) > 1 else sum(counts.values()), vocab_size=vocab_size
-        )
+def _started(node: str, config: PretrainConfig) -> Iterator[Size]:
+    """A model of a folder; a discriminator that comes alone with the generator that it will get."""
+    folders = [locate(path) for path in (config.start, config.start_generator) if path is not None]
+    if not all(folder.is_dir() for folder in folders):
+        return
+    start, *others = [read_parts(newest(folder)) for folder in folders]
+    parts = start | {name: part for other in others for name, part in other.items() if name == "generator"}
+    counts = {name: sum(tensor.numel() for tensor in part.state.values()) for name, part in parts.items()}
+    total = None if len(counts) > 1 else sum(counts.values())
+    settings = objective_row(config.objective).config.model_validate(config.objective_config)
+    if isinstance(settings, RtdConfig) and lacks_generator(settings, parts):
+        half = parts["discriminator"]
+        pair = Architecture(family=half.family, encoder=half.config, generator=regrown_numbers(config, half.config))
+        found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
+        counts, total = {"generator": found.generator, "discriminator": found.encoder}, found.total
+    vocab_size = max(part.config.vocab_size for part in parts.values())
+    yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size)
 
 
 def _vocabulary(config: TokenizerConfig, output: Path) -> tuple[int, int]:

@@ -47,6 +47,14 @@ def load(name: str, overrides: Sequence[str] = ()) -> tuple[Raw, Path]:
     return raw, path
 
 
+def overridden(overrides: Sequence[str]) -> Raw:
+    """The tables that `--set` values alone make. Raises KitaeError for an override that is no `a.b=VALUE`."""
+    raw: Raw = {}
+    for override in overrides:
+        _set(raw, override)
+    return raw
+
+
 def _with_base(path: Path, seen: tuple[Path, ...]) -> Raw:
     if path.resolve() in seen:
         raise KitaeError(f"base = {path.name} leads back to itself", cure="remove one `base` of the circle", where=str(path))

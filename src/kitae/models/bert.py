@@ -20,6 +20,9 @@ from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, Seq
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
+NARROW = ("electra", "electric")
+"""Families whose embeddings may be narrower than their states."""
+
 
 class BertFields(EncoderConfig):
     """Numbers of every encoder of BERT's form, under Hugging Face's field names."""
@@ -43,7 +46,7 @@ class BertFields(EncoderConfig):
     def _fits(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
-        if self.model_type not in ("electra", "electric") and self.embedding_width != self.hidden_size:
+        if self.model_type not in NARROW and self.embedding_width != self.hidden_size:
             raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
         if self.pad_token_id >= self.vocab_size:
             raise ValueError(f"pad_token_id {self.pad_token_id} is none of the {self.vocab_size} tokens")
@@ -72,7 +75,7 @@ class BertFields(EncoderConfig):
     def huggingface(self) -> dict[str, object]:
         """The fields as transformers reads them. A model without segments is written with one kind of segment of zeros."""
         raw = self.model_dump() | {"type_vocab_size": max(1, self.type_vocab_size), "embedding_size": self.embedding_width}
-        if self.model_type != "electra":
+        if self.model_type not in NARROW:
             del raw["embedding_size"]
         return raw
 

@@ -1,6 +1,6 @@
 """An encoder with a head: what pre-training learns and what fine-tuning starts from.
 
-Shapes: B rows, L positions, D hidden size, V vocabulary, N gathered positions or texts, C labels, P pieces, Q questions.
+Shapes: B rows, L positions, D hidden size, V vocabulary, N gathered positions or texts, C labels, P pieces or pairs, Q questions.
 """
 
 from collections.abc import Sequence
@@ -56,8 +56,12 @@ class MaskedLm(Headed):
             x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
         rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
-        logits = self.head(rows, self.table_VE)
-        return logits if self.known is None else logits[..., : self.known]
+        return self.vocabulary(rows)
+
+    def vocabulary(self, rows_ND: Tensor) -> Tensor:
+        """logits_NV of hidden states."""
+        logits_NV = self.head(rows_ND, self.table_VE)
+        return logits_NV if self.known is None else logits_NV[..., : self.known]
 
 
 class PretrainingLm(MaskedLm):
@@ -78,7 +82,7 @@ class PretrainingLm(MaskedLm):
     ) -> tuple[Tensor, Tensor]:
         """(logits_NV at `picks_N`, logits_P2 of the pairs whose [CLS] stands at `pairs_P`; both in the flattened rows)."""
         x_TD = self.encoder(ids_BL, layout, segments_BL, chars_WC).flatten(0, 1)
-        return self.head(x_TD.index_select(0, picks_N), self.table_VE), self.order(x_TD.index_select(0, pairs_P))
+        return self.vocabulary(x_TD.index_select(0, picks_N)), self.order(x_TD.index_select(0, pairs_P))
 
 
 class Discriminator(Headed):
@@ -109,18 +113,6 @@ class Classifier(Headed):
             starts_N = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
         x_TD = x_BLD.flatten(0, 1)
         return self.head(_means(x_TD, layout, starts_N) if self.config.pooling == "mean" else x_TD.index_select(0, starts_N))
-
-
-def _means(x_TD: Tensor, layout: Layout, starts_N: Tensor) -> Tensor:
-    """x_ND: the mean over each piece that begins at these positions."""
-    bounds = layout.bounds.long()
-    sizes_N1 = (bounds[torch.searchsorted(bounds, starts_N, right=True)] - starts_N)[:, None]
-    steps_L = torch.arange(layout.longest, device=x_TD.device)
-    inside_NL = steps_L < sizes_N1
-    # Beyond its end a piece repeats its first position, times zero: index_select adds up the gradient in a fixed order.
-    index_NL = starts_N[:, None] + steps_L * inside_NL
-    rows_NLD = x_TD.index_select(0, index_NL.flatten()).view(*index_NL.shape, -1)
-    return (rows_NLD * inside_NL[..., None]).sum(dim=1) / sizes_N1
 
 
 class TokenClassifier(Headed):
@@ -201,3 +193,15 @@ class JointSpanFinder(Headed):
         allowed_PL = allowed_BL.flatten()[places_PL] & (places_PL >= 0)
         allowed_PL[:, 0] = True
         return x_PLD, allowed_PL
+
+
+def _means(x_TD: Tensor, layout: Layout, starts_N: Tensor) -> Tensor:
+    """x_ND: the mean over each piece that begins at these positions."""
+    bounds = layout.bounds.long()
+    sizes_N1 = (bounds[torch.searchsorted(bounds, starts_N, right=True)] - starts_N)[:, None]
+    steps_L = torch.arange(layout.longest, device=x_TD.device)
+    inside_NL = steps_L < sizes_N1
+    # Beyond its end a piece repeats its first position, times zero: index_select adds up the gradient in a fixed order.
+    index_NL = starts_N[:, None] + steps_L * inside_NL
+    rows_NLD = x_TD.index_select(0, index_NL.flatten()).view(*index_NL.shape, -1)
+    return (rows_NLD * inside_NL[..., None]).sum(dim=1) / sizes_N1

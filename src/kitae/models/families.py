@@ -25,10 +25,10 @@ FAMILIES: Mapping[str, Family] = {
     "electric": ELECTRIC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
+    "modernbert": MODERNBERT,
     "roberta": ROBERTA,
     "xlm-roberta": XLM_ROBERTA,
     "camembert": CAMEMBERT,
-    "modernbert": MODERNBERT,
 }
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
@@ -111,7 +111,7 @@ def _initialize(module: nn.Module, deviation: float, generator: torch.Generator)
     for name, parameter in module.named_parameters(recurse=False):
         if isinstance(module, nn.LayerNorm):
             parameter.fill_(1.0 if name == "weight" else 0.0)
-        elif name == "bias" or name.endswith("_bias"):
+        elif name == "bias":
             parameter.zero_()
         else:
             nn.init.trunc_normal_(parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)

@@ -119,7 +119,7 @@ def describe(part: Part) -> dict[str, object]:
 def write_huggingface(part: Part, folder: Path) -> None:
     """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
 
-    Raises KitaeError for heads of which transformers can read nothing; see `write_kitae` for them.
+    Raises KitaeError when transformers can read nothing of such a model; see `write_kitae` for those.
     """
     family = FAMILIES[part.family]
     form = family.heads[part.head]
@@ -149,9 +149,8 @@ def write_kitae(name: str, part: Part, folder: Path) -> None:
 def _name(part: Part) -> str:
     if part.head == "rtd":
         return "discriminator"
-    return (
-        "generator" if part.family in ("electra", "electric") and part.head == "mlm" else "encoder"
-    )  # others' masked language models stand alone
+    halved = part.family in ("electra", "electric") and part.head == "mlm"
+    return "generator" if halved else "encoder"  # others' masked language models stand alone
 
 
 def _read_kitae(folder: Path) -> dict[str, Part]:
@@ -176,18 +175,6 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
     return parts
 
 
-def _added_up(weights: State, differences: object, *, where: str) -> State:
-    """The weights with whole tables where the checkpoint holds differences (`kitae.models.gdes.DisentangledTable`)."""
-    if not isinstance(differences, dict):
-        raise KitaeError("model.json has differences that are no table", cure="make the checkpoint again", where=where)
-    for name, base in differences.items():
-        delta, table = weights.pop(f"{name}.delta", None), weights.get(f"{base}.weight")
-        if delta is None or table is None or delta.shape != table.shape:
-            raise KitaeError(f"weight {name}.delta or what it adds to is missing", cure="make the checkpoint again", where=where)
-        weights[f"{name}.weight"] = table + delta
-    return weights
-
-
 def _part(entry: object, state: State, *, where: str) -> Part:
     """A part from its entry in model.json, as `describe` writes it."""
     try:
@@ -202,6 +189,18 @@ def _part(entry: object, state: State, *, where: str) -> Part:
         raise KitaeError(what, cure=did_you_mean(said.head, family.heads), where=where)
     config = parse_config({"model_type": said.family, **said.config}, family, where=where)
     return Part(family=said.family, head=said.head, config=config, state=state, labels=said.labels)
+
+
+def _added_up(weights: State, differences: object, *, where: str) -> State:
+    """The weights with whole tables where the checkpoint holds differences (`kitae.models.gdes.DisentangledTable`)."""
+    if not isinstance(differences, dict):
+        raise KitaeError("model.json has differences that are no table", cure="make the checkpoint again", where=where)
+    for name, base in differences.items():
+        delta, table = weights.pop(f"{name}.delta", None), weights.get(f"{base}.weight")
+        if delta is None or table is None or delta.shape != table.shape:
+            raise KitaeError(f"weight {name}.delta or what it adds to is missing", cure="make the checkpoint again", where=where)
+        weights[f"{name}.weight"] = table + delta
+    return weights
 
 
 def _read_huggingface(folder: Path) -> Part:

@@ -29,6 +29,14 @@ def _joint_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Mo
     return JointSpanHead(config)
 
 
+def _with_labels(make: MakeHead, number: int) -> MakeHead:
+    def made(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
+        del num_labels
+        return make(config, num_labels=number, rate=rate)
+
+    return made
+
+
 def token_form(
     family: str, make: MakeHead = _token_head, rows: Rows = (("head.out", "classifier"),), *, unused: tuple[str, ...] = ()
 ) -> HeadForm:
@@ -46,12 +54,12 @@ def token_form(
 def span_form(
     family: str, make: MakeHead = _span_head, rows: Rows = (("head.out", "qa_outputs"),), *, unused: tuple[str, ...] = ()
 ) -> HeadForm:
-    """Start and end of an answer."""
+    """Start and end of an answer: `make` is asked for two labels."""
     return HeadForm(
         title="answer finder",
         architecture=f"{family}ForQuestionAnswering",
         auto="AutoModelForQuestionAnswering",
-        make=make,
+        make=_with_labels(make, 2),
         rows=rows,
         unused=unused,
     )
@@ -59,16 +67,11 @@ def span_form(
 
 def choice_form(family: str, make: MakeHead, rows: Rows, *, fixed: Mapping[str, tuple[object, ...]] | None = None) -> HeadForm:
     """One number for every choice of a question: `make` builds a head of texts, which is asked for one label."""
-
-    def one(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
-        del num_labels
-        return make(config, num_labels=1, rate=rate)
-
     return HeadForm(
         title="multiple-choice model",
         architecture=f"{family}ForMultipleChoice",
         auto="AutoModelForMultipleChoice",
-        make=one,
+        make=_with_labels(make, 1),
         rows=rows,
         fixed=fixed or {},
     )

@@ -14,6 +14,7 @@ from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
+from kitae.models.forms import JOINT, choice_form, span_form, token_form
 from kitae.models.layers import ACTIVATIONS, dropout, lookup
 from kitae.models.modernbert_config import FIXED, NEUTRAL, ModernBertConfig
 from kitae.models.rotary import Rotation, rotate, rotation
@@ -209,6 +210,7 @@ _ROWS: Rows = (
     ("encoder.norm", "model.final_norm"),
 )
 _PREDICTION: Rows = (("head.dense", "head.dense"), ("head.norm", "head.norm"))
+_CLASSIFIER: Rows = (*_PREDICTION, ("head.out", "classifier"))
 
 MODERNBERT = Family(
     title="ModernBERT",
@@ -240,8 +242,12 @@ MODERNBERT = Family(
             architecture="ModernBertForSequenceClassification",
             auto="AutoModelForSequenceClassification",
             make=_sequence_head,
-            rows=(*_PREDICTION, ("head.out", "classifier")),
+            rows=_CLASSIFIER,
         ),
+        "token": token_form("ModernBert", _sequence_head, _CLASSIFIER),
+        "span": span_form("ModernBert", _sequence_head, _CLASSIFIER),
+        "choice": choice_form("ModernBert", _sequence_head, _CLASSIFIER),
+        "joint": JOINT,
         "none": HeadForm(title="encoder", architecture="ModernBertModel", auto="AutoModel"),
     },
 )

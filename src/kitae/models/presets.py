@@ -1,5 +1,6 @@
 """Named model sizes, with the numbers that the papers and their released code use, and how a recipe changes them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -205,3 +206,25 @@ def _config(numbers: Mapping[str, object], name: str) -> EncoderConfig:
         raise KitaeError(
             f"{key}: {message}" if key else message, cure="change the overrides of the preset", where=f'model "{name}"'
         ) from error
+
+
+def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Mapping[str, object]) -> EncoderConfig:
+    """Numbers of a new generator for a discriminator that came without one, by the rule of a preset and its `generator` overrides.
+
+    Without a name, or with one of another family: by the preset of the same family whose width is nearest. Raises KitaeError for a
+    family whose presets have no generator, an unknown key, or numbers that do not fit.
+    """
+    usual = [(key, preset) for key, preset in PRESETS.items() if preset.family == discriminator.model_type and preset.generator]
+    usual = [(key, preset) for key, preset in usual if key == name] or usual
+    if not usual:
+        raise KitaeError(
+            f"nothing says how large a generator of the family {discriminator.model_type} is",
+            cure="name an ELECTRA preset as `model`, or bring the generator (start_generator)",
+        )
+    _known(overrides, (*fields(discriminator.model_type), "fraction", "layers"))
+    chosen, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
+    return _generator(discriminator, preset, overrides, chosen)
+
+
+def _width(preset: Preset) -> int:
+    return int(str(preset.encoder["hidden_size"]))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kitae.models.attention import AttentionPlan, make_plan
-from kitae.models.bert import BertConfig, Block, Embeddings, body_flops
+from kitae.models.bert import BertFields, Block, Embeddings, body_flops
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.heads import MlmHead
@@ -22,10 +22,10 @@ from kitae.models.layers import ACTIVATIONS
 from kitae.tensor.batch import Layout
 
 
-class TwoTowerConfig(BertConfig):
+class TwoTowerConfig(BertFields):
     """Numbers of each of the two stacks, under the names of ELECTRA's generator."""
 
-    model_type: Literal["electric"] = "electric"  # type: ignore[assignment]
+    model_type: Literal["electric"] = "electric"
 
     @classmethod
     def of(cls, generator: EncoderConfig) -> "TwoTowerConfig":
@@ -36,7 +36,7 @@ class TwoTowerConfig(BertConfig):
 class Tower(nn.Module):
     """One stack of blocks over shared embeddings."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertFields) -> None:
         super().__init__()
         self.project = nn.Linear(config.embedding_width, config.hidden_size) if config.embedding_width != config.hidden_size else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))

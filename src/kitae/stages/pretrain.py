@@ -5,28 +5,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import torch
 from pydantic import Field, ValidationInfo, field_validator
-from torch import Tensor
 
 from kitae.core.artifact import Inputs, Out, content_hash, newest
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.core.recipe import validate
+from kitae.data.frequencies import log_frequencies
 from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
-from kitae.data.shards import Shards
 from kitae.models.cost import flops_per_token
+from kitae.models.encoder import EncoderConfig
 from kitae.models.folder import Part, read_parts
 from kitae.models.informed import inform
-from kitae.models.presets import PRESETS, Architecture, resolve_preset
+from kitae.models.presets import PRESETS, Architecture, generator_for, resolve_preset
 from kitae.objectives import table
 from kitae.objectives.mlm import MaskingConfig, MlmConfig
 from kitae.objectives.protocol import Objective
+from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.sentence_order import SentenceOrder, check_order
+from kitae.procedures import regrow as regrowing
 from kitae.procedures.heldout import HeldoutMeter
+from kitae.procedures.regrow import Ground, RegrowConfig, regrow
 from kitae.tensor.random import key
 from kitae.tensor.world import World, session
 from kitae.tokenization.tokenizer import Tokenizer
@@ -37,9 +38,6 @@ from kitae.train.loop import Fitted, fit
 log = logging.getLogger(__name__)
 VERSION = 2
 """2: [UNK] is not predicted, and whole words are chosen without preferring short ones."""
-COUNTED = 50_000_000
-"""Tokens from the beginning of the training text that the frequencies are taken from."""
-COUNTED_AT_ONCE = 1_000_000
 
 
 class PretrainConfig(Config):
@@ -57,9 +55,15 @@ class PretrainConfig(Config):
     """How long, how fast, how exactly."""
     initialization: Literal["normal", "informed"] = "normal"
     """New weights: "normal" is BERT's rule. "informed" starts at the frequencies of the tokens and with heads that look at the
-    neighbours: small models then learn from the first steps on. No matter with a start."""
+    neighbours: small models then learn from the first steps on. With a start only for a regrown generator, whose discriminator should have
+    begun informed as well: it has learnt these positions."""
     start: Annotated[str | None, OPERATIONAL] = None
-    """A Hugging Face folder or kitae checkpoint to continue from; its content, not its place, enters the fingerprint."""
+    """A Hugging Face folder or kitae checkpoint to continue from; its content, not its place, enters the fingerprint. For "rtd": of
+    both halves (generator/ and discriminator/), or of the discriminator, whose generator is then regrown (see `regrow`)."""
+    start_generator: Annotated[str | None, OPERATIONAL] = None
+    """A folder of the generator to continue with, where `start` holds the discriminator; its content enters the fingerprint."""
+    regrow: RegrowConfig = RegrowConfig()
+    """How a discriminator that comes without its generator gets one, before both train on."""
     heldout_rows: Annotated[int, OPERATIONAL, Field(ge=1)] = 1024
     """At most this many rows of each source's held-out text are measured."""
 
@@ -99,8 +103,8 @@ class PretrainConfig(Config):
 
 
 def sources(config: PretrainConfig) -> tuple[str, ...]:
-    """The folder to start from, when it lies outside the recipe."""
-    return () if config.start is None else (config.start,)
+    """The folders to start from, when they lie outside the recipe."""
+    return tuple(path for path in (config.start, config.start_generator) if path is not None)
 
 
 def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
@@ -116,32 +120,69 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     rows, micro_rows = step_rows(config.train, facts.max_length)
     with session(config.train.device) as world:
         batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
-        objective = _objective(config, dataset, facts, tokenizer, start, seed=seed)
+        ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
+        objective = _objective(config, ground, facts, start, out)
         _check_pairs(objective, config, facts)
         meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
         if world.main:
             if rows > batches.rows_per_epoch:
                 log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
-            claim(out.path, "data", {"dataset": content_hash(dataset / DATASET), "tokens": batches.tokens_per_epoch})
+            data: dict[str, object] = {"dataset": content_hash(dataset / DATASET), "tokens": batches.tokens_per_epoch}
+            decides = {} if config.train.until_flat is None else {"heldout_rows": config.heldout_rows}
+            claim(out.path, "data", data | decides)
         attach = {"tokenizer": dataset / "tokenizer"}
         fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter)
         out.counts.update(_counts(config, objective, dataset, fitted, world))
         del meter, objective
-    for folder in filter(None, (dataset, start)):
+    other = None if config.start_generator is None else locate(config.start_generator)
+    for folder in filter(None, (dataset, start, other)):
         out.inherit_licences(folder)
 
 
-def _objective(
-    config: PretrainConfig, dataset: Path, facts: DatasetFacts, tokenizer: Tokenizer, start: Path | None, *, seed: int
-) -> Objective:
+def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, start: Path | None, out: Out) -> Objective:
+    tokenizer = ground.tokenizer
     if start is None:
-        return new_objective(config, dataset, facts.max_length, tokenizer, seed=seed)
+        if config.start_generator is not None:
+            raise KitaeError("start_generator without a start", cure="name the discriminator's folder as start")
+        return new_objective(config, ground.dataset, facts.max_length, tokenizer, seed=ground.seed)
     settings = table.row(config.objective).config.model_validate(config.objective_config)
     place = newest(start)
     parts = read_parts(place)
     _check_start(place, parts, tokenizer, facts)
     log.info("continuing %s", place)
+    if config.start_generator is not None:
+        parts = {**parts, "generator": _generator(config.start_generator, tokenizer, facts)}
+    if lacks_generator(settings, parts):
+        assert isinstance(settings, RtdConfig), "no other objective has its generator regrown"
+        half, folder = parts["discriminator"], out.path / regrowing.NAME
+        numbers = regrown_numbers(config, half.config)
+        _check_segments("discriminator", half.config, "none", facts)  # before hours of regrowing
+        regrown = regrow(half, numbers, folder, config=config.regrow, masking=settings, train=config.train, ground=ground)
+        out.counts[regrowing.NAME] = regrown.counts
+        parts = {**parts, "generator": regrown.part}
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
+
+
+def lacks_generator(settings: Config, parts: Mapping[str, Part]) -> bool:
+    """Whether these models of a start are a discriminator alone, for an objective that needs its generator."""
+    return isinstance(settings, RtdConfig) and not settings.uniform_generator and set(parts) == {"discriminator"}
+
+
+def regrown_numbers(config: PretrainConfig, discriminator: EncoderConfig) -> EncoderConfig:
+    """Those of the generator that a discriminator which comes alone will get. Raises KitaeError when the settings do not fit."""
+    given = config.config.get("generator", {})
+    return generator_for(discriminator, config.model, {**(given if isinstance(given, dict) else {}), **config.regrow.generator})
+
+
+def _generator(folder: str, tokenizer: Tokenizer, facts: DatasetFacts) -> Part:
+    """The generator of a folder of its own, or of a pair."""
+    place = newest(locate(folder))
+    parts = read_parts(place)
+    if "generator" not in parts:
+        held = ", ".join(f"a model called {name}" for name in parts)
+        raise KitaeError(f"start_generator holds no generator, but {held}", cure="name a folder of ElectraForMaskedLM", where=str(place))
+    _check_start(place, {"generator": parts["generator"]}, tokenizer, facts)
+    return parts["generator"]
 
 
 def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokenizer: Tokenizer, *, seed: int) -> Objective:
@@ -152,17 +193,8 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
     architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=tokenizer.special.pad)
     objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
     if config.initialization == "informed":
-        inform(objective.models().values(), _log_frequencies(dataset, tokenizer.vocab_size))
+        inform(objective.models().values(), log_frequencies(dataset, tokenizer.vocab_size))
     return objective
-
-
-def _log_frequencies(dataset: Path, vocab_size: int) -> Tensor:
-    """Logarithm of every token's share of the training text; tokens that do not occur count a half."""
-    shards = Shards(dataset / "train")
-    end, counts = min(shards.num_tokens, COUNTED), np.full(vocab_size, 0.5)
-    for start in range(0, end, COUNTED_AT_ONCE):
-        counts += np.bincount(shards.tokens(start, min(start + COUNTED_AT_ONCE, end)), minlength=vocab_size)
-    return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
 def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts) -> None:
@@ -197,6 +229,16 @@ def learnt_order(config: PretrainConfig) -> SentenceOrder:
     return settings.sentence_order if isinstance(settings, MlmConfig) else "none"
 
 
+def _check_segments(part: str, model: EncoderConfig, order: SentenceOrder, facts: DatasetFacts) -> None:
+    """Refuse a model that cannot tell the segments of a dataset's pairs apart."""
+    kinds = model.segment_kinds
+    if facts.pairs is not None and (kinds == 1 or (kinds == 0 and order != "none")):
+        raise KitaeError(
+            f"the {part} knows {kinds} kinds of segments (type_vocab_size = {kinds}), but the dataset has pairs of two",
+            cure='set type_vocab_size = 2 in pretrain.config, or make the dataset with packing = "sentences"',
+        )
+
+
 def _check_pairs(objective: Objective, config: PretrainConfig, facts: DatasetFacts) -> None:
     """Refuse a dataset and a model that pairs cannot be learnt from, and say it when nothing reads labels that were made."""
     order, pairs = learnt_order(config), facts.pairs
@@ -204,12 +246,7 @@ def _check_pairs(objective: Objective, config: PretrainConfig, facts: DatasetFac
     if pairs is None:
         return
     for part, model in objective.models().items():
-        kinds = model.config.segment_kinds
-        if kinds == 1 or (kinds == 0 and order != "none"):
-            raise KitaeError(
-                f"the {part} knows {kinds} kinds of segments (type_vocab_size = {kinds}), but the dataset has pairs of two",
-                cure='set type_vocab_size = 2 in pretrain.config, or make the dataset with packing = "sentences"',
-            )
+        _check_segments(part, model.config, order, facts)
     if order == "none" and pairs.negative:
         log.warning(
             'the dataset shows %.0f %% of its pairs otherwise than the text ("%s"), but nothing learns to tell: set pairs.negative = 0%s',

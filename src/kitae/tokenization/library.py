@@ -19,6 +19,8 @@ HIDDEN = "\ufdd0{}\ufdd1"
 
 
 NAME = "tokenizer.json"
+ROBERTA_MASK = {"single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": True}
+"""How vocab.json and merges.txt mean their mask (fairseq's RoBERTa, transformers 4): the blank before it belongs to it."""
 ODD = (
     "",
     " ",
@@ -156,20 +158,25 @@ def _merges(contents: pieces.Contents, numbers: dict[str, int]) -> list[tuple[st
     return [(text[:i], text[i:]) for _, text in sorted(made) for i in range(1, len(text)) if text[:i] in usable and text[i:] in usable]
 
 
-def runtime_library(definition: Definition) -> Library:
-    """The library's tokenizer that never makes a special token from text.
+def runtime_library(definition: Definition, *, masks: bool = False) -> Library:
+    """The library's tokenizer that never makes a special token from text; with `masks`, the mask's name stands for the mask.
 
     WordPiece: its names carry a blank in the vocabulary, which no word has. Elsewhere they are hidden behind noncharacters.
     """
     raw = json.loads(library_text(definition))
-    names = set(definition.names)
+    names, mask = set(definition.names), definition.names[2]
     raw |= {"post_processor": None, "truncation": None, "padding": None}
     model = raw["model"]
     if definition.algorithm == "wordpiece":
+        assert not masks, "names of words are found before the library sees them"
         model["vocab"] = {f"{token} " if token in names else token: number for token, number in model["vocab"].items()}
         model["unk_token"] += " "
         return library_of(raw | {"added_tokens": []})
     names |= {entry["content"] for entry in raw["added_tokens"] if entry["special"]}
+    if masks:
+        names.discard(mask)
+        if all(entry["content"] != mask for entry in raw["added_tokens"]):
+            raw["added_tokens"].append({**ROBERTA_MASK, "content": mask, "id": definition.special.mask})
     if isinstance(model["vocab"], dict):
         model["vocab"] = {_hidden(token, names): number for token, number in model["vocab"].items()}
     else:

@@ -6,12 +6,14 @@ word of its own, so that whole-word masking never hides a whole sentence. Bytes 
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer as Library
 
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.encoding import Encoding, Flat, Word, arrays
@@ -33,6 +35,10 @@ class Lines(Protocol):
 
     def flat(self, sentences: list[str]) -> Flat:
         """The same in arrays."""
+        ...
+
+    def masked(self, sentences: list[str]) -> list[list[int]]:
+        """Per sentence its ids, the mask's name being the mask."""
         ...
 
     def encode(self, text: str) -> Encoding:
@@ -107,6 +113,7 @@ class SentencePieceLines:
 
     def __init__(self, definition: Definition) -> None:
         self._encoder = Encoder(definition.model, read(definition.model, Path("spiece.model")), definition.around)
+        self._definition = definition
         self._words = Words(definition)
 
     def words(self, sentences: list[str]) -> list[list[Word]]:
@@ -116,6 +123,10 @@ class SentencePieceLines:
     def flat(self, sentences: list[str]) -> Flat:
         """The same in arrays."""
         return self._words.flat(self._encoder.ids(sentences))
+
+    def masked(self, sentences: list[str]) -> list[list[int]]:
+        """Per sentence its ids, the mask's name being the mask."""
+        return around_masks(self._definition, self._encoder.ids, sentences)
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""
@@ -130,19 +141,25 @@ class LibraryLines:
     """
 
     def __init__(self, definition: Definition) -> None:
+        self._definition = definition
         self._library = runtime_library(definition)
         self._words = Words(definition)
 
     def words(self, sentences: list[str]) -> list[list[Word]]:
         """Per sentence its words, per word its ids."""
-        return self._words.group(self._ids(sentences))
+        return self._words.group(_ids(self._library, sentences))
 
     def flat(self, sentences: list[str]) -> Flat:
         """The same in arrays."""
-        return self._words.flat(self._ids(sentences))
+        return self._words.flat(_ids(self._library, sentences))
 
-    def _ids(self, sentences: list[str]) -> list[list[int]]:
-        return [row.ids for row in self._library.encode_batch_fast(list(map(_open, sentences)), add_special_tokens=False)]
+    def masked(self, sentences: list[str]) -> list[list[int]]:
+        """Per sentence its ids, the mask's name being the mask; the blanks around it are the file's to judge."""
+        return _ids(self._masking, sentences)
+
+    @cached_property
+    def _masking(self) -> Library:
+        return runtime_library(self._definition, masks=True)
 
     def encode(self, text: str) -> Encoding:
         """Ids with word numbers and places."""
@@ -156,8 +173,28 @@ class LibraryLines:
         return arrays(found.ids, self._words.numbers(found.ids), starts, ends)
 
 
+def _ids(library: Library, sentences: list[str]) -> list[list[int]]:
+    return [row.ids for row in library.encode_batch_fast(list(map(_open, sentences)), add_special_tokens=False)]
+
+
 def _open(text: str) -> str:
     return text if text.isascii() else text.replace(BEGIN, UNKNOWN).replace(END, UNKNOWN)
+
+
+def around_masks(
+    definition: Definition, ids_of_each: Callable[[list[str]], Sequence[Sequence[int]]], sentences: Sequence[str]
+) -> list[list[int]]:
+    """Per sentence the ids of what stands between the mask's names, each part by itself, with the mask between them."""
+    name, mask = definition.names[2], definition.special.mask
+    sides = [sentence.split(name) for sentence in sentences]
+    parts = iter(ids_of_each([side for row in sides for side in row]))
+    found = []
+    for row in sides:
+        ids = list(next(parts))
+        for _ in row[1:]:
+            ids += [mask, *next(parts)]
+        found.append(ids)
+    return found
 
 
 def lines_of(definition: Definition) -> Lines:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kitae.tokenization.definition import Definition
 from kitae.tokenization.encoding import Encoding, Flat, arrays, flat
 from kitae.tokenization.files import SENTENCEPIECE
 from kitae.tokenization.library import runtime_library
-from kitae.tokenization.lines import Lines, lines_of, token_bytes
+from kitae.tokenization.lines import Lines, around_masks, lines_of, token_bytes
 from kitae.tokenization.normalize import nfkc_with_map
 from kitae.tokenization.segmenter import (
     SURFACES,
@@ -34,7 +35,8 @@ from kitae.tokenization.wordpiece import PREFIX, Cache, CharacterCache, Sentence
 class Tokenizer:
     """A tokenizer: words by its segmenter and pieces of them by its vocabulary, or pieces of whole lines.
 
-    Its ids equal `AutoTokenizer`'s of the saved folder, with one exception: text never becomes [CLS], [SEP], [MASK] or [PAD]. Where
+    Its ids equal `AutoTokenizer`'s of the saved folder, with one exception: text never becomes [CLS], [SEP], [MASK] or [PAD] (but see
+    `masked`). Where
     the text holds such a name, ids equal those of `AutoTokenizer(..., split_special_tokens=True)`, and a white-space
     word "[SEP]" is split or unknown even there. A NUL counts as white space, an unpaired surrogate as U+FFFD; so do U+FDD0 and U+FDD1
     in whole lines of a tokenizer.json. MeCab gets lines of more than 16,383 characters in parts, Sudachi of more than 49,149 bytes,
@@ -111,6 +113,18 @@ class Tokenizer:
             words += found
             counts.append(len(found))
         return flat(itemgetter(*words, "")(self._cache)[:-1], counts)
+
+    def masked(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Ids of sentences in which the mask's name ("[MASK]", "<mask>") is the mask: those of `AutoTokenizer` without special tokens.
+
+        The name is found before anything else is done to the text; what stands on either side of it is tokenized by itself.
+        """
+        if self._lines is not None:
+            return self._lines.masked(list(map(encodable, sentences)))
+        return around_masks(self.definition, self._ids_of_each, sentences)
+
+    def _ids_of_each(self, sentences: Sequence[str]) -> list[list[int]]:
+        return [list(chain.from_iterable(words)) for words in self.words_of_each(sentences)]
 
     def _cut(self, sentences: Sequence[str]) -> Iterator[list[str]]:
         """The words of each sentence."""

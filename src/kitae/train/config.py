@@ -12,6 +12,30 @@ from kitae.core.errors import KitaeError
 MICRO_TOKENS = 4096
 
 
+class FlatConfig(Config):
+    """When to stop before the length is up: when a held-out loss has become flat. A resumed training decides the same."""
+
+    loss: str = "mlm_loss"
+    """A loss that is measured on held-out text: "mlm_loss", "rtd_loss". Of several sources the mean counts."""
+    every: Duration = Duration(0.1, "of length")
+    """How often it is measured for this; what is measured during the warm-up does not count."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """A measurement that lowers the best loss so far by less than this share of it is no improvement."""
+    patience: Annotated[int, Field(ge=1)] = 2
+    """Stop when so many measurements in a row are no improvement."""
+
+    drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Being flat counts from when the loss has fallen by this share of what it was before the first step: new weights may stay at
+    the frequencies of the tokens for a while before they learn more."""
+
+    @field_validator("every")
+    @classmethod
+    def _an_interval(cls, value: Duration) -> Duration:
+        if value.unit == "seconds" or value.amount <= 0:
+            raise ValueError(f'"{value}" is no interval: write a positive number of steps, rows, tokens or epochs')
+        return value
+
+
 class TrainConfig(Config):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
@@ -56,6 +80,8 @@ class TrainConfig(Config):
     """Points of the training whose checkpoints are written and stay for ever: ["1e9 tokens", "0.5 of length"]."""
     evaluate_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
     """Measure on held-out data this often, and always at the end; None measures at the end only."""
+    until_flat: FlatConfig | None = None
+    """Stop earlier, when a held-out loss has become flat: { loss = "mlm_loss", share = 0.01 }. Fits schedule = "constant"."""
     log_every: Annotated[Duration, OPERATIONAL] = Duration(10, "steps")
     """Write a line of metrics this often."""
 

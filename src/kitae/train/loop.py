@@ -27,7 +27,7 @@ from kitae.train.config import TrainConfig
 from kitae.train.feed import Feed
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import FlatAdamW
-from kitae.train.schedule import rate_of_step, timetable
+from kitae.train.schedule import is_flat, rate_of_step, timetable
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -184,15 +184,15 @@ class _Trainer:
         first = self.feed.prepare(min(self.step, self.times.total - 1), 0)
         self.names = tuple(sorted(self.module.counts(first)))  # a rank without a share needs them too
         self.module.train()
-        if self.step and self._evaluation_missing():  # cut off between checkpoint and evaluation
+        if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
-        while self.step < self.times.total:
+        while self.step < self.times.total and not self._is_flat():
             stop = self._train_step(signals)
             if stop:
                 self._save()
                 self.world.barrier()  # nobody leaves before the checkpoint is complete
                 raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
-            if self.times.due(self.times.evaluate, self.step):
+            if self.times.measures(self.step):
                 self._evaluate()
             if self.times.due(self.times.save, self.step) or self.step in self.times.milestones:
                 self._save()
@@ -223,7 +223,7 @@ class _Trainer:
         self.step += 1
         self.tokens += int(counts["tokens"])
         times, due = self.times, self.times.due
-        if stop or self.world.device.type == "cpu" or any(due(every, self.step) for every in (times.log, times.evaluate, times.save)):
+        if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or due(times.save, self.step):
             self._settle()
         if self.step in times.milestones or self.step == times.total:
             self._settle()
@@ -290,7 +290,7 @@ class _Trainer:
         self.monitor.show(self.step, text)
 
     def _evaluation_missing(self) -> bool:
-        missing = self.monitor is not None and self.times.due(self.times.evaluate, self.step) and self.step not in self.monitor.evaluated
+        missing = self.monitor is not None and self.times.measures(self.step) and self.step not in self.monitor.evaluated
         return bool(self.world.sum_numbers({"missing": float(missing)})["missing"])
 
     def _evaluate(self) -> None:
@@ -302,6 +302,30 @@ class _Trainer:
         self.module.train()
         if self.monitor is not None:
             self.monitor.record("evaluate", self.step, values)
+
+    def _is_flat(self) -> bool:
+        """Whether `until_flat` ends the training here: a function of what was measured so far, which every rank learns."""
+        config, times = self.config.until_flat, self.times
+        if config is None or not self.step or self.step % times.flat:
+            return False
+        measured = self.monitor.evaluated if self.monitor is not None else {}
+        counted = [step for step in range(times.flat, self.step + 1, times.flat) if step >= times.warmup]
+        found = {
+            step: [v for name, v in measured.get(step, {}).items() if name.rpartition("/")[2] == config.loss] for step in [0, *counted]
+        }
+        losses = {step: sum(values) / len(values) for step, values in found.items() if values}
+        flat = 0 in losses and is_flat(config, losses[0], [losses[step] for step in counted if step in losses])
+        absent = self.monitor is not None and 0 not in losses
+        answer = self.world.sum_numbers({"flat": float(flat), "absent": float(absent)})
+        if answer["absent"]:
+            raise KitaeError(
+                f'until_flat waits for the held-out loss "{config.loss}", which nothing measures',
+                cure="set corpus.holdout, name another loss, or remove until_flat",
+                where=str(self.folder),
+            )
+        if answer["flat"]:
+            log.info("%s: the held-out %s is flat after step %d of %d", self.folder.name, config.loss, self.step, times.total)
+        return bool(answer["flat"])
 
     def _save(self) -> None:
         if self.saved == self.step or self.config.keep_last == 0:

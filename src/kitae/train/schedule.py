@@ -1,11 +1,12 @@
 """From durations to steps, and from the fraction of the training done to the learning rate: pure functions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kitae.core.duration import Duration
 from kitae.train.batches import Batches
-from kitae.train.config import TrainConfig
+from kitae.train.config import FlatConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,12 @@ class Timetable:
     evaluate: int
     log: int
     milestones: frozenset[int]
+    flat: int
+    """Steps between the measurements that may end the training; 0 for none."""
+
+    def measures(self, step: int) -> bool:
+        """Whether held-out data are measured after `step` steps."""
+        return self.due(self.evaluate, step) or bool(self.flat and step % self.flat == 0)
 
     def due(self, every: int, step: int) -> bool:
         """Whether an event is due after `step` steps."""
@@ -41,9 +48,15 @@ def steps_in(duration: Duration, batches: Batches, total: int) -> float:
             raise AssertionError("refused by TrainConfig")
 
 
+def steps_of(duration: Duration, config: TrainConfig, batches: Batches) -> int:
+    """A duration in whole steps, rounded up; shares of a length are shares of the settings' length."""
+    whole = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9))
+    return max(1, math.ceil(steps_in(duration, batches, whole) - 1e-9))
+
+
 def timetable(config: TrainConfig, batches: Batches) -> Timetable:
     """Every duration of the settings in steps: lengths rounded up, intervals at least one step."""
-    total = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9))
+    total = steps_of(config.length, config, batches)
 
     def interval(duration: Duration | None) -> int:
         return total if duration is None else max(1, round(steps_in(duration, batches, total)))
@@ -55,7 +68,15 @@ def timetable(config: TrainConfig, batches: Batches) -> Timetable:
         evaluate=interval(config.evaluate_every),
         log=interval(config.log_every),
         milestones=frozenset(interval(item) for item in config.milestones),
+        flat=0 if config.until_flat is None else interval(config.until_flat.every),
     )
+
+
+def is_flat(config: FlatConfig, first: float, losses: Sequence[float]) -> bool:
+    """Whether the best loss is below the first, from before the training, by the share `drop`, and none of the last `patience` ones
+    below the best one before them by `share`."""
+    before, recent = losses[: -config.patience], losses[-config.patience :]
+    return bool(before) and min(losses) <= first * (1 - config.drop) and min(recent) > min(before) * (1 - config.share)
 
 
 def rate(config: TrainConfig, fraction: float, warmup: float) -> float:
