@@ -31,6 +31,7 @@ USES = {
     "logits = model(**batch).logits",
     "none": "vectors = model(**batch).last_hidden_state",
 }
+ENCODER_ALONE = "transformers has no class for the head and reads the encoder alone; kitae reads both"
 
 
 class ExportConfig(Config):
@@ -57,7 +58,8 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
             family = FAMILIES[part.family]
             title = f"{family.title} {family.heads[part.head].title} ({role})"
             card.write(target, title=title, manifests=_manifests(folder, place, inputs.parents), usage=_usage(part, told))
-            written[target.relative_to(out.path).as_posix()] = FAMILIES[part.family].heads[part.head].architecture
+            architecture, _ = family.written_as(part.head, part.config)
+            written[target.relative_to(out.path).as_posix()] = architecture or family.heads["none"].architecture
         for licence in _licences(folder):
             if licence not in out.licences:
                 out.licences.append(licence)
@@ -101,10 +103,11 @@ def _licences(folder: Path) -> list[dict[str, str]]:
 
 
 def _usage(part: Part, told: str) -> str:
-    auto = FAMILIES[part.family].heads[part.head].auto
+    architecture, auto = FAMILIES[part.family].written_as(part.head, part.config)
+    use = USES[part.head] if architecture else f"{USES['none']}  # {ENCODER_ALONE}"
     return f"""from transformers import AutoTokenizer, {auto}
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER"{f", {told}" if told else ""})
 model = {auto}.from_pretrained("FOLDER").eval()
 batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
-{USES[part.head]}"""
+{use}"""
