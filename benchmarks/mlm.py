@@ -8,10 +8,9 @@ at the masked positions only. Real tokens a second, by turns, and the memory tha
 """
 
 import argparse
-import gc
+import itertools
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -125,27 +124,17 @@ def timed(step: Step, steps: int) -> Callable[[], float]:
 
 
 def weighed(step: Step) -> Callable[[], float]:
-    """Megabytes that a step takes beside what is there between steps: the peak of the resident set, looked at every 2 ms."""
+    """Megabytes of tensors that live at a step's peak beside what lives between steps (weights, gradients, optimizer), as torch's
+    allocator counts them: no rounding by the system, and the same on a busy machine."""
     step()
 
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
     def measure() -> float:
-        gc.collect()
-        before, peak, done = resident(), 0, threading.Event()
-
-        def watch() -> None:
-            nonlocal peak
-            while not done.wait(0.002):
-                peak = max(peak, resident())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        step()
-        done.set()
-        watcher.join()
-        return (peak - before) / 1e6
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+            step()
+        assert profiler.profiler is not None
+        events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+        living = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+        return max(living) / 1e6
 
     return measure
 
@@ -195,7 +184,7 @@ def main() -> None:
     found = {side: values[1:] for side, values in found.items()}  # the first round warms up
     weights = ["kitae:fp32", "all-logits:fp32", "transformers:fp32", "kitae:bf16", "all-logits:bf16", "transformers:bf16"]
     memory = {
-        side: min(values) for side in weights for values in by_turns({side: [*common, f"memory:{side}"]}, 2).values()
+        side: values[0] for side in weights for values in by_turns({side: [*common, f"memory:{side}"]}, 1).values()
     }  # one after the other, so that they fit
     length = DatasetFacts.read(arguments.run / "dataset").max_length
     flops = flops_per_token(architecture_of(arguments.run, arguments.preset), length=length, objective="mlm", mask_rate=0.15)
@@ -219,7 +208,10 @@ def main() -> None:
                 )
             },
             "megabytes of a step beside weights and optimizer": memory,
-            "memory, kitae / its full-logits form": {p: memory[f"kitae:{p}"] / memory[f"all-logits:{p}"] for p in ("fp32", "bf16")},
+            **{
+                f"memory, kitae / {peer}": {p: memory[f"kitae:{p}"] / memory[f"{peer}:{p}"] for p in ("fp32", "bf16")}
+                for peer in ("all-logits", "transformers")
+            },
             "profile, kitae:bf16": profile(ours(arguments.run, arguments.preset, "bf16", arguments.rows)),
         },
     )

@@ -126,6 +126,12 @@ def test_a_bad_source(fresh: Path, name: str) -> None:
         ('pretrain.train.length="1e400 steps"', ["too large", "pretrain.train.length"]),
         ("pretrain.train.batch=4", ["4 has no unit", "[pretrain.train]"]),
         ('pretrain.train.micro_batch="3 rows"', ["micro_batch = 3 rows does not divide batch = 4 rows", "take one of", "[pretrain.train]"]),
+        ('pretrain.objective_config.sentence_order="nsp"', ["sentence_order is not a known key"]),
+        (
+            'pretrain={ model = "bert-tiny", objective = "mlm", objective_config.sentence_order = "nsp", train.length = "2 steps" }',
+            ['sentence_order = "nsp" learns from pairs', 'packing = "pairs"', "r.toml, table [pretrain.objective_config]"],
+        ),
+        ("pretrain.objective_config.rate=[[0.0, 0.3], [1.5, 0.1]]", ["do not rise from 0 or more to at most 1"]),
         ('adapt.train.micro_batch="8 rows"', ["does not divide batch = 4 rows", "[adapt.train]"]),
         ('corpus.decontaminate=["topcs"]', ['no task "topcs"', 'did you mean "topics"?']),
         ('corpus.holdout="5000 documents"', ["5,000 documents", "only 40 of source general", "hold out fewer"]),
@@ -166,7 +172,7 @@ def test_an_encoder_that_is_none_is_refused_before_any_training(fresh: Path) -> 
     (fresh / "pickled" / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"], **numbers}))
     (fresh / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04")
     refused(kitae("run", "r.toml", *settings('finetune.compare=["hollow"]')), "hollow holds no model", "Hugging Face")
-    refused(kitae("run", "r.toml", *settings('finetune.compare=["pickled"]')), "pickled (.bin)", "save_pretrained", "pickled")
+    refused(kitae("run", "r.toml", *settings('finetune.compare=["pickled"]')), "pickled (pytorch_model.bin)", "save_pretrained", "pickled")
     Path("other/hollow").mkdir(parents=True)
     done = kitae("run", "r.toml", *settings('finetune.compare=["hollow", "other/hollow"]'))
     refused(done, "finetune/topics/hollow/1", "rename one of the folders")

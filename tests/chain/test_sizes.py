@@ -86,6 +86,17 @@ def test_plan_shows_what_a_model_comes_to(place: Path) -> None:
     assert line.split() == ["pretrain", "electra-small-paper", "32,768", "generator", "4.9,", "discriminator", "13.8,", "together", "14.4"]
 
 
+def test_the_head_for_pairs_is_counted(place: Path) -> None:
+    write(place, "bert-tiny")
+    pairs = ('pretrain.objective="mlm"', 'dataset.packing="pairs"')
+    totals = []
+    for overrides in (pairs, (*pairs, 'pretrain.objective_config.sentence_order="nsp"')):
+        loaded, path = recipe.load("r.toml", overrides)
+        (size,) = sizes(nodes.nodes(loaded, str(path)), Path(loaded.output))
+        totals.append(size.total)
+    assert totals[1] - totals[0] == 64 * 64 + 64 + 2 * 64 + 2
+
+
 def test_plan_knows_the_vocabulary_that_is_there(place: Path) -> None:
     assert kitae("run", "r.toml", "--until", "adapt").returncode == 0
     made = len((place / "run" / "tokenizer" / "vocab.txt").read_text(encoding="utf-8").split("\n")) - 1

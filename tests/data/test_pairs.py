@@ -227,7 +227,7 @@ def test_shares_by_source_show_that_a_single_document_has_only_true_pairs(tmp_pa
 def test_masks_leave_the_targets_of_pairs_and_no_pair_sees_its_neighbor(folder: Path) -> None:
     batch = sampler(folder).micro(0, 0)
     special = SpecialIds(**SPECIAL)
-    masked = Masker(rate=0.15, unit="token", replacement=(0.8, 0.1, 0.1), special=special, vocab_size=VOCAB)(batch, numpy_generator(1))
+    masked = Masker(rate=0.15, replacement=(0.8, 0.1, 0.1), special=special, vocab_size=VOCAB)(batch, numpy_generator(1))
     assert masked.targets["pairs"].equal(batch.targets["pairs"])
     assert masked.targets["pair_labels"].equal(batch.targets["pair_labels"])
     torch.manual_seed(1)

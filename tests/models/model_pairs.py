@@ -13,6 +13,7 @@ from deberta_oracle import unround
 from hypothesis import strategies as st
 from model_layouts import padded
 from torch import Tensor, nn
+from transformers.models.modernbert import modeling_modernbert
 
 from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, load, read_parts
@@ -41,6 +42,8 @@ CLASSES = {
     **classes("camembert", "Camembert", "mlm"),
     **classes("deberta", "Deberta", "mlm", "sequence", "token", "span"),
     **classes("deberta-v2", "DebertaV2"),
+    ("modernbert", "mlm"): transformers.ModernBertForMaskedLM,
+    ("modernbert", "sequence"): transformers.ModernBertForSequenceClassification,
 }
 TINY = {
     "vocab_size": 97,
@@ -132,9 +135,28 @@ ORACLES = {
     "roberta": Oracle(config=transformers.RobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
     "xlm-roberta": Oracle(config=transformers.XLMRobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
     "camembert": Oracle(config=transformers.CamembertConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "modernbert": Oracle(
+        config=transformers.ModernBertConfig,
+        fields={"local_attention": 8, "pad_token_id": 0, **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))},
+    ),
 }
 FIRST = {family: next(head for name, head in CLASSES if name == family) for family in ORACLES}
 """A head of every family."""
+
+
+_rotated_in_single_precision = modeling_modernbert.apply_rotary_pos_emb
+
+
+def _rotated(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """transformers rounds queries and keys of any model to fp32 before it turns them; gradients in fp64 need all their digits."""
+    if q.dtype != torch.float64:
+        return _rotated_in_single_precision(q, k, cos, sin, unsqueeze_dim)
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    half = modeling_modernbert.rotate_half
+    return q * cos + half(q) * sin, k * cos + half(k) * sin
+
+
+modeling_modernbert.apply_rotary_pos_emb = _rotated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +178,7 @@ class Pair:
         """Logits of their model in the form of ours: of real tokens row by row, or of whole texts."""
         batch = inputs(ids, mask, kinds)
         if self.part.head == "choice":  # one question, of which every row is a choice
-            return self.theirs(**{name: tensor[None] for name, tensor in batch.items()}).logits[0]
+            return self.theirs(**{name: tensor[None] for name, tensor in batch.items()}).logits[0, :, None]
         said = self.theirs(**batch)
         if self.part.head == "span":
             return torch.stack([said.start_logits, said.end_logits], dim=-1)[mask]

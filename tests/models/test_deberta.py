@@ -16,6 +16,7 @@ from kitae.models.deberta import Convolution
 from kitae.models.deberta_config import DebertaV2Config
 from kitae.models.families import FAMILIES
 from kitae.models.folder import load, read_parts
+from kitae.train.optimizer import layer_scales
 
 PLAIN = {"position_buckets": -1, "norm_rel_ebd": "none", "share_att_key": False, "conv_kernel_size": 0, "position_biased_input": True}
 OPTIONS = {
@@ -150,9 +151,9 @@ def test_compiled_blocks_give_the_same(backend, family, tmp_path):
     ("fields", "said"),
     [
         ({"hidden_size": 30}, "not a multiple"),
-        ({"pos_att_type": "c2p|p2p", "relative_attention": True}, "pos_att_type"),
-        ({"pos_att_type": "c2p|c2p", "relative_attention": True}, "twice"),
-        ({"pos_att_type": "c2p"}, "needs relative_attention"),
+        ({"pos_att_type": ["c2p", "p2p"], "relative_attention": True}, "pos_att_type"),
+        ({"pos_att_type": ["c2p", "c2p"], "relative_attention": True}, "twice"),
+        ({"pos_att_type": ["c2p"]}, "needs relative_attention"),
         ({"norm_rel_ebd": "layer_norm"}, "needs relative_attention"),
         ({"conv_kernel_size": 4}, "is even"),
         ({"conv_groups": 3}, "not a multiple of conv_groups"),
@@ -187,3 +188,11 @@ def test_refused_config_json(fields, said, tmp_path):
     with pytest.raises(KitaeError) as caught:
         read_parts(tmp_path)
     assert said in str(caught.value)
+
+
+def test_what_lies_beside_the_blocks_learns_as_slowly_as_embeddings(tmp_path):
+    pair = make("deberta-v2", "sequence", tmp_path, embedding_size=24)
+    scales = layer_scales({name: p.shape for name, p in pair.ours.named_parameters()}, 0.5)
+    below = {name.split(".")[1] for name, scale in scales.items() if scale == 0.5**4}
+    assert below == {"embed", "embed_norm", "project", "relative", "relative_norm", "conv"}
+    assert {name.split(".")[0] for name, scale in scales.items() if scale == 1.0} == {"head"}

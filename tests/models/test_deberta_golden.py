@@ -26,7 +26,7 @@ FAMILY = FAMILIES["deberta-v2"]
 def published(name: str, head: str, folder: Path) -> None:
     """A folder with the weights of a golden model under Microsoft's names."""
     raw = MADE.CONFIGS[name] | {"model_type": "deberta-v2", **({"enhanced_mask_decoder": True} if head == "mlm" else {})}
-    config = DebertaV2Config.model_validate(raw)
+    config = DebertaV2Config.model_validate(DebertaV2Config.adapted(raw))
     rows = (*FAMILY.rows, *FAMILY.heads[head].rows)
     state = FAMILY.outward(to_huggingface(bare(config, head).state_dict(), rows, layers=3), config)
     save_file({key: MADE.tensor(key, weight.shape) for key, weight in state.items()}, folder / "model.safetensors")

@@ -121,11 +121,29 @@ def test_old_names_and_explicit_ties_are_accepted(tmp_path):
         read_parts(tmp_path)
 
 
-@pytest.mark.parametrize("architectures", [None, ["BertForMaskedLM"]])
-def test_architecture_may_be_missing(architectures, tmp_path):
-    make("bert", "mlm", tmp_path)
-    edit(tmp_path, architectures=architectures)
-    assert read_parts(tmp_path)["encoder"].head == "mlm"
+@pytest.mark.parametrize(("family", "head"), [row for row in CLASSES if row[1] != "choice"])
+def test_architecture_may_be_missing(family, head, tmp_path):
+    pair = make(family, head, tmp_path)
+    edit(tmp_path, architectures=None)
+    (part,) = read_parts(tmp_path).values()
+    assert (part.head, part.labels) == (head, pair.part.labels)
+    assert set(part.state) == set(pair.part.state)
+
+
+def test_a_choice_without_its_architecture_is_not_taken_for_a_classifier(tmp_path):
+    make("bert", "choice", tmp_path)  # the weights have the same names, but one output
+    edit(tmp_path, architectures=None)
+    with pytest.raises(KitaeError, match=r"head.out.weight has the shape \(1, 32\), not \(3, 32\)"):
+        read_parts(tmp_path)
+
+
+def test_taggers_of_older_versions_have_a_pooler_that_they_do_not_use(tmp_path):
+    for family, head in (("bert", "token"), ("bert", "span"), ("roberta", "token")):
+        pair = make(family, head, tmp_path / family / head)
+        pooler = {f"{family}.pooler.dense.weight": torch.ones(32, 32), f"{family}.pooler.dense.bias": torch.ones(32)}
+        reweigh(pair.folder, lambda state, pooler=pooler: {**state, **pooler})
+        (part,) = read_parts(pair.folder).values()
+        assert set(part.state) == set(pair.part.state)
 
 
 @pytest.mark.parametrize(

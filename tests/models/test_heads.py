@@ -20,13 +20,13 @@ CONFIG = resolve_preset("electra-tiny", {"hidden_size": 16, "num_attention_heads
 
 
 def test_scores_of_choices_stand_by_question():
-    scores = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], requires_grad=True)
+    scores = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]], requires_grad=True)
     grouped = by_question(scores, (2, 3))
     assert grouped.tolist() == [[1.0, 2.0, -torch.inf], [3.0, 4.0, 5.0]]
     F.cross_entropy(grouped, torch.tensor([1, 0]), reduction="sum").backward()
     assert scores.grad is not None
     assert torch.isfinite(scores.grad).all()
-    torch.testing.assert_close(scores.grad[:2], torch.tensor([1.0, 2.0]).softmax(0) - torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(scores.grad[:2, 0], torch.tensor([1.0, 2.0]).softmax(0) - torch.tensor([0.0, 1.0]))
 
 
 @pytest.mark.parametrize("family", [family for family in ORACLES if family in ("bert", "electra", "roberta")])

@@ -30,10 +30,11 @@ def attention(encoder, block: int, head: int) -> torch.Tensor:
         ("electra-mini", "generator", (0, 0), (1, 0), 0.3),
         ("electra-tiny", "discriminator", (0, 0), (1, 0), 0.2),
         ("bert-small", "encoder", (0, 0), (0, 1), 0.8),
+        ("roberta-base", "encoder", (0, 0), (0, 1), 0.8),
     ],
 )
 def test_one_head_looks_back_and_one_ahead(preset, half, back, ahead, least):
-    architecture = resolve_preset(preset, {}, VOCAB, 256)
+    architecture = resolve_preset(preset, {"num_hidden_layers": 2} if preset == "roberta-base" else {}, VOCAB, 256)
     config = architecture.generator if half == "generator" else architecture.encoder
     model = build_masked_lm(config, torch.Generator().manual_seed(1))
     inform([model], torch.zeros(VOCAB))

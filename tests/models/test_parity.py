@@ -101,9 +101,9 @@ def test_segments_may_be_left_out(family, tmp_path):
         torch.testing.assert_close(pair.our_logits(ids, layout), pair.their_logits(ids, mask), **NEAR)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(
-    family_head=st.sampled_from(sorted(CLASSES)),
+    family_head=st.sampled_from([key for key in sorted(CLASSES) if key[0] in ("bert", "electra")]),
     heads=st.integers(1, 5),
     layers=st.integers(0, 3),
     inner=st.integers(1, 40),
@@ -132,8 +132,12 @@ def test_odd_numbers(tmp_path_factory, family_head, heads, layers, inner, labels
     ids, mask, layout, segments = pair.rows(tuple(lengths))
     pair.theirs.double()
     pair.ours.double()  # widths of 1 to 5 with a LayerNorm amplify fp32's rounding without limit
+    row = packed((tuple(lengths),), sum(lengths))  # the same texts in one row
+    kinds = None if segments is None else segments[mask][None]
     with torch.no_grad():
-        torch.testing.assert_close(pair.our_logits(ids, layout, segments), pair.their_logits(ids, mask, segments), rtol=1e-6, atol=1e-6)
+        theirs = pair.their_logits(ids, mask, segments)
+        torch.testing.assert_close(pair.our_logits(ids, layout, segments), theirs, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(pair.our_logits(ids[mask][None], row, kinds), theirs, rtol=1e-6, atol=1e-6)
 
 
 def split(layout: Layout, ids: Tensor) -> list[tuple[int, int, int, Tensor]]:
@@ -180,3 +184,11 @@ def test_no_segments_at_all():
     encoder = BertEncoder(config)
     assert not [name for name in encoder.state_dict() if "segment" in name]
     assert encoder(torch.ones(1, 5, dtype=torch.long), Layout.padded(torch.ones(1, 5, dtype=torch.bool))).shape == (1, 5, 16)
+
+
+def test_segments_of_pairs_are_no_matter_to_a_model_that_knows_one_kind(tmp_path):
+    pair = make("roberta", "sequence", tmp_path)
+    ids, mask, layout, _ = pair.rows(LENGTHS)
+    kinds = torch.randint(0, 2, ids.shape)
+    with torch.no_grad():
+        torch.testing.assert_close(pair.ours(ids, layout, kinds), pair.their_logits(ids, mask), **NEAR)

@@ -1,5 +1,7 @@
 """The published numbers of every preset, their parameter counts and costs, and refused overrides."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
@@ -35,13 +37,16 @@ def size_of(model) -> int:
         ("deberta-v3-small", (768, 6, 12, 3072, 768), (768, 3, 12, 3072, 768)),
         ("deberta-v3-base", (768, 12, 12, 3072, 768), (768, 6, 12, 3072, 768)),
         ("deberta-v3-large", (1024, 24, 16, 4096, 1024), (1024, 12, 16, 4096, 1024)),
+        ("roberta-base", (768, 12, 12, 3072, 768), None),
+        ("roberta-large", (1024, 24, 16, 4096, 1024), None),
     ],
 )
 def test_numbers(name, encoder, generator):
     architecture = resolve_preset(name, {}, 32768, 512)
     assert shape(architecture.encoder) == encoder
     assert (architecture.generator and shape(architecture.generator)) == generator
-    assert architecture.encoder.type_vocab_size == (0 if name.startswith("deberta") else 2)
+    kinds = {"deberta": 0, "roberta": 1}.get(name.split("-")[0], 2)
+    assert architecture.encoder.type_vocab_size == kinds
     assert architecture.encoder.hidden_dropout_prob == architecture.encoder.attention_probs_dropout_prob == 0.1
 
 
@@ -126,6 +131,35 @@ def test_flops_per_token(name, vocab, length, millions):
     objective = "rtd" if architecture.generator else "mlm"
     rate = 0.25 if name == "electra-large" else 0.15
     assert flops_per_token(architecture, length, objective, rate) / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "published"), [("roberta-base", 124_697_433), ("roberta-large", 355_412_057)])
+def test_roberta_has_the_parameters_of_the_published_models(name, published):
+    architecture = resolve_preset(name, {}, 50265, 512, pad_token_id=1)
+    config = architecture.encoder
+    assert (config.max_position_embeddings, config.positions, config.layer_norm_eps) == (514, 512, 1e-5)
+    with torch.device("meta"):
+        theirs = transformers.RobertaForMaskedLM(transformers.RobertaConfig(**config.huggingface()))
+    theirs.tie_weights()
+    assert count_parameters(architecture).encoder == sum(parameter.numel() for parameter in theirs.parameters()) == published
+
+
+def test_counts_and_costs_of_what_an_objective_makes_of_a_preset():
+    architecture = resolve_preset("electra-small-paper", {}, 32768, 128)
+    embeddings = 32768 * 128 + 128 * 128 + 2 * 128 + 2 * 128
+    shared, apart = (count_parameters(architecture, "rtd", shared=shared) for shared in (True, False))
+    assert apart.total - shared.total == embeddings
+    towers = count_parameters(architecture, "electric")
+    body = 128 * 64 + 64 + 12 * (4 * 64 * 64 + 2 * 64 * 256 + 9 * 64 + 256)
+    assert towers.generator - shared.generator == body + 64 * 128, "one more tower, and twice as wide a way into the head"
+    assert count_parameters(architecture, "mlm").generator == 0
+    alone = count_parameters(replace(architecture, generator=None), "rtd")
+    assert (alone.encoder, alone.total, alone.generator) == (shared.encoder, shared.encoder, 0)
+    plain, electric = (flops_per_token(architecture, 128, objective) for objective in ("rtd", "electric"))
+    generator = 6 * (12 * (4 * 64**2 + 2 * 64 * 256) + 128 * 64) + 12 * 12 * 64 * 128
+    logits = 6 * (2 * 64 * 128 + 128 * 32768) - 6 * 0.15 * (64 * 128 + 128 * 32768)
+    assert electric - plain == pytest.approx(generator + logits)
+    assert flops_per_token(replace(architecture, generator=None), 128, "rtd") < plain
 
 
 def test_mini_costs_what_it_says():

@@ -1,6 +1,8 @@
 """Small batches and models for the tests of objectives."""
 
+import dataclasses
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -44,6 +46,22 @@ def batch(
         step=step,
         micro=micro,
     )
+
+
+def paired(rows: Sequence[Sequence[tuple[int, int, int]]], *, length: int, seed: int = 0, step: int = 0, micro: int = 0) -> Batch:
+    """Rows of pairs, each (tokens of A, tokens of B, label); B of 0 tokens is a piece without a second segment or a label."""
+    sizes = [[a + b + (b > 0) for a, b, _ in row] for row in rows]
+    plain = batch(sizes, length=length, seed=seed, step=step, micro=micro)
+    segments = torch.zeros_like(plain.ids_BL)
+    places, labels, words = [], [], plain.words_BL.clone()
+    for (row, start, end), (a, b, label) in zip(plain.layout.spans(), chain.from_iterable(rows), strict=True):
+        if b:
+            plain.ids_BL[row, start + 1 + a], words[row, start + 1 + a] = SPECIAL.sep, -1
+            segments[row, start + 2 + a : end] = 1
+            places.append(row * length + start)
+            labels.append(label)
+    targets = {"pairs": torch.tensor(places, dtype=torch.int64), "pair_labels": torch.tensor(labels, dtype=torch.int64)}
+    return dataclasses.replace(plain, segments_BL=segments, words_BL=words, targets=targets)
 
 
 def config(family: str, *, hidden: int = 32, dropout: float = 0.0, vocab: int = VOCAB) -> BertConfig:

@@ -11,13 +11,15 @@ from rows import SPECIAL, VOCAB, batch
 from scipy.stats import chisquare
 
 from kitae.objectives.masking import Masker, Shares, Unit
+from kitae.objectives.mlm import MaskingConfig
 from kitae.tensor.random import numpy_generator
 
+UNITS: tuple[Unit, ...] = ("token", "word", "span", "ngram")
 ROWS = st.lists(st.lists(st.integers(1, 12), max_size=3), min_size=1, max_size=6)
 
 
 def masker(rate: float = 0.15, unit: Unit = "token", replacement: Shares = (0.8, 0.1, 0.1)) -> Masker:
-    return Masker(rate=rate, unit=unit, replacement=replacement, special=SPECIAL, vocab_size=VOCAB)
+    return MaskingConfig(rate=rate, unit=unit, replacement=replacement).masker(special=SPECIAL, vocab_size=VOCAB)
 
 
 @settings(max_examples=150, deadline=None)
@@ -88,16 +90,25 @@ def test_random_replacements_are_uniform() -> None:
 
 def test_masks_are_a_function_of_the_generator() -> None:
     plain = batch([[20, 9], [31]], length=40)
-    for unit in ("token", "word"):
+    for unit in UNITS:
         first, again, other = (masker(unit=unit)(plain, numpy_generator(1, "mask", step, 0)) for step in (5, 5, 6))
         assert first.ids_BL.equal(again.ids_BL)
         assert first.targets["picks"].equal(again.targets["picks"])
         assert not first.targets["picks"].equal(other.targets["picks"])
 
 
-@pytest.mark.parametrize("unit", ["token", "word"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_nothing_to_mask_and_everything_masked(unit: Unit) -> None:
     empty = masker(unit=unit)(batch([[], []], length=16), np.random.default_rng(1))
     assert len(empty.targets["picks"]) == 0
     full = masker(1.0, unit)(batch([[5, 3], [7]], length=16), np.random.default_rng(1))
     assert len(full.targets["picks"]) == 15
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_unknown_tokens_are_not_predicted(unit: Unit) -> None:
+    plain = batch([[30]], length=32)
+    plain.ids_BL[0, 3:20] = SPECIAL.unk
+    full = masker(1.0, unit)(plain, np.random.default_rng(1))
+    assert full.targets["picks"].tolist() == [1, 2, *range(20, 31)]
+    assert (full.ids_BL[0, 3:20] == SPECIAL.unk).all()

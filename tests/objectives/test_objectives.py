@@ -103,7 +103,35 @@ def test_edges_are_finite(name: str, case: str, dtype: torch.dtype) -> None:
     assert torch.isfinite(total)
     for parameter in objective.parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all()
+    if name == "mlm" and not counts["mlm"]:
+        assert float(total) == 0
+        assert not any(parameter.grad.any() for parameter in objective.parameters() if parameter.grad is not None)
     assert all(math.isfinite(score) for score in objective.summarize(objective.measure(prepared)).values())
+
+
+def test_a_micro_batch_without_masks_changes_nothing_of_the_step() -> None:
+    """Its share of the loss is 0 whatever the other micro-batches count, and its gradient adds nothing to theirs."""
+    objective = mlm().double()
+    parts = [objective.prepare(batch([sizes], length=18, micro=micro), 1) for micro, sizes in enumerate(([14], [1]))]
+    counts = [objective.counts(part)["mlm"] for part in parts]
+    assert counts == [2, 0]
+    gradients = []
+    for chosen in (parts, parts[:1]):
+        objective.zero_grad()
+        for part in chosen:
+            objective(part).total({"mlm": sum(counts)}).backward()
+        gradients.append([parameter.grad.clone() for parameter in objective.parameters()])
+    assert float(objective(parts[1]).total({"mlm": 2})) == 0
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_smoothing_changes_the_training_loss_and_not_the_heldout_score() -> None:
+    plain, smooth = mlm().eval(), mlm(MlmConfig(label_smoothing=0.3)).eval()
+    prepared = plain.prepare(batch([[14]], length=16), 1)
+    logits = plain.encoder(prepared.ids_BL, prepared.layout, None, prepared.targets["picks"])
+    expected = F.cross_entropy(logits, prepared.targets["labels"], label_smoothing=0.3, reduction="sum")
+    assert float(smooth(prepared).terms[0].sum) == pytest.approx(float(expected), rel=1e-6)
+    assert smooth.summarize(smooth.measure(prepared)) == plain.summarize(plain.measure(prepared))
 
 
 @pytest.mark.parametrize("name", ["mlm", "rtd"])

@@ -194,6 +194,16 @@ def test_smoothed_labels_by_hand() -> None:
     assert plain.measure(prepared)["rtd_sum"] == smoothed.measure(prepared)["rtd_sum"], "scores are without it"
 
 
+def test_the_generators_targets_can_be_smoothed_too() -> None:
+    plain, smoothed = rtd(), rtd(generator_label_smoothing=0.2)
+    prepared = plain.prepare(batch([[30]], length=32), 1)
+    logits = plain.generator(prepared.ids_BL, prepared.layout, None, prepared.targets["picks"])
+    expected = F.cross_entropy(logits, prepared.targets["labels"], reduction="sum", label_smoothing=0.2)
+    assert float(smoothed(prepared).terms[0].sum) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert torch.equal(smoothed.corrupted(prepared)[0], plain.corrupted(prepared)[0]), "samples know nothing of it"
+    assert plain.measure(prepared)["mlm_sum"] == smoothed.measure(prepared)["mlm_sum"], "scores are without it"
+
+
 def test_separate_optimizers_are_the_halves() -> None:
     assert rtd().groups() == ()
     generator, discriminator = rtd(optimizers="separate", generator_learning_rate=0.5).groups()
@@ -248,6 +258,7 @@ def test_32_sentences_are_learned_by_heart_in_every_form(form: str) -> None:
         ({"generator_learning_rate": 1e-3}, 'needs optimizers = "separate"'),
         ({"optimizers": "separate", "uniform_generator": True}, "needs a generator"),
         ({"discriminator_label_smoothing": 1.0}, "less than 1"),
+        ({"generator_label_smoothing": 0.1, "uniform_generator": True}, "needs a generator"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(fields: dict[str, object], said: str) -> None:

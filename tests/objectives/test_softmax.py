@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 from torch.nn import functional as F
 
-from kitae.objectives.softmax import cross_entropy, cross_entropy_and_sample
+from kitae.objectives.softmax import _at_once, cross_entropy, cross_entropy_and_sample
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
@@ -24,6 +24,30 @@ def test_loss_and_gradient_are_torchs(dtype: torch.dtype, tolerance: float, voca
     (expected * weight).sum().backward()
     assert ours.grad.dtype == dtype
     torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("vocab", [3, 256, 700])
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_smoothed_loss_and_gradient_are_torchs(dtype: torch.dtype, tolerance: float, vocab: int, smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = (5 * torch.randn(150, vocab, generator=generator, dtype=torch.float64)).to(dtype)
+    labels = torch.randint(vocab, (150,), generator=generator)
+    ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    loss = cross_entropy(ours, labels, smoothing=smoothing)
+    expected = F.cross_entropy(theirs, labels, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(loss, expected, atol=max(tolerance, 1e-12) * 10, rtol=0)
+    loss.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=tolerance, rtol=0)
+
+
+def test_a_smoothed_loss_by_hand_and_samples_that_know_nothing_of_it() -> None:
+    logits = torch.tensor([[3.0, 1.0]], dtype=torch.float64).log()  # 3/4 and 1/4
+    labels, uniform = torch.tensor([0]), torch.tensor([0.7499], dtype=torch.float64)
+    loss, ids = cross_entropy_and_sample(logits, labels, uniform, smoothing=0.2)
+    assert float(loss) == pytest.approx(-(0.9 * np.log(3 / 4) + 0.1 * np.log(1 / 4)))
+    assert ids.tolist() == cross_entropy_and_sample(logits, labels, uniform)[1].tolist() == [0]
 
 
 def test_the_factor_of_a_plain_sum_is_not_rounded_to_half_precision() -> None:
@@ -99,3 +123,17 @@ def test_a_certain_label_leaves_something_to_sample() -> None:
     uniform = torch.tensor([0.5], dtype=torch.float64)
     _, ids = cross_entropy_and_sample(logits, torch.tensor([400]), uniform, wrong_only=True)
     assert ids.tolist() == [299]
+
+
+@pytest.mark.parametrize("wrong_only", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_form_for_devices_gives_the_same(smoothing: float, wrong_only: bool) -> None:
+    logits = 3 * torch.randn(20, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels, uniform = torch.arange(20), torch.linspace(0, 0.99, 20, dtype=torch.float64)
+    leaf = logits.clone().requires_grad_()
+    expected, ids = cross_entropy_and_sample(leaf, labels, uniform, smoothing=smoothing, wrong_only=wrong_only)
+    expected.sum().backward()
+    losses, sampled, slopes = _at_once(logits, labels, uniform, 1.0, smoothing, wrong_only=wrong_only)
+    torch.testing.assert_close(losses, expected.detach(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(slopes * 20, leaf.grad, atol=1e-12, rtol=0)
+    assert sampled.tolist() == ids.tolist()

@@ -13,13 +13,17 @@ from tiny_trials import LABELS, QUICK, WORDS, relabelled, start, start_folder, t
 
 from kitae.core.artifact import newest, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
-from kitae.models.folder import read_parts
+from kitae.models.bert import BertConfig
+from kitae.models.families import build_classifier, build_pretraining_lm
+from kitae.models.folder import Part, read_parts
+from kitae.models.order import without_order_head
 from kitae.procedures.classifier import ClassifierPredict
 from kitae.procedures.outcome import Outcome
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, build, read_start, run_trial
 from kitae.tasks.metrics import scores
 from kitae.tasks.records import Example, TaskData
+from kitae.tensor.random import torch_generator
 from kitae.train import checkpoint
 
 
@@ -157,3 +161,27 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KitaeError, match="does not exist"):
         read_start(tmp_path / "nothing")
     assert len(WORDS) == 60
+
+
+def test_a_pooler_that_learnt_from_pairs_goes_on(tmp_path: Path) -> None:
+    """As in BERT's paper and in transformers, where both classes call it bert.pooler; a model without one begins with a new one."""
+    tokens = 5 + len(WORDS)
+    config = BertConfig(vocab_size=tokens, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    state = build_pretraining_lm(config, torch_generator(5, "start")).state_dict()
+    part = Part(family="bert", head="pretraining", config=config, state=state)
+    made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
+    assert made.encoder.head.dense.weight.equal(state["order.dense.weight"])
+    assert made.encoder.head.dense.bias.equal(state["order.dense.bias"])
+    plain = build(dataclasses.replace(start(tmp_path / "start"), part=without_order_head(part)), LABELS, None, seed=1)
+    assert not plain.encoder.head.dense.weight.equal(state["order.dense.weight"])
+    assert plain.encoder.head.out.weight.equal(made.encoder.head.out.weight)
+    assert plain.encoder.encoder.embed.token.weight.equal(made.encoder.encoder.embed.token.weight)
+
+
+def test_a_start_of_another_task_gives_its_encoder_only(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=5 + len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    state = build_classifier(config, 7, None, torch_generator(5, "start")).state_dict()
+    part = Part(family="bert", head="sequence", config=config, state=state, labels=tuple("abcdefg"))
+    made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
+    assert made.encoder.encoder.embed.token.weight.equal(state["encoder.embed.token.weight"])
+    assert not made.encoder.head.dense.weight.equal(state["head.dense.weight"])

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from kitae.core.artifact import Inputs, Out, seal
 from kitae.core.errors import KitaeError
-from kitae.models.families import build_classifier, build_discriminator, build_masked_lm
+from kitae.models.families import FAMILIES, build_classifier, build_discriminator, build_headed, build_masked_lm
 from kitae.models.folder import FORMAT, Part, describe, load, read_parts
 from kitae.models.presets import resolve_preset
 from kitae.models.sharing import share_embeddings
-from kitae.stages.export import ExportConfig, run, sources
+from kitae.stages.export import USES, ExportConfig, run, sources
 from kitae.tensor.batch import Layout
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
@@ -191,3 +191,37 @@ def test_refused(tmp_path):
     weights.write_bytes(damaged)
     with pytest.raises(KitaeError, match="no model"):
         run(ExportConfig(), Inputs(parents={"pretrain": tmp_path / "pretrain"}, seed=1), Out(path=tmp_path / "export"))
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "roberta"])
+@pytest.mark.parametrize("head", ["token", "span", "choice"])
+def test_heads_of_tasks_give_our_logits(head, family, tmp_path):
+    config = resolve_preset(f"{family}-tiny", {}, len(TOKENS), LENGTH, pad_token_id=1).encoder
+    labels = ("B", "I", "O") if head == "token" else ()
+    module = torch.nn.Module()
+    module.encoder = build_headed(config, head, num_labels=3, generator=torch.Generator().manual_seed(5))
+    place = checkpoint(
+        tmp_path / "task", module, {"encoder": Part(family=family, head=head, config=config, state={}, labels=labels)}, step=1
+    )
+    out = Out(path=tmp_path / "export")
+    out.path.mkdir()
+    run(ExportConfig(), Inputs(parents={"task": tmp_path / "task"}, seed=1), out)
+    folder = out.path / "task"
+    form = FAMILIES[family].heads[head]
+    assert form.auto in (folder / "README.md").read_text(encoding="utf-8")
+    model, report = getattr(transformers, form.auto).from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    assert type(model).__name__ == form.architecture == out.counts["folders"]["task"]
+    batch = transformers.AutoTokenizer.from_pretrained(folder)(list(TEXTS), padding=True, truncation=True, return_tensors="pt")
+    mask = batch["attention_mask"].bool()
+    told = {"batch": batch, "model": model.eval()}
+    with torch.no_grad():
+        exec(USES[head].split("\nprint")[0], told)  # what the README says to write
+        ours = load(read_parts(place)["encoder"])(batch["input_ids"], Layout.padded(mask))
+    if head == "span":
+        torch.testing.assert_close(ours[mask].unbind(-1), (told["found"].start_logits[mask], told["found"].end_logits[mask]))
+    elif head == "token":
+        torch.testing.assert_close(ours[mask], told["logits"][mask], rtol=1e-5, atol=1e-5)
+        assert model.config.id2label == {0: "B", 1: "I", 2: "O"}
+    else:
+        torch.testing.assert_close(ours.T, told["logits"], rtol=1e-5, atol=1e-5)

@@ -13,9 +13,8 @@ from kitae.core.artifact import Inputs, Out, checkpoints, newest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.recipe import validate
-from kitae.data import plan
 from kitae.data.sampler import Sampler
-from kitae.data.shards import Shards, ShardWriter
+from kitae.data.shards import Shards
 from kitae.models.folder import read_parts, write_huggingface
 from kitae.objectives import table
 from kitae.procedures.heldout import HeldoutMeter
@@ -62,32 +61,6 @@ def test_informed_weights_know_the_frequencies_of_this_dataset(dataset: Path, tm
     assert not made["normal"].models()["generator"].head.bias.any()
     scores = [pretrain(tmp_path / name, dataset, initialization=name).counts["heldout"] for name in made]
     assert scores[1]["heldout/news/mlm_loss"] < scores[0]["heldout/news/mlm_loss"]  # type: ignore[index]
-
-
-@pytest.fixture
-def paired(dataset: Path, tmp_path: Path) -> Path:
-    """The dataset again, packed as pairs."""
-    folder = tmp_path / "paired"
-    shutil.copytree(dataset, folder)
-    for split in ("train", "heldout/0", "heldout/1"):
-        with ShardWriter(folder / split, vocab_size=len(TOKENS)) as writer:
-            for first in range(20):
-                writer.add([[(5 + (first + sentence + i) % 60,) for i in range(6)] for sentence in range(4)])
-        plan.build(Shards(folder / split), max_length=32, folder=folder / split / "plan", packing="pairs")
-    said = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps(said | {"packing": "pairs", "pairs": {}}))
-    return folder
-
-
-def test_that_nothing_reads_the_labels_of_pairs_yet_is_said(paired: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pretrain(tmp_path / "run", paired, train={"length": "1 step"})
-    assert 'no objective reads their labels yet: "rtd" learns from their tokens only' in caplog.text
-
-
-def test_a_model_with_one_kind_of_segment_is_refused_for_pairs_before_it_trains(paired: Path, tmp_path: Path) -> None:
-    with pytest.raises(KitaeError, match=r"type_vocab_size = 1.*dataset has pairs"):
-        pretrain(tmp_path / "run", paired, config={"type_vocab_size": 1}, train={"length": "1 step"})
-    assert not checkpoints(tmp_path / "run")
 
 
 def test_heldout_scores_of_every_source_while_training(trained: Out) -> None:
@@ -201,6 +174,9 @@ def test_starts_that_do_not_fit_are_refused(trained: Out, dataset: Path, tmp_pat
         ({"config": {"hiden_size": 3}}, 'hiden_size.*did you mean "hidden_size"'),
         ({"objective_config": {"unit": "wrod"}}, 'unit = "wrod" is not known: did you mean "word"'),
         ({"objective_config": {"rat": 0.2}}, "rat is not a known key"),
+        ({"objective_config": {"rate": [[0.5, 0.2], [0.1, 0.3]]}}, "rate: the parts of the training .* do not rise"),
+        ({"objective_config": {"longest": 3}}, 'longest has no effect with unit = "token"'),
+        ({"objective_config": {"sentence_order": "nsp"}}, "sentence_order is not a known key"),
         ({"train": {"length": "30m"}}, "wall-clock"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def write_dataset(folder: Path, *, documents: int = 120, tokens: tuple[str, ...]
     )
     (folder / DATASET).write_text(facts.model_dump_json())
     seal(folder, kind="dataset", facts={"licences": [{"name": "toy", "licence": "CC0", "source": "made up"}]})
+    return folder
+
+
+def write_pairs(folder: Path, dataset: Path, **pairs: object) -> Path:
+    """The dataset again, packed as pairs: the first sentence of a document has the first 15 words, the next the next 15."""
+    shutil.copytree(dataset, folder)
+    for split in ("train", "heldout/0", "heldout/1"):
+        with ShardWriter(folder / split, vocab_size=len(TOKENS)) as writer:
+            for first in range(20):
+                writer.add([[(5 + 15 * sentence + (first + i) % 15,) for i in range(6)] for sentence in range(4)])
+        plan.build(Shards(folder / split), max_length=32, folder=folder / split / "plan", packing="pairs")
+    said = json.loads((folder / DATASET).read_text())
+    (folder / DATASET).write_text(json.dumps(said | {"packing": "pairs", "pairs": pairs}))
     return folder
 
 

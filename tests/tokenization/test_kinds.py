@@ -182,6 +182,7 @@ def test_words_of_raw_text() -> None:
     assert words.group([[6, 7, 11, 5, 8, 9, 10, 10, 7], [], [7]]) == [[(6, 7), (11,), (5,), (8,), (9,), (10, 10, 7)], [], [(7,)]]
     assert words.group([[1, 7, 1, 10]]) == [[(1,), (7,), (1,), (10,)]]
     assert words.numbers([6, 7, 8]) == [0, 0, 1]
+    assert words.group([[5, 7, 7, 5, 10, 5, 8, 5]]) == [[(5, 7, 7), (5, 10), (5,), (8,), (5,)]], "a blank goes with letters"
 
 
 def processor_of(model: bytes) -> sentencepiece.SentencePieceProcessor:

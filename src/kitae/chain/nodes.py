@@ -9,11 +9,13 @@ from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node, ancestors, order
 from kitae.core.paths import locate, unfit
+from kitae.objectives.sentence_order import check_order
 from kitae.stages.corpus import CorpusConfig
+from kitae.stages.dataset import DatasetConfig
 from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
-from kitae.stages.pretrain import PretrainConfig
+from kitae.stages.pretrain import PretrainConfig, learnt_order
 from kitae.stages.table import STAGES, stage
 
 
@@ -31,6 +33,9 @@ def nodes(recipe: Recipe, where: str) -> list[Node]:
     if double is not None:
         cure = "rename one of the folders: a node is called after its folder"
         raise KitaeError(f'finetune.compare makes "{double}" twice', cure=cure, where=where)
+    for node in made:  # before hours of tokenizing
+        if isinstance(node.config, PretrainConfig) and recipe.dataset is not None:
+            _check_pairs(node.name, node.config, recipe.dataset, where)
     known = {*names, *(node.stage for node in made), *(name.rpartition("/")[0] for name in names), *STAGES} - {""}
     for name in recipe.replace:
         if name not in known:
@@ -51,6 +56,13 @@ def make(name: str, stage_name: str, config: Config, parents: Mapping[str, str])
         sources=sources,
         trained=made_by.trained,
     )
+
+
+def _check_pairs(name: str, config: PretrainConfig, dataset: DatasetConfig, where: str) -> None:
+    try:
+        check_order(learnt_order(config), dataset.pairs if dataset.packing == "pairs" else None)
+    except KitaeError as error:
+        raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{name}.objective_config]") from error
 
 
 def _pretraining(recipe: Recipe, where: str) -> list[Node]:

@@ -9,6 +9,7 @@ from kitae.chain.sizes import with_own_presets
 from kitae.core import recipe as raw_recipe
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
+from kitae.models.presets import PRESETS
 from kitae.stages.corpus import CorpusConfig, SourceConfig
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.export import ExportConfig
@@ -30,8 +31,6 @@ DEBUG: raw_recipe.Raw = {  # what `scale = "debug"` lays over a recipe: the same
     "finetune": {"seeds": [1, 2], "epochs": 1},
 }
 DEBUG_DOCUMENTS, DEBUG_EXAMPLES = 300, 120
-DEBUG_MODELS = ("bert", "roberta", "deberta-v2", "deberta-v3")
-"""Beginnings of presets that such a chain replaces by the tiny one of their kind; other models by ELECTRA's."""
 
 
 class AdaptTable(Config):
@@ -51,7 +50,7 @@ class AdaptTable(Config):
     """Unicode normal form; the default is [corpus]'s."""
     decontaminate: tuple[str, ...] | None = None
     """Names of tasks whose texts the domain text must not contain; the default is [corpus]'s."""
-    objective: Literal["mlm", "rtd"] | None = None
+    objective: Literal["mlm", "rtd", "electric"] | None = None
     """What is learnt; the default is [pretrain]'s, and without that table it is needed."""
     objective_config: dict[str, object] | None = None
     """Overrides of the objective's fields; the default is [pretrain]'s."""
@@ -135,8 +134,9 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     small = raw_recipe.merge(raw, known)
     pretrain = small.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
-        family = next((name for name in DEBUG_MODELS if pretrain["model"].startswith(name)), "electra")
-        pretrain["model"] = f"{family}-tiny"
+        name = pretrain["model"]
+        own = [tiny for tiny in PRESETS if tiny.endswith("-tiny") and name.startswith(tiny.removesuffix("tiny"))]
+        pretrain["model"] = own[0] if own else "electra-tiny"
         pretrain.pop("config", None)
     for table in (small.get("corpus"), small.get("adapt")):
         sources = table.get("source") if isinstance(table, dict) else None

@@ -1,7 +1,7 @@
 """What a recipe's models come to: presets of the user's own, and the parameters that `kitae plan` shows."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kitae.core.artifact import newest
@@ -12,8 +12,11 @@ from kitae.core.recipe import Raw, merge
 from kitae.models.cost import count_parameters
 from kitae.models.folder import read_parts
 from kitae.models.presets import PRESETS, resolve_preset
+from kitae.objectives.pair import PairConfig
+from kitae.objectives.rtd import RtdConfig
+from kitae.objectives.table import row as objective_row
 from kitae.stages.dataset import DatasetConfig
-from kitae.stages.pretrain import PretrainConfig
+from kitae.stages.pretrain import PretrainConfig, learnt_order
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
@@ -98,10 +101,15 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
                 architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, pad_token_id=pad)
-                found = count_parameters(architecture)
-                parts = {"encoder": found.encoder}
-                if architecture.generator is not None:
-                    parts = {"generator": found.generator, "discriminator": found.encoder}
+                settings = objective_row(config.objective).config.model_validate(config.objective_config)
+                if isinstance(settings, RtdConfig) and settings.uniform_generator:
+                    architecture = replace(architecture, generator=None)
+                shared = isinstance(settings, PairConfig) and settings.embedding_sharing == "shared"
+                pairs = learnt_order(config) != "none"
+                found = count_parameters(architecture, config.objective, shared=shared, pairs=pairs)
+                parts = {"encoder" if config.objective == "mlm" else "discriminator": found.encoder}
+                if found.generator:
+                    parts = {"generator": found.generator} | parts
                 yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size)
 
 

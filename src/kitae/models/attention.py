@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
 from kitae.models.layers import dropout as drop
-from kitae.models.layers import keep_mask
+from kitae.models.layers import keep_mask, scaled_product
+from kitae.models.windows import BandedAttention, band, pays, within
 from kitae.tensor.batch import Layout
 
 TILE = 128
@@ -25,7 +26,7 @@ FLASH_STEP = 8
 LONG_ROW = 512
 """Rows longer than this go document by document on a CPU; up to it one batched product with a mask is faster."""
 
-Kind = Literal["block", "spans", "varlen", "sdpa", "dense"]
+Kind = Literal["block", "spans", "banded", "varlen", "sdpa", "dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,10 @@ class AttentionPlan:
     """What every layer needs of one batch, worked out once."""
 
     kind: Kind
-    """block: batched products (CPU, short rows); spans: document by document (CPU, long rows); varlen: flash attention over
-    the flattened rows (CUDA, half precision); sdpa: torch's kernels with a mask (CUDA otherwise: single precision, odd head sizes);
-    dense: plain operations, the reference of the tests and the form that is compiled on a CPU."""
+    """block: batched products (CPU, short rows); spans: document by document (CPU, long rows); banded: blocks of queries
+    (CPU, sliding windows in rows that are several times as long); varlen: flash attention over the flattened rows (CUDA, half precision);
+    sdpa: torch's kernels with a mask (CUDA otherwise: single precision, odd head sizes); dense: plain operations, the reference
+    of the tests and the form that is compiled on a CPU."""
     bias_BLL: Tensor | None = None
     """0 where a position may attend, -inf elsewhere; None when every row is one piece (kinds block, sdpa and dense)."""
     spans: tuple[tuple[int, int, int], ...] = ()
@@ -44,6 +46,12 @@ class AttentionPlan:
     """int32 boundaries of the pieces in the flattened rows (kind varlen)."""
     longest: int = 0
     """Length of the longest piece, rounded up to a whole tile (kind varlen)."""
+    window: int | None = None
+    """Farthest position that a position may attend to, on either side; None = all (kind varlen; others have it in a bias)."""
+    bias_BKSW: Tensor | None = None
+    """See `kitae.models.windows.band` (kind banded)."""
+    causal: bool = False
+    """Whether a position attends to itself and what stands before it only (kinds spans and varlen; others have it in the bias)."""
 
 
 def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, compiled: bool = False) -> Kind:
@@ -58,13 +66,22 @@ def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, comp
     return "block" if length <= LONG_ROW else "spans"
 
 
-def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype) -> AttentionPlan:
-    """Work out masks or boundaries for a batch."""
+def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, window: int | None = None, causal: bool = False) -> AttentionPlan:
+    """Work out masks or boundaries for a batch; with a window, of layers whose positions see so far and no farther; causal: no
+    position sees what comes after it."""
     if kind == "varlen":
-        return AttentionPlan(kind=kind, bounds=layout.bounds, longest=-(-layout.longest // TILE) * TILE)
+        longest = -(-layout.longest // TILE) * TILE
+        return AttentionPlan(kind=kind, bounds=layout.bounds, longest=longest, window=window, causal=causal)
+    if window is not None and layout.longest <= window + 1:
+        window = None  # no piece is long enough to notice
+    if window is not None and (kind == "spans" or (kind == "block" and pays(layout.pieces_BL.shape[1], window))):
+        assert not causal, "no family has windows that look back only"
+        return AttentionPlan(kind="banded", bias_BKSW=band(layout.pieces_BL, window=window, dtype=dtype))
     if kind == "spans":
-        return AttentionPlan(kind=kind, spans=cover(layout))
-    mask = layout.block_mask_BLL
+        return AttentionPlan(kind=kind, spans=cover(layout), causal=causal)
+    mask = layout.block_mask_BLL.tril() if causal else layout.block_mask_BLL
+    if window is not None:
+        mask = mask & within(mask.shape[1], window, mask.device)
     if kind == "block" and bool(mask.all()):
         return AttentionPlan(kind=kind)
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
@@ -76,12 +93,13 @@ def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) 
     if plan.kind == "block":
         return BlockAttention.apply(qkv_BLC, plan.bias_BLL, heads, dropout)
     if plan.kind == "spans":
-        return _attend_spans(qkv_BLC, plan.spans, heads, dropout)
+        return _attend_spans(qkv_BLC, plan, heads, dropout)
+    if plan.kind == "banded":
+        return BandedAttention.apply(qkv_BLC, plan.bias_BKSW, heads, dropout)
     b, length, channels = qkv_BLC.shape
     if plan.kind == "varlen":
-        assert plan.bounds is not None
         qkv_TNH = qkv_BLC.view(b * length, 3, heads, -1)
-        return _varlen(qkv_TNH, plan.bounds, plan.longest, dropout).reshape(b, length, channels // 3)
+        return _varlen(qkv_TNH, plan, dropout).reshape(b, length, channels // 3)
     q, k, v = qkv_BLC.view(b, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     bias = None if plan.bias_BLL is None else plan.bias_BLL[:, None]
     if plan.kind == "sdpa":
@@ -105,12 +123,12 @@ class BlockAttention(torch.autograd.Function):
         b, length, channels = qkv_BLC.shape
         size = channels // (3 * heads)
         stacked = qkv_BLC.view(b, length, 3, heads, size).permute(2, 0, 3, 1, 4).contiguous().view(3, b * heads, length, size)
-        scores = _product(stacked[0], stacked[1].transpose(1, 2), size**-0.5)
+        scores = scaled_product(stacked[0], stacked[1].transpose(1, 2), size**-0.5)
         if bias_BLL is not None:
             scores.view(b, heads, length, length).add_(bias_BLL[:, None])
         probabilities = torch.softmax(scores, dim=-1)
         keep, ctx.factor = keep_mask(probabilities.shape, rate=rate, dtype=probabilities.dtype) if rate else (None, 1.0)
-        out = _product(probabilities if keep is None else probabilities * keep, stacked[2], ctx.factor)
+        out = scaled_product(probabilities if keep is None else probabilities * keep, stacked[2], ctx.factor)
         ctx.save_for_backward(stacked, probabilities, keep)
         ctx.heads = heads
         return out.view(b, heads, length, size).transpose(1, 2).reshape(b, length, channels // 3)
@@ -124,35 +142,29 @@ class BlockAttention(torch.autograd.Function):
         grad = grad_BLD.view(b, length, ctx.heads, size).transpose(1, 2).reshape(b * ctx.heads, length, size)
         dropped = probabilities if keep is None else probabilities * keep
         out = torch.empty_like(stacked)
-        _product(dropped.transpose(1, 2), grad, ctx.factor, out=out[2])
-        scores = _product(grad, stacked[2].transpose(1, 2), ctx.factor)
+        scaled_product(dropped.transpose(1, 2), grad, ctx.factor, out=out[2])
+        scores = scaled_product(grad, stacked[2].transpose(1, 2), ctx.factor)
         if keep is not None:
             scores.mul_(keep)
         scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
-        _product(scores, stacked[1], size**-0.5, out=out[0])
-        _product(scores.transpose(1, 2), stacked[0], size**-0.5, out=out[1])
+        scaled_product(scores, stacked[1], size**-0.5, out=out[0])
+        scaled_product(scores.transpose(1, 2), stacked[0], size**-0.5, out=out[1])
         merged = out.view(3, b, ctx.heads, length, size).permute(1, 3, 0, 2, 4).reshape(b, length, 3 * width)
         return merged, None, None, None
 
 
-def _product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
-    """factor * left @ right, batched, with the factor applied inside the product."""
-    if out is None:
-        out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    return torch.baddbmm(out, left, right, beta=0, alpha=factor, out=out)
-
-
-def _attend_spans(qkv_BLC: Tensor, spans: tuple[tuple[int, int, int], ...], heads: int, dropout: float) -> Tensor:
+def _attend_spans(qkv_BLC: Tensor, plan: AttentionPlan, heads: int, dropout: float) -> Tensor:
     b, length, channels = qkv_BLC.shape
     flat = qkv_BLC.view(b * length, channels)
-    sizes = [end - start for _, start, end in spans]
+    sizes = [end - start for _, start, end in plan.spans]
     pieces = []
     for piece in flat.split(sizes):
         if dropout:  # the CPU's fused kernel has no dropout
-            pieces.append(BlockAttention.apply(piece[None], None, heads, dropout)[0])
+            ahead = torch.full((len(piece), len(piece)), -math.inf, dtype=piece.dtype).triu(1)[None] if plan.causal else None
+            pieces.append(BlockAttention.apply(piece[None], ahead, heads, dropout)[0])
             continue
         q, k, v = piece.view(1, len(piece), 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        pieces.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).reshape(len(piece), channels // 3))
+        pieces.append(F.scaled_dot_product_attention(q, k, v, is_causal=plan.causal)[0].transpose(0, 1).reshape(len(piece), channels // 3))
     return torch.cat(pieces).view(b, length, channels // 3)
 
 
@@ -166,11 +178,16 @@ def cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
     return tuple(sorted([*layout.spans(), *padding]))
 
 
-def _varlen(qkv_TNH: Tensor, bounds: Tensor, longest: int, dropout: float) -> Tensor:
+def _varlen(qkv_TNH: Tensor, plan: AttentionPlan, dropout: float) -> Tensor:
     """Flash attention over pieces of different lengths; returns x_TNH."""
+    assert plan.bounds is not None
     q, k, v = qkv_TNH.unbind(1)
-    if dropout:  # varlen_attn offers none, the operation that it stands on does
-        return torch.ops.aten._flash_attention_forward(q, k, v, bounds, bounds, longest, longest, dropout, False, False)[0]
-    out = varlen_attn(q, k, v, bounds, bounds, longest, longest)
+    bounds, longest = plan.bounds, plan.longest
+    reach = -1 if plan.window is None else plan.window  # on either side, inclusive; -1 = all
+    if dropout or plan.causal:  # varlen_attn has no dropout, and says causal otherwise from version to version; what it stands on has both
+        return torch.ops.aten._flash_attention_forward(
+            q, k, v, bounds, bounds, longest, longest, dropout, plan.causal, False, window_size_left=reach, window_size_right=reach
+        )[0]
+    out = varlen_attn(q, k, v, bounds, bounds, longest, longest, window_size=(reach, reach))
     assert isinstance(out, Tensor)
     return out

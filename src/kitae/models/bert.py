@@ -16,7 +16,7 @@ from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.forms import JOINT, choice_form, span_form, token_form
-from kitae.models.heads import MlmHead, RtdHead, SequenceHead
+from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
@@ -34,7 +34,7 @@ class BertFields(EncoderConfig):
     """Number of segment kinds; 0 leaves the segment table out."""
     layer_norm_eps: float = Field(1e-12, gt=0)
     """Epsilon of every LayerNorm."""
-    embedding_size: int | None = Field(None, ge=1)
+    embedding_size: int | None = Field(None, ge=1, le=65_536)
     """Width of the embeddings; None = hidden_size. Only ELECTRA may differ."""
     classifier_dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout in the classification head; None = hidden_dropout_prob."""
@@ -43,7 +43,7 @@ class BertFields(EncoderConfig):
     def _fits(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
-        if self.model_type != "electra" and self.embedding_width != self.hidden_size:
+        if self.model_type not in ("electra", "electric") and self.embedding_width != self.hidden_size:
             raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
         if self.pad_token_id >= self.vocab_size:
             raise ValueError(f"pad_token_id {self.pad_token_id} is none of the {self.vocab_size} tokens")
@@ -96,11 +96,12 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, ids_BL: Tensor, positions_BL: Tensor, segments_BL: Tensor | None = None) -> Tensor:
-        """Embed ids; returns x_BLE. Without segments every token is of kind 0."""
+        """Embed ids; returns x_BLE. Without segments, or in a model that knows one kind, every token is of kind 0."""
         x_BLE = lookup(ids_BL, self.token.weight, self.padding)
         if self.segment is not None:
+            alike = segments_BL is None or self.segment.num_embeddings == 1
             # One broadcast row instead of B * L equal look-ups: its gradient is then a plain sum.
-            x_BLE = x_BLE + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
+            x_BLE = x_BLE + (self.segment.weight[0] if alike else lookup(segments_BL, self.segment.weight))
         x_BLE = x_BLE + lookup(positions_BL + self.first, self.position.weight)
         return dropout(self.norm(x_BLE), self.rate, self.training)
 
@@ -172,6 +173,10 @@ def mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead:
     return MlmHead(config, activation=activation, eps=config.layer_norm_eps)
 
 
+def _pretraining_head(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
+    return PretrainingHead(mlm_head(config, num_labels=num_labels, rate=rate), OrderHead(config))
+
+
 def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> RtdHead:
     assert isinstance(config, BertFields)
     del num_labels, rate
@@ -219,6 +224,16 @@ def with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
     return outward
 
 
+_VOCABULARY = (
+    ("head.dense", "cls.predictions.transform.dense"),
+    ("head.norm", "cls.predictions.transform.LayerNorm"),
+    ("head.bias", "cls.predictions.bias"),
+)
+_TIED = (
+    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+)
+
 BERT = Family(
     title="BERT",
     config=BertConfig,
@@ -229,20 +244,21 @@ BERT = Family(
     outward=with_segments("bert"),
     defaults={"vocab_size": 30522},
     heads={
+        "pretraining": HeadForm(  # before "mlm", whose weights it has too: a folder that names no class is asked in this order
+            title="masked language model with a head for sentence pairs",
+            architecture="BertForPreTraining",
+            auto="AutoModelForPreTraining",
+            make=_pretraining_head,
+            rows=(*_VOCABULARY, ("order.dense", "bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
+            tied=_TIED,
+        ),
         "mlm": HeadForm(
             title="masked language model",
             architecture="BertForMaskedLM",
             auto="AutoModelForMaskedLM",
             make=mlm_head,
-            rows=(
-                ("head.dense", "cls.predictions.transform.dense"),
-                ("head.norm", "cls.predictions.transform.LayerNorm"),
-                ("head.bias", "cls.predictions.bias"),
-            ),
-            tied=(
-                ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-                ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-            ),
+            rows=_VOCABULARY,
+            tied=_TIED,
             unused=("bert.pooler.", "cls.seq_relationship."),
         ),
         "sequence": HeadForm(
@@ -258,7 +274,7 @@ BERT = Family(
         "joint": JOINT,
         "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", rows=(("head.dense", "bert.pooler.dense"),)),
     },
-    aliases={"BertForPreTraining": "mlm", "BertLMHeadModel": "mlm"},
+    aliases={"BertLMHeadModel": "mlm"},
 )
 
 ELECTRA = Family(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kitae.models.encoder import Encoder, EncoderConfig
-from kitae.models.heads import Decoder
+from kitae.models.heads import Decoder, PretrainingHead
 from kitae.models.joint import BEAM, Beam, JointLogits, pieces_of
 from kitae.tensor.batch import Layout
 
@@ -32,6 +32,10 @@ class Headed(nn.Module):
 class MaskedLm(Headed):
     """Encoder + vocabulary head: a masked language model, or ELECTRA's generator. See Discriminator for the other half."""
 
+    known: int | None = None
+    """Tokens that there are, where the table has more rows (published tables are padded, to a multiple of 64 say): logits end there, so
+    that none of the other rows is predicted, sampled or taught."""
+
     @property
     def table_VE(self) -> Tensor | None:
         """The token table, which is also the output table of tied heads."""
@@ -52,7 +56,29 @@ class MaskedLm(Headed):
             x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
         rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
-        return self.head(rows, self.table_VE)
+        logits = self.head(rows, self.table_VE)
+        return logits if self.known is None else logits[..., : self.known]
+
+
+class PretrainingLm(MaskedLm):
+    """A masked language model that also judges pairs of segments: BERT as it was pre-trained. Called, it is a MaskedLm."""
+
+    def __init__(self, encoder: Encoder, head: PretrainingHead) -> None:
+        super().__init__(encoder, head.vocabulary)
+        self.order = head.order
+
+    def with_order(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None,
+        picks_N: Tensor,
+        pairs_P: Tensor,
+        chars_WC: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(logits_NV at `picks_N`, logits_P2 of the pairs whose [CLS] stands at `pairs_P`; both in the flattened rows)."""
+        x_TD = self.encoder(ids_BL, layout, segments_BL, chars_WC).flatten(0, 1)
+        return self.head(x_TD.index_select(0, picks_N), self.table_VE), self.order(x_TD.index_select(0, pairs_P))
 
 
 class Discriminator(Headed):
@@ -66,12 +92,35 @@ class Discriminator(Headed):
 class Classifier(Headed):
     """Encoder + sequence head: one text or pair -> labels."""
 
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
-        """logits_NC, one row per piece, row by row and from left to right: several texts may share a packed row."""
+    def forward(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        starts_N: Tensor | None = None,
+        chars_WC: Tensor | None = None,
+    ) -> Tensor:
+        """logits_NC of the texts that begin at `starts_N` (int64 positions in the flattened rows); without them of every piece,
+        row by row and from left to right: several texts may share a packed row.
+        """
         x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
-        length = ids_BL.shape[1]
-        starts = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
-        return self.head(x_BLD.flatten(0, 1).index_select(0, starts))
+        if starts_N is None:
+            length = ids_BL.shape[1]
+            starts_N = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
+        x_TD = x_BLD.flatten(0, 1)
+        return self.head(_means(x_TD, layout, starts_N) if self.config.pooling == "mean" else x_TD.index_select(0, starts_N))
+
+
+def _means(x_TD: Tensor, layout: Layout, starts_N: Tensor) -> Tensor:
+    """x_ND: the mean over each piece that begins at these positions."""
+    bounds = layout.bounds.long()
+    sizes_N1 = (bounds[torch.searchsorted(bounds, starts_N, right=True)] - starts_N)[:, None]
+    steps_L = torch.arange(layout.longest, device=x_TD.device)
+    inside_NL = steps_L < sizes_N1
+    # Beyond its end a piece repeats its first position, times zero: index_select adds up the gradient in a fixed order.
+    index_NL = starts_N[:, None] + steps_L * inside_NL
+    rows_NLD = x_TD.index_select(0, index_NL.flatten()).view(*index_NL.shape, -1)
+    return (rows_NLD * inside_NL[..., None]).sum(dim=1) / sizes_N1
 
 
 class TokenClassifier(Headed):
@@ -99,17 +148,15 @@ class SpanFinder(Headed):
 
 
 class MultipleChoice(Classifier):
-    """Encoder + sequence head with one output: a number for every choice. The choices of a question are pieces that follow each other."""
-
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
-        """scores_P, one per piece; `by_question` groups them."""
-        return super().forward(ids_BL, layout, segments_BL, chars_WC).squeeze(-1)
+    """Encoder + sequence head with one output: a number for every choice. The choices of a question are pieces that follow each other;
+    `by_question` groups their numbers.
+    """
 
 
-def by_question(scores_P: Tensor, counts: Sequence[int]) -> Tensor:
+def by_question(scores_P1: Tensor, counts: Sequence[int]) -> Tensor:
     """logits_QC of questions with `counts` choices each, of which the scores follow each other; -inf where a question has fewer."""
-    assert sum(counts) == len(scores_P), "every score belongs to a question"
-    return nn.utils.rnn.pad_sequence(list(scores_P.split(list(counts))), batch_first=True, padding_value=-torch.inf)
+    assert scores_P1.shape == (sum(counts), 1), "every score belongs to a question"
+    return nn.utils.rnn.pad_sequence(list(scores_P1.squeeze(1).split(list(counts))), batch_first=True, padding_value=-torch.inf)
 
 
 class JointSpanFinder(Headed):

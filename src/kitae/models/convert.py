@@ -23,21 +23,38 @@ def _leaves(rows: Rows, layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield ours.format(number) + leaf, tuple(name.format(number) + leaf for name in names)
 
 
-def modern(state: Mapping[str, Tensor]) -> State:
-    """The same state with LayerNorm's names of the TensorFlow days (gamma, beta) replaced by weight and bias."""
-    renamed = {}
+def modern(state: Mapping[str, Tensor], *, where: str) -> State:
+    """The same state with LayerNorm's names of the TensorFlow days (gamma, beta) replaced by weight and bias.
+
+    Raises KitaeError for a weight that has both names.
+    """
+    renamed: State = {}
     for name, tensor in state.items():
         base = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        if base in renamed or (base != name and base in state):
+            raise KitaeError(
+                f"weight {base} is there twice, with its old name too", cure="use a folder that was saved at once", where=where
+            )
         renamed[base] = tensor
     return renamed
 
 
 def from_huggingface(state: Mapping[str, Tensor], rows: Rows, *, layers: int, where: str) -> State:
-    """Our state dict. Raises KitaeError naming keys that no row explains; missing ones are the caller's to find."""
+    """Our state dict. Raises KitaeError naming keys that no row explains, or weights of unlike shapes that ours is stacked from.
+
+    Missing ones are the caller's to find.
+    """
     rest, out = dict(state), {}
     for ours, theirs in _leaves(rows, layers):
         if all(name in rest for name in theirs):
             tensors = [rest.pop(name) for name in theirs]
+            odd = next((i for i, tensor in enumerate(tensors) if tensor.shape != tensors[0].shape), None)
+            if odd is not None:
+                raise KitaeError(
+                    f"weight {theirs[odd]} has the shape {tuple(tensors[odd].shape)}, {theirs[0]} {tuple(tensors[0].shape)}",
+                    cure="use a folder whose config matches its weights",
+                    where=where,
+                )
             out[ours] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
     if rest:
         raise KitaeError(

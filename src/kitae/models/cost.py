@@ -13,6 +13,7 @@ from torch import nn
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import FAMILIES, bare
 from kitae.models.presets import Architecture
+from kitae.models.towers import TwoTowerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +28,27 @@ class Parameters:
     """Distinct parameters of the whole: shared embeddings count once."""
 
 
-def count_parameters(architecture: Architecture) -> Parameters:
-    """Exact counts, by building the modules without memory."""
-    if architecture.generator is None:
-        count = _size(bare(architecture.encoder, "mlm"))
-        return Parameters(encoder=count, total=count)
-    discriminator, generator = bare(architecture.encoder, "rtd"), bare(architecture.generator, "mlm")
-    shared = _size(discriminator.encoder.embed)
-    whole = _size(discriminator) + _size(generator) - shared
-    return Parameters(encoder=_size(discriminator), generator=_size(generator), total=whole)
+Objective = Literal["mlm", "rtd", "electric"]
 
 
-def flops_per_token(architecture: Architecture, length: float, objective: Literal["mlm", "rtd"], mask_rate: float = 0.15) -> float:
+def count_parameters(
+    architecture: Architecture, objective: Objective | None = None, *, shared: bool = True, pairs: bool = False
+) -> Parameters:
+    """Exact counts, by building the modules without memory. Without an objective: "rtd" where there is a generator, else "mlm".
+
+    shared: the halves have one embedding module; a disentangled table is as large as one that is not shared. pairs: a masked language
+    model with BERT's head for pairs of segments.
+    """
+    objective = objective or ("mlm" if architecture.generator is None else "rtd")
+    encoder = bare(architecture.encoder, "rtd" if objective != "mlm" else "pretraining" if pairs else "mlm")
+    if architecture.generator is None or objective == "mlm":
+        return Parameters(encoder=_size(encoder), total=_size(encoder))
+    generator = bare(TwoTowerConfig.of(architecture.generator) if objective == "electric" else architecture.generator, "mlm")
+    whole = _size(encoder) + _size(generator) - (_size(encoder.encoder.embed) if shared else 0)
+    return Parameters(encoder=_size(encoder), generator=_size(generator), total=whole)
+
+
+def flops_per_token(architecture: Architecture, length: float, objective: Objective, mask_rate: float = 0.15) -> float:
     """Training FLOPs per real token at an attended length of `length`; `mask_rate` is the share of positions with logits."""
     encoder, generator = architecture.encoder, architecture.generator
     if objective == "mlm":
@@ -46,6 +56,9 @@ def flops_per_token(architecture: Architecture, length: float, objective: Litera
     discriminator = _body(encoder, length) + 6 * (encoder.hidden_size**2 + encoder.hidden_size)
     if generator is None:  # replacements drawn uniformly
         return discriminator
+    if objective == "electric":
+        towers = TwoTowerConfig.of(generator)
+        return discriminator + _body(towers, length) + _mlm_head(towers, 1.0)
     return discriminator + _body(generator, length) + _mlm_head(generator, mask_rate)
 
 
@@ -59,7 +72,8 @@ def _body(c: EncoderConfig, length: float) -> float:
 
 
 def _mlm_head(c: EncoderConfig, share: float) -> float:
-    return 6 * share * (c.hidden_size * c.embedding_width + c.embedding_width * c.vocab_size)
+    width = 2 * c.hidden_size if isinstance(c, TwoTowerConfig) else c.hidden_size
+    return 6 * share * (width * c.embedding_width + c.embedding_width * c.vocab_size)
 
 
 def _size(module: nn.Module) -> int:

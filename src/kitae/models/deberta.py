@@ -181,7 +181,7 @@ class DebertaEncoder(Encoder):
         hidden, width, eps = config.hidden_size, config.embedding_width, config.layer_norm_eps
         self.embed = Embeddings(config)
         self.project = nn.Linear(width, hidden, bias=False) if width != hidden else None
-        self.norm = nn.LayerNorm(hidden, eps=eps)
+        self.embed_norm = nn.LayerNorm(hidden, eps=eps)
         self.relative = nn.Embedding(2 * config.span, hidden) if config.relative_attention else None
         newer = config if isinstance(config, DebertaV2Config) else None
         self.relative_norm = nn.LayerNorm(hidden, eps=eps) if newer and newer.norm_rel_ebd == "layer_norm" else None
@@ -216,7 +216,7 @@ class DebertaEncoder(Encoder):
         x_BLD = self.embed(ids_BL, layout.positions_BL, segments_BL)
         if self.project is not None:
             x_BLD = self.project(x_BLD)
-        x_BLD = dropout(self.norm(x_BLD), config.hidden_dropout_prob, self.training)
+        x_BLD = dropout(self.embed_norm(x_BLD), config.hidden_dropout_prob, self.training)
         dtype = working_dtype(x_BLD)
         rate = config.attention_probs_dropout_prob if self.training else 0.0
         length, head_size = ids_BL.shape[1], config.hidden_size // config.num_attention_heads

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kitae.core.errors import KitaeError
 from kitae.models.encoder import EncoderConfig
@@ -46,14 +46,6 @@ class DisentangledConfig(EncoderConfig):
     """Activation of the classification head."""
     cls_dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout before the last layer of the classification head; None = hidden_dropout_prob."""
-
-    @field_validator("pos_att_type", mode="before")
-    @classmethod
-    def _terms(cls, value: object) -> object:
-        """Hugging Face writes a list, "p2c|c2p" or null."""
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.lower().split("|") if part.strip())
-        return () if value is None else value
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -113,8 +105,11 @@ class DisentangledConfig(EncoderConfig):
 
     @classmethod
     def adapted(cls, raw: Mapping[str, object]) -> dict[str, object]:
-        """Without the widths that follow from others. Raises KitaeError where they do not."""
+        """Without the widths that follow from others, and with terms as a list. Raises KitaeError where a width does not follow."""
         fields = dict(raw)
+        terms = fields.get("pos_att_type", [])
+        if terms is None or isinstance(terms, str):  # transformers takes "p2c|c2p" and null too
+            fields["pos_att_type"] = [part.strip() for part in (terms or "").lower().split("|") if part.strip()]
         hidden, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
         if fields.get("embedding_size") == hidden:
             fields["embedding_size"] = None

@@ -38,7 +38,7 @@ COMMON: Rows = (
     ("encoder.embed.position", "deberta.embeddings.position_embeddings"),
     ("encoder.embed.segment", "deberta.embeddings.token_type_embeddings"),
     ("encoder.project", "deberta.embeddings.embed_proj"),
-    ("encoder.norm", "deberta.embeddings.LayerNorm"),
+    ("encoder.embed_norm", "deberta.embeddings.LayerNorm"),
     ("encoder.relative", "deberta.encoder.rel_embeddings"),
     ("encoder.blocks.{}.out", f"{LAYER}.attention.output.dense"),
     ("encoder.blocks.{}.attn_norm", f"{LAYER}.attention.output.LayerNorm"),

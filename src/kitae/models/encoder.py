@@ -6,7 +6,7 @@ Shapes: B rows, L positions, D hidden size, E embedding size, V vocabulary, W di
 import abc
 import collections
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import ConfigDict, Field
@@ -19,27 +19,30 @@ from kitae.tensor.batch import Layout
 
 
 class EncoderConfig(Config):
-    """Numbers of an encoder. A family's subclass has Hugging Face's field names, so that config.json maps by identity."""
+    """Numbers of an encoder. A family's subclass has Hugging Face's field names, so that config.json maps by identity.
+
+    The upper bounds are beyond any model: they refuse nonsense before memory is asked for it.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 
     model_type: str
     """Family; it decides the form of the heads and the names of the weights."""
-    vocab_size: int = Field(ge=1)
+    vocab_size: int = Field(ge=1, le=10_000_000)
     """Number of tokens."""
-    hidden_size: int = Field(768, ge=1)
+    hidden_size: int = Field(768, ge=1, le=65_536)
     """Width of the hidden states."""
-    num_hidden_layers: int = Field(12, ge=0)
+    num_hidden_layers: int = Field(12, ge=0, le=1_000)
     """Number of blocks."""
-    num_attention_heads: int = Field(12, ge=1)
+    num_attention_heads: int = Field(12, ge=1, le=65_536)
     """Number of heads; divides hidden_size."""
-    intermediate_size: int = Field(3072, ge=1)
+    intermediate_size: int = Field(3072, ge=1, le=1_000_000)
     """Width inside the feed-forward part of a block."""
-    max_position_embeddings: int = Field(512, ge=1)
+    max_position_embeddings: int = Field(512, ge=1, le=10_000_000)
     """Longest piece, in tokens with the special ones."""
     initializer_range: float = Field(0.02, gt=0)
     """Standard deviation of new weights (truncated at two of them)."""
-    pad_token_id: int = Field(0, ge=0)
+    pad_token_id: int = Field(0, ge=0, le=10_000_000)
     """Id of [PAD]; as an input it gives the token table no gradient."""
 
     @property
@@ -61,6 +64,11 @@ class EncoderConfig(Config):
     @abc.abstractmethod
     def head_dropout(self) -> float:
         """Dropout rate of a classification head."""
+
+    @property
+    def pooling(self) -> Literal["cls", "mean"]:
+        """What a sequence head reads of a text: the state of its first position, or the mean of all."""
+        return "cls"
 
     @classmethod
     def room(cls, length: int, pad_token_id: int) -> dict[str, object]:

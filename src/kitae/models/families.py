@@ -11,20 +11,24 @@ from torch import nn
 
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.bert import BERT, ELECTRA
-from kitae.models.compose import Classifier, Discriminator, MaskedLm
+from kitae.models.compose import Classifier, Discriminator, MaskedLm, PretrainingLm
 from kitae.models.deberta_family import DEBERTA, DEBERTA_V2
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
+from kitae.models.modernbert import MODERNBERT
 from kitae.models.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from kitae.models.towers import ELECTRIC
 
 FAMILIES: Mapping[str, Family] = {
     "bert": BERT,
     "electra": ELECTRA,
+    "electric": ELECTRIC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
     "roberta": ROBERTA,
     "xlm-roberta": XLM_ROBERTA,
     "camembert": CAMEMBERT,
+    "modernbert": MODERNBERT,
 }
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
@@ -54,6 +58,13 @@ def build_masked_lm(config: EncoderConfig, generator: torch.Generator | None = N
     """A masked language model with new weights, drawn from `generator` (None: always the same ones)."""
     model = bare(config, "mlm")
     assert isinstance(model, MaskedLm)
+    return _initialized(model, config, generator)
+
+
+def build_pretraining_lm(config: EncoderConfig, generator: torch.Generator | None = None) -> PretrainingLm:
+    """A masked language model that also judges pairs, with new weights, drawn from `generator` (None: always the same ones)."""
+    model = bare(config, "pretraining")
+    assert isinstance(model, PretrainingLm)
     return _initialized(model, config, generator)
 
 

@@ -6,14 +6,24 @@ from typing import Literal, Protocol
 
 from torch import nn
 
-from kitae.models.compose import Classifier, Discriminator, JointSpanFinder, MaskedLm, MultipleChoice, SpanFinder, TokenClassifier
+from kitae.models.compose import (
+    Classifier,
+    Discriminator,
+    JointSpanFinder,
+    MaskedLm,
+    MultipleChoice,
+    PretrainingLm,
+    SpanFinder,
+    TokenClassifier,
+)
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig
 
-Head = Literal["mlm", "rtd", "sequence", "token", "span", "choice", "joint", "none"]
+Head = Literal["mlm", "pretraining", "rtd", "sequence", "token", "span", "choice", "joint", "none"]
 Model = MaskedLm | Discriminator | Classifier | TokenClassifier | SpanFinder | MultipleChoice | JointSpanFinder
 COMPOSED: Mapping[Head, type[Model]] = {
     "mlm": MaskedLm,
+    "pretraining": PretrainingLm,
     "rtd": Discriminator,
     "sequence": Classifier,
     "token": TokenClassifier,

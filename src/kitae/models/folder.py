@@ -1,5 +1,6 @@
 """Model folders on disk -> parts in our names, and back: kitae checkpoints, Hugging Face folders, ELECTRA's pairs of them."""
 
+import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -7,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kitae.core.errors import KitaeError
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.convert import State, from_huggingface, modern, to_huggingface
 from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.families import FAMILIES, bare, family_of
 from kitae.models.family import LABELLED, Family, Head, HeadForm, Model
 from kitae.models.settings import check_head, labels_of, parse_config, read_config, to_config, to_huggingface_config
+from kitae.models.weights import WORKING, gather, read_weights
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -30,10 +33,23 @@ class Part:
 
     family: str
     head: Head
-    """mlm, rtd, sequence, or none for a bare encoder."""
+    """mlm, pretraining (mlm and pairs), rtd, sequence, or none for a bare encoder."""
     config: EncoderConfig
     state: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()
+
+
+class _Entry(Config):
+    """A part in model.json."""
+
+    family: str
+    """model_type."""
+    head: Head
+    """Kind of the head."""
+    config: dict[str, object]
+    """Fields of the family's config."""
+    labels: tuple[str, ...] = ()
+    """Names of what a classifier tells apart."""
 
 
 def read_parts(folder: Path) -> dict[str, Part]:
@@ -47,13 +63,17 @@ def read_parts(folder: Path) -> dict[str, Part]:
     if (folder / "config.json").is_file():
         part = _read_huggingface(folder)
         return {_name(part): part}
-    halves = {name: folder / name for name in HALVES if (folder / name / "config.json").is_file()}
+    halves = {
+        name: folder / name for name in HALVES if (folder / name / "config.json").is_file() or (folder / name / "model.json").is_file()
+    }
     if not halves:
         if not folder.is_dir():
             raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
         raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
-    parts = {name: _read_huggingface(path) for name, path in halves.items()}
-    for name, part in parts.items():
+    parts = {}
+    for name, path in halves.items():
+        kitae = (path / "model.json").is_file()
+        parts[name] = part = next(iter(_read_kitae(path).values())) if kitae else _read_huggingface(path)
         if HALVES[name] != part.head:
             raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
     return parts
@@ -74,6 +94,23 @@ def load_encoder(encoder: Encoder, part: Part) -> None:
     encoder.load_state_dict({name.removeprefix(root): tensor for name, tensor in part.state.items() if name.startswith(root)})
 
 
+def load_pooler(model: Model, part: Part, head: Head) -> None:
+    """Copy what pre-training left of this head of the model: modules that have one name in Hugging Face's folders, if they are there.
+
+    BERT's pooler is one: trained with pairs of segments, it goes on as a part of the classifier, as in the paper. Heads of tasks stay new.
+    """
+    if part.head not in ("pretraining", "none"):
+        return
+    forms = FAMILIES[part.family].heads
+    known = {theirs: ours for ours, theirs in forms[part.head].rows}
+    modules = {ours: known[theirs] for ours, theirs in forms[head].rows if theirs in known}
+    own = model.state_dict()
+    with torch.no_grad():
+        for (mine, theirs), leaf in itertools.product(modules.items(), (".weight", ".bias")):
+            if theirs + leaf in part.state:
+                own[mine + leaf].copy_(part.state[theirs + leaf])
+
+
 def describe(part: Part) -> dict[str, object]:
     """A part's entry in model.json."""
     return {"family": part.family, "head": part.head, "config": part.config.model_dump(), "labels": list(part.labels)}
@@ -82,7 +119,7 @@ def describe(part: Part) -> dict[str, object]:
 def write_huggingface(part: Part, folder: Path) -> None:
     """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
 
-    Raises KitaeError when transformers has no class for such a model.
+    Raises KitaeError for heads of which transformers can read nothing; see `write_kitae` for them.
     """
     family = FAMILIES[part.family]
     form = family.heads[part.head]
@@ -100,21 +137,21 @@ def write_huggingface(part: Part, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def read_weights(path: Path) -> State:
-    """The tensors of one safetensors file, memory-mapped. Raises KitaeError when it is damaged or absent."""
-    if not path.is_file():
-        raise KitaeError(f"{path.name} is missing", cure="fetch the model again", where=str(path.parent))
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except SafetensorError as error:
-        raise KitaeError(f"{path.name} is damaged: {error}", cure="fetch the model again", where=str(path.parent)) from error
+def write_kitae(name: str, part: Part, folder: Path) -> None:
+    """Write model.json and weights.safetensors (fp32): for models that transformers has no class for. `read_parts` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{name}.{key}": tensor.detach().to("cpu", torch.float32).clone().contiguous() for key, tensor in part.state.items()}
+    save_file(tensors, folder / "weights.safetensors")
+    raw = {"format": FORMAT, "parts": {name: describe(part)}}
+    (folder / "model.json").write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _name(part: Part) -> str:
     if part.head == "rtd":
         return "discriminator"
-    return "generator" if part.family == "electra" and part.head == "mlm" else "encoder"  # others' masked language models stand alone
+    return (
+        "generator" if part.family in ("electra", "electric") and part.head == "mlm" else "encoder"
+    )  # others' masked language models stand alone
 
 
 def _read_kitae(folder: Path) -> dict[str, Part]:
@@ -128,10 +165,8 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
     weights = _added_up(read_weights(folder / "weights.safetensors"), raw.get("differences", {}), where=where)
     parts = {}
     for name, entry in entries.items():
-        config = parse_config(entry["config"], family_of(entry["family"], where=where), where=where)
         state = {key.removeprefix(f"{name}."): weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
-        labels = tuple(entry["labels"])
-        parts[name] = Part(family=entry["family"], head=entry["head"], config=config, state=state, labels=labels)
+        parts[name] = _part(entry, state, where=where)
     if weights:
         raise KitaeError(
             f"weights have no place in the model: {', '.join(sorted(weights)[:3])}", cure="make the checkpoint again", where=where
@@ -153,12 +188,30 @@ def _added_up(weights: State, differences: object, *, where: str) -> State:
     return weights
 
 
+def _part(entry: object, state: State, *, where: str) -> Part:
+    """A part from its entry in model.json, as `describe` writes it."""
+    try:
+        said = _Entry.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"model.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise KitaeError(what, cure="take the model.json that belongs to the weights", where=where) from error
+    family = family_of(said.family, where=where)
+    if said.head not in family.heads:
+        what = f'model.json: {family.title} has no head "{said.head}"'
+        raise KitaeError(what, cure=did_you_mean(said.head, family.heads), where=where)
+    config = parse_config({"model_type": said.family, **said.config}, family, where=where)
+    return Part(family=said.family, head=said.head, config=config, state=state, labels=said.labels)
+
+
 def _read_huggingface(folder: Path) -> Part:
     where = str(folder / "config.json")
     raw = read_config(folder / "config.json")
-    family = family_of(str(raw.get("model_type")), where=where)
+    if not isinstance(raw.get("model_type"), str):
+        raise KitaeError("config.json names no model_type", cure=f"known are {', '.join(sorted(FAMILIES))}", where=where)
+    family = family_of(str(raw["model_type"]), where=where)
     config = to_config(raw, family, where=where)
-    state = family.older_names(modern(_gather(folder)))
+    state = family.older_names(modern(gather(folder), where=str(folder)))
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
     check_head(raw, form, where=where)
@@ -170,37 +223,12 @@ def _read_huggingface(folder: Path) -> Part:
     return part
 
 
-def _gather(folder: Path) -> State:
-    """All tensors of a Hugging Face folder, from one file or from shards."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        return read_weights(folder / "model.safetensors")
-    if index.is_file():
-        places = read_config(index).get("weight_map")
-        if not isinstance(places, dict):
-            raise KitaeError("the index of the weights has no weight_map", cure="fetch the model again", where=str(index))
-        state: State = {}
-        for name in sorted(set(places.values())):
-            if Path(name).name != name:
-                raise KitaeError(f'the index names "{name}", outside its folder', cure="fetch the model again", where=str(index))
-            state |= read_weights(folder / name)
-        absent = sorted(set(places) - set(state))
-        if absent:
-            raise KitaeError(f"weight {absent[0]} is not in its shard", cure="fetch the model again", where=str(index))
-        return state
-    if list(folder.glob("*.bin")):
-        raise KitaeError(
-            "the weights are pickled (.bin), which can run code",
-            cure="load the model with transformers and write it with save_pretrained, which makes model.safetensors",
-            where=str(folder),
-        )
-    raise KitaeError("model.safetensors is missing", cure="fetch the model again", where=str(folder))
-
-
 def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str) -> Head:
     """The head by the architecture in config.json, or, when it names none, by the weights."""
     names = raw.get("architectures")
-    if isinstance(names, list) and names:
+    if names:
+        if not isinstance(names, list):
+            raise KitaeError(f"architectures = {names!r} is not a list", cure="correct config.json", where=where)
         head = family.head_of(str(names[0]))
         if head is None:
             known = ", ".join(form.architecture for form in family.heads.values() if form.architecture)
@@ -247,7 +275,10 @@ def _check(part: Part, *, where: str) -> None:
                 cure="use a folder whose config matches its weights",
                 where=where,
             )
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        if tensor.dtype not in (torch.float32, *WORKING):
+            what = f"weight {name} holds numbers of the type {str(tensor.dtype).removeprefix('torch.')}"
+            raise KitaeError(what, cure="use a model in fp32, bf16 or fp16, not a quantized one", where=where)
+        if not bool(torch.isfinite(tensor).all()):
             raise KitaeError(f"weight {name} holds numbers that are not finite", cure="use an earlier checkpoint", where=where)
 
 

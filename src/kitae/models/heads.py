@@ -102,3 +102,24 @@ class SpanHead(nn.Module):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """logits_BL2: start and end."""
         return self.out(x_BLD)
+
+
+class OrderHead(nn.Module):
+    """One vector per pair ([CLS]) -> is it as the text says, or not: BERT's pooler (dense, tanh) and two logits (Devlin et al. 2019)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, x_PD: Tensor) -> Tensor:
+        """logits_P2."""
+        return self.out(torch.tanh(self.dense(x_PD)))
+
+
+class PretrainingHead(nn.Module):
+    """A vocabulary head and a head for pairs; see PretrainingLm."""
+
+    def __init__(self, vocabulary: nn.Module, order: OrderHead) -> None:
+        super().__init__()
+        self.vocabulary, self.order = vocabulary, order

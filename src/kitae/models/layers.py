@@ -143,3 +143,10 @@ def lookup(ids: Tensor, table_VE: Tensor, padding: int | None = None) -> Tensor:
     if table_VE.dtype in (torch.bfloat16, torch.float16) and table_VE.device.type == "cpu" and not torch.compiler.is_compiling():
         return _Lookup.apply(ids, table_VE, -1 if padding is None else padding)
     return F.embedding(ids, table_VE, padding)
+
+
+def scaled_product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+    """factor * left @ right, batched, with the factor applied inside the product."""
+    if out is None:
+        out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return torch.baddbmm(out, left, right, beta=0, alpha=factor, out=out)

@@ -34,17 +34,31 @@ NEUTRAL = frozenset(_NEUTRAL.split())
 """Keys that do not change the hidden states or logits of the heads we have."""
 
 
+CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
+"""Keys by which a folder asks for code of its own."""
+LARGEST = 100_000_000
+"""No number of a config is larger; checked before any memory is asked for."""
+MOST_LABELS = 100_000
+
+
 def read_config(path: Path) -> dict[str, object]:
     """The JSON of a config file. Raises KitaeError when it is no JSON object or asks for code."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise KitaeError(f"{path.name} is not JSON: {error}", cure="fetch the model again", where=str(path)) from error
     if not isinstance(raw, dict):
         raise KitaeError(f"{path.name} is not a JSON object", cure="fetch the model again", where=str(path))
-    if "auto_map" in raw:
-        raise KitaeError("the model wants code of its own (auto_map)", cure="use a BERT or ELECTRA of transformers itself", where=str(path))
+    for key in CODE:
+        if raw.get(key):
+            what = f"the model wants code of its own ({key}), and kitae runs none"
+            raise KitaeError(what, cure="use a model of a family that kitae has", where=str(path))
     return raw
+
+
+def _no_number(name: str) -> object:
+    """JSON has no NaN and no Infinity, though Python reads them."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def to_config(raw: Mapping[str, object], family: Family, *, where: str) -> EncoderConfig:
@@ -57,7 +71,7 @@ def to_config(raw: Mapping[str, object], family: Family, *, where: str) -> Encod
         elif key in fixed:
             if value not in fixed[key]:
                 raise KitaeError(f"config.json has {key} = {value!r}", cure=f"only {fixed[key][0]!r} is supported", where=where)
-        elif key not in NEUTRAL and key not in family.neutral:
+        elif key not in NEUTRAL and key not in CODE and key not in family.neutral:
             raise KitaeError(
                 f'config.json has the unknown key "{key}"', cure="remove it if it does not change the model's numbers", where=where
             )
@@ -75,8 +89,11 @@ def check_head(raw: Mapping[str, object], form: HeadForm, *, where: str) -> None
 
 def parse_config(fields: Mapping[str, object], family: Family, *, where: str) -> EncoderConfig:
     """A family's config from fields. Raises KitaeError naming the first that does not fit."""
-    try:
-        return family.config.model_validate(dict(fields))
+    for key, value in fields.items():
+        if isinstance(value, int) and value > LARGEST:
+            raise KitaeError(f"{key} = {value} is more than any model has", cure="use a folder of a supported model", where=where)
+    try:  # as JSON, so that lists may stand for tuples, but "768" not for 768
+        return family.config.model_validate_json(json.dumps(dict(fields)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -99,7 +116,9 @@ def labels_of(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
     table = raw.get("id2label")
     if not isinstance(table, dict):
         number = raw.get("num_labels", 2)
-        return tuple(f"LABEL_{i}" for i in range(number if isinstance(number, int) else 2))
-    if sorted(table, key=lambda key: int(key) if str(key).isdigit() else -1) != [str(i) for i in range(len(table))]:
+        if not isinstance(number, int) or not 0 < number <= MOST_LABELS:
+            raise KitaeError(f"num_labels = {number!r} is no number of labels", cure="correct config.json", where=where)
+        return tuple(f"LABEL_{i}" for i in range(number))
+    if set(table) != {str(i) for i in range(len(table))}:
         raise KitaeError("id2label does not number the labels from 0", cure="correct config.json", where=where)
     return tuple(str(table[str(i)]) for i in range(len(table)))

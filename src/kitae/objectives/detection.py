@@ -39,23 +39,21 @@ def binary_losses(logits: Tensor, replaced: Tensor, *, smoothing: float = 0.0) -
     return F.binary_cross_entropy_with_logits(wide, targets, reduction="none")
 
 
-def detection_statistics(logits_T: Tensor, replaced_T: Tensor) -> dict[str, Tensor]:
+def detection_statistics(logits_T: Tensor, replaced_T: Tensor, *, name: str = "rtd") -> dict[str, Tensor]:
     """Additive statistics of real tokens: loss without smoothing, right answers, counts, histogram of the scores."""
     return {
-        "rtd_sum": binary_losses(logits_T, replaced_T).sum(dtype=torch.float64),
-        "rtd_right": ((logits_T > 0) == replaced_T).sum(dtype=torch.float64),
-        "rtd_count": torch.tensor(float(len(replaced_T)), dtype=torch.float64, device=logits_T.device),
-        "rtd_replaced": replaced_T.sum(dtype=torch.float64),
-        "rtd_scores": histogram(logits_T, replaced_T),
+        f"{name}_sum": binary_losses(logits_T, replaced_T).sum(dtype=torch.float64),
+        f"{name}_right": ((logits_T > 0) == replaced_T).sum(dtype=torch.float64),
+        f"{name}_count": torch.tensor(float(len(replaced_T)), dtype=torch.float64, device=logits_T.device),
+        f"{name}_scores": histogram(logits_T, replaced_T),
     }
 
 
-def detection_scores(stats: Mapping[str, Tensor]) -> dict[str, float]:
-    """rtd_loss, rtd_accuracy, replaced_share (of all real tokens) and, where there are both kinds, rtd_auc."""
-    scores, count = {}, float(stats["rtd_count"])
+def detection_scores(stats: Mapping[str, Tensor], *, name: str = "rtd") -> dict[str, float]:
+    """NAME_loss, NAME_accuracy and, where there are both kinds, NAME_auc."""
+    scores, count = {}, float(stats[f"{name}_count"])
     if count:
-        scores["rtd_loss"] = float(stats["rtd_sum"]) / count
-        scores["rtd_accuracy"] = float(stats["rtd_right"]) / count
-        scores["replaced_share"] = float(stats["rtd_replaced"]) / count
-    auc = area(stats["rtd_scores"])
-    return scores if auc is None else {**scores, "rtd_auc": auc}
+        scores[f"{name}_loss"] = float(stats[f"{name}_sum"]) / count
+        scores[f"{name}_accuracy"] = float(stats[f"{name}_right"]) / count
+    auc = area(stats[f"{name}_scores"])
+    return scores if auc is None else {**scores, f"{name}_auc": auc}

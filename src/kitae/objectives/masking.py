@@ -1,87 +1,89 @@
 """Which positions a masked language model has to predict, and what it sees there. On the CPU, from an explicit generator.
 
 Positions are drawn without replacement at exactly the asked rate (Devlin et al. 2019, section 3.1, draw them with 80/10/10;
-Clark et al. 2020 replace 85 % and keep 15 %). Shapes: B rows, L positions, N masked positions of the micro-batch.
+Clark et al. 2020 replace 85 % and keep 15 %), one by one or in runs of whole words (spans.py). Special tokens are neither predicted
+nor shown by chance; [UNK], which has nothing to tell, is not predicted.
+
+Shapes: B rows, L positions, T = B * L, N masked positions of the micro-batch, W words.
 """
 
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from kitae.objectives.rates import Rate, rate_at
+from kitae.objectives.spans import Floats, Ints, Words, choose_runs, cut_into_runs
 from kitae.tensor.batch import Batch
 from kitae.tokenization.special import SpecialIds
 
-Unit = Literal["token", "word"]
+Unit = Literal["token", "word", "span", "ngram"]
 Shares = tuple[float, float, float]
 """Shares of the chosen positions that show [MASK], a random token, and the token itself."""
-Ints = NDArray[np.int64]
 
 
 class Masker:
-    """Draws masks: `rate` of all candidates (every token but special ones), by tokens or by whole words."""
+    """Draws masks: `rate` of all candidates (every token but special ones), one by one or by runs of whole words.
 
-    def __init__(self, *, rate: float, unit: Unit, replacement: Shares, special: SpecialIds, vocab_size: int) -> None:
-        self._rate, self._unit, self._replacement, self._special = rate, unit, replacement, special
-        self._never = np.array([special.cls, special.sep, special.mask, special.pad], dtype=np.int64)
-        self._random_ids = np.setdiff1d(np.arange(vocab_size), [*self._never, special.unk])
+    `runs`: shares of runs of 1, 2, ... words; None draws single tokens. `together`: a run shows [MASK], random tokens or itself as
+    a whole, as SpanBERT's spans do; else every token of it by itself.
+    """
+
+    def __init__(
+        self, *, rate: Rate, replacement: Shares, special: SpecialIds, vocab_size: int, runs: Floats | None = None, together: bool = False
+    ) -> None:
+        self._rate, self._runs, self._together, self._replacement, self._special = rate, runs, together, replacement, special
+        self._never = np.array([special.cls, special.sep, special.mask, special.pad, special.unk], dtype=np.int64)
+        self._random_ids = np.setdiff1d(np.arange(vocab_size), self._never)
 
     def __call__(self, batch: Batch, generator: np.random.Generator) -> Batch:
         """The batch as the model sees it, with targets "picks" (int64 [N], sorted positions in the flattened rows) and
-        "labels" (int64 [N], the ids that stood there)."""
+        "labels" (int64 [N], the ids that stood there). The rate is that of the batch's `progress`."""
         ids = batch.ids_BL.numpy().reshape(-1)
-        candidate = (batch.words_BL.numpy().reshape(-1) >= 0) & ~np.isin(ids, self._never)
-        candidates = np.nonzero(candidate)[0]
-        draw = self._tokens if self._unit == "token" else self._words
-        picks = draw(candidates, batch, generator)
+        candidates = np.nonzero((batch.words_BL.numpy().reshape(-1) >= 0) & ~np.isin(ids, self._never))[0]
+        rate = rate_at(self._rate, batch.progress)
+        if self._runs is None or not len(candidates):
+            picks = _tokens(candidates, batch, rate, generator)
+            groups = np.arange(len(picks))
+        else:
+            words = Words.of(candidates, batch.words_BL.numpy().reshape(-1), batch.ids_BL.shape[1])
+            run_W = cut_into_runs(words, self._runs, generator)
+            chosen_W = choose_runs(words, run_W, rate, len(batch.ids_BL), generator)
+            masked = chosen_W[words.number_N]
+            picks = candidates[masked]
+            groups = run_W[words.number_N[masked]] if self._together else np.arange(len(picks))
         labels = ids[picks]
         seen = ids.copy()
-        seen[picks] = self._replaced(labels, generator)
+        seen[picks] = self._replaced(labels, groups, generator)
         return batch.replace(
             ids_BL=torch.from_numpy(seen).view(batch.ids_BL.shape),
             targets={**batch.targets, "picks": torch.from_numpy(picks), "labels": torch.from_numpy(labels)},
         )
 
-    def _tokens(self, candidates: Ints, batch: Batch, generator: np.random.Generator) -> Ints:
-        """round(rate * candidates) positions. Rounding errors are carried from row to row, so that every row has its share
-        to within one token and the micro-batch has its number exactly."""
-        rows, length = batch.ids_BL.shape
-        row = candidates // length
-        each = np.bincount(row, minlength=rows)
-        quota = np.diff(np.floor(self._rate * each.cumsum() + 0.5), prepend=0)
-        order = np.lexsort((generator.random(len(candidates)), row))
-        rank = np.arange(len(candidates)) - np.repeat(each.cumsum() - each, each)
-        return np.sort(candidates[order[rank < np.repeat(quota, each)]])
-
-    def _words(self, candidates: Ints, batch: Batch, generator: np.random.Generator) -> Ints:
-        """Whole words in random order, row by row, until the number of tokens is nearest to the rate; what is missing or too
-        much goes over to the next row, so that the micro-batch ends within half a word of the rate."""
-        rows, length = batch.ids_BL.shape
-        if not len(candidates):
-            return candidates
-        row = candidates // length
-        each = np.bincount(row, minlength=rows)
-        word = batch.words_BL.numpy().reshape(-1)[candidates].astype(np.int64)
-        keys, number, sizes = np.unique(row * length + word, return_inverse=True, return_counts=True)
-        order = np.lexsort((generator.random(len(keys)), keys // length))
-        chosen = np.zeros(len(keys), dtype=np.bool_)
-        bounds = np.searchsorted(keys[order] // length, np.arange(rows + 1))
-        goals, masked = self._rate * each.cumsum(), 0
-        for goal, start, end in zip(goals, bounds[:-1], bounds[1:], strict=True):
-            totals = np.concatenate([[0], sizes[order[start:end]].cumsum()])
-            take = int(np.abs(masked + totals - goal).argmin())
-            chosen[order[start : start + take]] = True
-            masked += int(totals[take])
-        return candidates[chosen[number]]
-
-    def _replaced(self, labels: Ints, generator: np.random.Generator) -> Ints:
-        """What stands at the masked positions: the shares hold exactly, as rounded counts over the micro-batch."""
+    def _replaced(self, labels: Ints, groups: Ints, generator: np.random.Generator) -> Ints:
+        """What stands at the masked positions. The shares hold exactly, as counts over the micro-batch rounded to whole groups."""
         count = len(labels)
-        order = generator.permutation(count)
-        masks = int(self._replacement[0] * count + 0.5)
-        others = int((self._replacement[0] + self._replacement[1]) * count + 0.5)
+        names, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        order = generator.permutation(len(names))
+        middle = np.empty(len(names))
+        middle[order] = sizes[order].cumsum() - sizes[order] / 2
+        middle = middle[group]
         seen = labels.copy()
-        seen[order[:masks]] = self._special.mask
-        seen[order[masks:others]] = self._random_ids[generator.integers(len(self._random_ids), size=others - masks)]
+        random = middle <= (self._replacement[0] + self._replacement[1]) * count
+        masks = middle <= self._replacement[0] * count
+        random &= ~masks
+        seen[masks] = self._special.mask
+        seen[random] = self._random_ids[generator.integers(len(self._random_ids), size=int(random.sum()))]
         return seen
+
+
+def _tokens(candidates: Ints, batch: Batch, rate: float, generator: np.random.Generator) -> Ints:
+    """round(rate * candidates) positions. Rounding errors are carried from row to row, so that every row has its share
+    to within one token and the micro-batch has its number exactly."""
+    rows, length = batch.ids_BL.shape
+    row = candidates // length
+    each = np.bincount(row, minlength=rows)
+    quota = np.diff(np.floor(rate * each.cumsum() + 0.5), prepend=0)
+    order = np.lexsort((generator.random(len(candidates)), row))
+    rank = np.arange(len(candidates)) - np.repeat(each.cumsum() - each, each)
+    return np.sort(candidates[order[rank < np.repeat(quota, each)]])

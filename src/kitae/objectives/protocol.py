@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from kitae.models.compose import Discriminator, MaskedLm
+from kitae.models.family import COMPOSED
 from kitae.models.folder import FORMAT, Part
 from kitae.models.folder import describe as describe_part
 from kitae.models.sharing import differences, standing_alone
@@ -22,7 +23,10 @@ class Objective(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """Draw masks and noise on the CPU: a pure function of (batch, seed), keyed by the batch's step and number."""
+        """Draw masks and noise on the CPU: a pure function of (batch, seed), keyed by the batch's step and number.
+
+        What changes while training follows `batch.progress`, which held-out batches have at 1.
+        """
 
     @abc.abstractmethod
     def counts(self, batch: Batch) -> dict[str, int]:
@@ -49,7 +53,7 @@ class Objective(nn.Module, abc.ABC):
         return {
             name: Part(
                 family=model.config.model_type,
-                head="mlm" if isinstance(model, MaskedLm) else "rtd",
+                head=next(head for head, kind in COMPOSED.items() if kind is type(model)),
                 config=model.config,
                 state=standing_alone(model),
             )

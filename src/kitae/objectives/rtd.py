@@ -6,28 +6,26 @@ Shapes: B rows, L positions, N masked positions, V vocabulary.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from kitae.models.compose import Discriminator, MaskedLm
-from kitae.models.sharing import disentangle_embeddings, share_embeddings
 from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in, uniform_ids
 from kitae.objectives.document import document_count, document_losses
 from kitae.objectives.masking import Shares
-from kitae.objectives.mlm import MaskingConfig, prediction_scores, prediction_statistics
-from kitae.objectives.protocol import Objective
+from kitae.objectives.mlm import prediction_scores, prediction_statistics
+from kitae.objectives.pair import PairConfig, PairObjective
 from kitae.objectives.softmax import cross_entropy_and_sample
 from kitae.tensor.batch import Batch
-from kitae.tensor.groups import ParameterGroup
 from kitae.tensor.loss import Loss, Term
 from kitae.tensor.random import numpy_generator
 from kitae.tokenization.special import SpecialIds
 
 
-class RtdConfig(MaskingConfig):
+class RtdConfig(PairConfig):
     """Settings of replaced token detection; the defaults are those of google-research/electra.
 
     DeBERTaV3 sets embedding_sharing = "disentangled", discriminator_weight = 10, optimizers = "separate" and
@@ -36,11 +34,6 @@ class RtdConfig(MaskingConfig):
 
     replacement: Shares = (0.85, 0.0, 0.15)
     """Shares of the chosen positions at which the generator sees [MASK], a random token, and the token itself."""
-    generator_weight: float = Field(1.0, ge=0)
-    """Weight of the generator's loss."""
-    discriminator_weight: float = Field(50.0, ge=0)
-    """Weight of the discriminator's loss: 50 in ELECTRA, 10 in DeBERTaV3. Where the halves have separate optimizers and share nothing
-    that both train, it decides no more than how soon the discriminator's gradient is clipped."""
     document_weight: float = Field(0.0, ge=0)
     """Weight of a third loss: the discriminator's [CLS] predicts the words of its document, in no order. Helps classifiers
     with few labels after a short pre-training; 0, as in ELECTRA, leaves it out."""
@@ -50,24 +43,17 @@ class RtdConfig(MaskingConfig):
     """Never sample the token that stood there: every chosen position is then replaced."""
     uniform_generator: bool = False
     """Draw replacements from all tokens with equal probability; there is no generator then, and only the discriminator learns."""
+    generator_label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """This much of the generator's every target is spread evenly over the whole vocabulary. Held-out losses are without it."""
     discriminator_label_smoothing: float = Field(0.0, ge=0, lt=1)
     """s > 0 makes the discriminator's labels s / 2 and 1 - s / 2 instead of 0 and 1. Held-out losses are without it."""
-    embedding_sharing: Literal["shared", "disentangled", "none"] = "shared"
-    """"shared" (ELECTRA): both halves have one set of embedding tables (token, position, segment) and one LayerNorm behind them.
-    "disentangled" (DeBERTaV3's GDES): the discriminator's token and position tables are the generator's, to which its loss gives no
-    gradient, plus a difference of its own, zero at first. "none": every half has its own."""
-    optimizers: Literal["joint", "separate"] = "joint"
-    """"joint" (ELECTRA): one update, clipped by one norm. "separate" (DeBERTaV3): each half's gradient is clipped by its own norm, and
-    the generator may have its own learning rate; shared embeddings go with the generator."""
-    generator_learning_rate: float | None = Field(None, gt=0)
-    """Highest learning rate of the generator with optimizers = "separate"; it follows the schedule. Default: train.learning_rate."""
 
     @model_validator(mode="after")
-    def _no_dead_settings(self) -> Self:
-        if self.generator_learning_rate is not None and self.optimizers == "joint":
-            raise ValueError('generator_learning_rate needs optimizers = "separate"')
+    def _two_halves(self) -> Self:
         if self.uniform_generator and self.optimizers == "separate":
             raise ValueError('optimizers = "separate" needs a generator, and a uniform_generator is none')
+        if self.uniform_generator and self.generator_label_smoothing:
+            raise ValueError("generator_label_smoothing needs a generator, and a uniform_generator is none")
         return self
 
 
@@ -80,21 +66,16 @@ class _Corrupted:
     replaced_BL: Tensor
 
 
-class RtdObjective(Objective):
+class RtdObjective(PairObjective):
     """Generator and discriminator, trained together; no gradient goes through the sampling."""
 
     def __init__(
         self, generator: MaskedLm | None, discriminator: Discriminator, config: RtdConfig, *, special: SpecialIds, vocab_size: int
     ) -> None:
         """The generator is None when replacements are drawn uniformly, else not."""
-        super().__init__()
         assert (generator is None) == config.uniform_generator, "a generator, or uniform replacements"
-        self.generator, self.discriminator = generator, discriminator
+        super().__init__(generator, discriminator, config)
         self.config = config
-        if generator is not None and config.embedding_sharing == "shared":
-            share_embeddings(generator, discriminator)
-        elif generator is not None and config.embedding_sharing == "disentangled":
-            disentangle_embeddings(generator, discriminator)
         self._masker = config.masker(special=special, vocab_size=vocab_size)
         self._vocab_size = vocab_size
 
@@ -139,28 +120,18 @@ class RtdObjective(Objective):
         if self.config.document_weight:
             count = torch.tensor(float(document_count(batch)), dtype=torch.float64, device=logits_T.device)
             stats |= {"document_sum": self._document_losses(x_BLD, batch), "document_count": count}
-        return stats | detection_statistics(logits_T, corrupted.replaced_BL[mask_BL])
+        replaced_T = corrupted.replaced_BL[mask_BL]
+        stats |= {"rtd_replaced": replaced_T.sum(dtype=torch.float64)}
+        return stats | detection_statistics(logits_T, replaced_T)
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """mlm_loss, mlm_accuracy, rtd_loss, rtd_accuracy, rtd_auc, replaced_share (of all real tokens), document_loss."""
         scores = prediction_scores(stats) if "mlm_count" in stats else {}
         if "document_sum" in stats:
             scores["document_loss"] = float(stats["document_sum"]) / max(float(stats["document_count"]), 1.0)
-        return scores | detection_scores(stats)
-
-    def models(self) -> dict[str, MaskedLm | Discriminator]:
-        """Both halves, or the discriminator alone."""
-        halves: dict[str, MaskedLm | Discriminator] = {"discriminator": self.discriminator}
-        return halves if self.generator is None else {"generator": self.generator} | halves
-
-    def groups(self) -> tuple[ParameterGroup, ...]:
-        """None for one joint optimizer, else each half."""
-        if self.config.optimizers == "joint":
-            return ()
-        names = [name for name, _ in self.named_parameters()]  # a shared weight has its first name, the generator's
-        halves = {half: frozenset(name for name in names if name.startswith(f"{half}.")) for half in self.models()}
-        rates = {"generator": self.config.generator_learning_rate}
-        return tuple(ParameterGroup(name=half, parameters=own, learning_rate=rates.get(half)) for half, own in halves.items())
+        scores |= detection_scores(stats)
+        count = float(stats["rtd_count"])
+        return scores | {"replaced_share": float(stats["rtd_replaced"]) / count} if count else scores
 
     def corrupted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(ids_BL as the discriminator sees them, replaced_BL) of a prepared batch; without gradients."""
@@ -184,7 +155,13 @@ class RtdObjective(Objective):
         if logits_NV is None:
             sampled_N = uniform_ids(uniform_N, labels_N, self._vocab_size, wrong_only=wrong_only)
         else:
-            temperature = self.config.temperature
-            losses_N, sampled_N = cross_entropy_and_sample(logits_NV, labels_N, uniform_N, temperature=temperature, wrong_only=wrong_only)
+            losses_N, sampled_N = cross_entropy_and_sample(
+                logits_NV,
+                labels_N,
+                uniform_N,
+                temperature=self.config.temperature,
+                smoothing=self.config.generator_label_smoothing,
+                wrong_only=wrong_only,
+            )
         ids_BL, replaced_BL = put_in(batch, sampled_N)
         return _Corrupted(losses_N=losses_N, ids_BL=ids_BL, replaced_BL=replaced_BL)

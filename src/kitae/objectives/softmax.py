@@ -18,20 +18,30 @@ CHUNK = 64
 """Predictions at a time on a CPU, so that the working memory stays in the cache."""
 
 
-def cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-    """loss_N in float64, with a gradient for the logits."""
-    return _CrossEntropy.apply(logits_NV, labels_N, None, 1.0, False, _learns(logits_NV))[0]
+def cross_entropy(logits_NV: Tensor, labels_N: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """loss_N in float64, with a gradient for the logits.
+
+    `smoothing` s: the target is 1 - s at the label and s / V everywhere (the label too), as torch's `label_smoothing`.
+    """
+    return _CrossEntropy.apply(logits_NV, labels_N, None, (1.0, smoothing, False), _learns(logits_NV))[0]
 
 
 def cross_entropy_and_sample(
-    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor, *, temperature: float = 1.0, wrong_only: bool = False
+    logits_NV: Tensor,
+    labels_N: Tensor,
+    uniform_N: Tensor,
+    *,
+    temperature: float = 1.0,
+    smoothing: float = 0.0,
+    wrong_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(loss_N in float64, with a gradient for the logits; sampled ids_N, without one).
 
     uniform_N: float64 in [0, 1). The loss is that of temperature 1; the temperature flattens (> 1) what is sampled.
-    wrong_only: the label itself is never sampled, however certain it is.
+    `smoothing`: see `cross_entropy`; samples know nothing of it. wrong_only: the label itself is never sampled, however certain it is.
     """
-    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, temperature, wrong_only, _learns(logits_NV))
+    shape = (temperature, smoothing, wrong_only)
+    losses_N, ids_N = _CrossEntropy.apply(logits_NV, labels_N, uniform_N, shape, _learns(logits_NV))
     return losses_N, ids_N
 
 
@@ -43,17 +53,18 @@ def _learns(logits_NV: Tensor) -> bool:
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, wrong_only: bool, learns: bool
+        ctx: Any, logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, shape: tuple[float, float, bool], learns: bool
     ) -> tuple[Tensor, Tensor]:
+        temperature, smoothing, wrong_only = shape
         if logits_NV.device.type != "cpu":
-            losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature, wrong_only)
+            losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature, smoothing, wrong_only=wrong_only)
             ctx.save_for_backward(slopes_NV)
             ctx.mark_non_differentiable(ids_N)
             ctx.divisor = max(len(labels_N), 1)
             return losses_N, ids_N
         count, vocab = logits_NV.shape
         working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
-        slopes_NV = torch.empty_like(logits_NV, memory_format=torch.contiguous_format) if learns else None  # softmax - one-hot
+        slopes_NV = torch.empty_like(logits_NV, memory_format=torch.contiguous_format) if learns else None  # softmax - target
         losses_N = torch.empty(count, dtype=torch.float64, device=logits_NV.device)
         ids_N = torch.empty(count, dtype=torch.int64, device=logits_NV.device)
         blocks, reshaped = -(-vocab // BLOCK), temperature != 1.0 or wrong_only
@@ -64,6 +75,8 @@ class _CrossEntropy(torch.autograd.Function):
             weights = work[: len(logits)]  # exp(logit - maximum); the rest of the last block stays 0
             weights[:, :vocab].copy_(logits).sub_(logits.amax(dim=1, keepdim=True).to(working))
             picked = weights.gather(1, labels_N[here, None]).double().squeeze(1)
+            if smoothing:
+                picked = (1 - smoothing) * picked + smoothing * weights[:, :vocab].mean(dim=1, dtype=torch.float64)
             if uniform_N is not None and reshaped:
                 flat = torch.zeros_like(weights)
                 torch.exp(_scores(weights[:, :vocab], labels_N[here], temperature, wrong_only), out=flat[:, :vocab])
@@ -75,7 +88,9 @@ class _CrossEntropy(torch.autograd.Function):
                 ids_N[here] = _invert(weights, uniform_N[here])
             if slopes_NV is not None:
                 weights.div_(total.to(working)[:, None])
-                weights.scatter_add_(1, labels_N[here, None], weights.new_full((len(logits), 1), -1.0))
+                if smoothing:
+                    weights[:, :vocab].sub_(smoothing / vocab)
+                weights.scatter_add_(1, labels_N[here, None], weights.new_full((len(logits), 1), smoothing - 1.0))
                 slopes_NV[here] = weights[:, :vocab]
         if slopes_NV is not None:
             ctx.save_for_backward(slopes_NV)
@@ -90,20 +105,23 @@ class _CrossEntropy(torch.autograd.Function):
         # in place, because memory traffic is what this costs; autograd refuses a second backward pass after it
         if grad_N.stride() == (0,) and len(grad_N):  # of a plain sum: one factor, which a scalar keeps unrounded
             if slopes_NV.device.type == "cpu":
-                return slopes_NV.mul_(grad_N[0]), None, None, None, None, None
+                return slopes_NV.mul_(grad_N[0]), None, None, None, None
             # A device rounds the factor to the dtype of the slopes: divided before, it is 1 for the mean of one micro-batch.
             torch._foreach_mul_([slopes_NV], (grad_N[0] * ctx.divisor).to(slopes_NV.dtype))
-            return slopes_NV, None, None, None, None, None
-        return slopes_NV.mul_((grad_N * ctx.divisor)[:, None].to(slopes_NV.dtype)), None, None, None, None, None
+            return slopes_NV, None, None, None, None
+        return slopes_NV.mul_((grad_N * ctx.divisor)[:, None].to(slopes_NV.dtype)), None, None, None, None
 
 
 def _at_once(
-    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, wrong_only: bool
+    logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, smoothing: float, *, wrong_only: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss_N, sampled ids_N, (softmax - one-hot) / N) in few large kernels, for a device whose memory is faster than its launches."""
+    """(loss_N, sampled ids_N, (softmax - target) / N) in few large kernels, for a device whose memory is faster than its launches."""
     working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
     probabilities_NV = torch.softmax(logits_NV, dim=1, dtype=working)
     behind_N = (logits_NV.gather(1, labels_N[:, None]).double() - logits_NV.amax(dim=1, keepdim=True).double()).squeeze(1)
+    if smoothing:
+        mean_N = logits_NV.mean(dim=1, dtype=working).double() - logits_NV.amax(dim=1).double()
+        behind_N = (1 - smoothing) * behind_N + smoothing * mean_N
     losses_N = -probabilities_NV.amax(dim=1).double().log() - behind_N  # the greatest probability is 1 / sum of exp(logit - greatest)
     ids_N = torch.empty(0, dtype=torch.int64, device=logits_NV.device)
     if uniform_N is not None:
@@ -114,7 +132,10 @@ def _at_once(
         ids_N = _invert(F.pad(weights_NV, (0, short)) if short else weights_NV, uniform_N)
     share = 1 / max(len(labels_N), 1)
     slopes_NV = torch.mul(probabilities_NV, share, out=torch.empty_like(logits_NV, memory_format=torch.contiguous_format))
-    at_label_N1 = (probabilities_NV.gather(1, labels_N[:, None]) - 1) * share
+    everywhere = smoothing / logits_NV.shape[1]
+    if smoothing:
+        slopes_NV.sub_(everywhere * share)
+    at_label_N1 = (probabilities_NV.gather(1, labels_N[:, None]) - (1 - smoothing) - everywhere) * share
     return losses_N, ids_N, slopes_NV.scatter_(1, labels_N[:, None], at_label_N1.to(slopes_NV.dtype))
 
 

@@ -8,19 +8,27 @@ import torch
 
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
+from kitae.models.bert import BertConfig
 from kitae.models.compose import Discriminator, MaskedLm
-from kitae.models.families import build_discriminator, build_masked_lm
+from kitae.models.encoder import EncoderConfig
+from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm, build_pretraining_lm
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
+from kitae.models.order import with_order_head, without_order_head
 from kitae.models.presets import Architecture
 from kitae.models.sharing import TABLES, copy_embeddings
+from kitae.models.towers import TwoTowerConfig
+from kitae.objectives.electric import ElectricConfig, ElectricObjective
 from kitae.objectives.mlm import MlmConfig, MlmObjective
+from kitae.objectives.pair import PairConfig
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig, RtdObjective
 from kitae.tensor.random import torch_generator
 from kitae.tokenization.special import SpecialIds
 
 log = logging.getLogger(__name__)
+TWO_TOWERS = "electric"
+"""The family of Electric's generator."""
 Build = Callable[[Architecture, Config, SpecialIds, int, int], Objective]
 Load = Callable[[Mapping[str, Part], Config, SpecialIds, int], Objective]
 
@@ -58,7 +66,12 @@ def load(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_s
                 cure="make the data set with the tokenizer that the model was trained with",
             )
     parts = {name: replace(part, config=part.config.padded(special.pad)) for name, part in parts.items()}
-    return _row_of(config).load(parts, config, special, vocab_size)
+    objective = _row_of(config).load(parts, config, special, vocab_size)
+    for name, model in objective.models().items():
+        if isinstance(model, MaskedLm) and model.config.vocab_size > vocab_size:
+            log.info("the %s has %d rows for %d tokens: the others stay unused", name, model.config.vocab_size, vocab_size)
+            model.known = vocab_size
+    return objective
 
 
 def row(name: str) -> Row:
@@ -74,7 +87,9 @@ def _row_of(config: Config) -> Row:
 
 def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, MlmConfig)
-    model = build_masked_lm(architecture.encoder, torch_generator(seed, "weights", "encoder"))
+    _check_order_head(architecture.encoder, config)
+    build = build_masked_lm if config.sentence_order == "none" else build_pretraining_lm
+    model = build(architecture.encoder, torch_generator(seed, "weights", "encoder"))
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
 
 
@@ -99,22 +114,40 @@ def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vo
     if "discriminator" in parts:
         raise KitaeError('objective = "mlm" does not train a discriminator', cure='set objective = "rtd", or start from a BERT model')
     part = parts.get("encoder") or parts["generator"]
-    if part.head != "mlm":
+    if part.head not in ("mlm", "pretraining"):
         raise KitaeError(
             f"the model to start from has no vocabulary head (its head is: {part.head})",
             cure="start from a folder of a masked language model, such as BertForMaskedLM",
         )
-    model = load_model(part)
+    _check_order_head(part.config, config)
+    model = load_model(with_order_head(part) if config.sentence_order != "none" else without_order_head(part))
     assert isinstance(model, MaskedLm)
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
 
 
+def _check_order_head(encoder: EncoderConfig, config: MlmConfig) -> None:
+    family = FAMILIES[encoder.model_type]
+    if config.sentence_order != "none" and "pretraining" not in family.heads:
+        raise KitaeError(
+            f'sentence_order = "{config.sentence_order}" needs a head for pairs of segments, and {family.title} has none',
+            cure='set sentence_order = "none", or take a BERT preset',
+        )
+
+
 def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, RtdConfig)
+    if "generator" in parts and parts["generator"].family == TWO_TOWERS:
+        raise KitaeError("the generator to start from is Electric's", cure='set objective = "electric"')
     if config.uniform_generator:
         parts = {name: part for name, part in parts.items() if name != "generator"}
+    generator, discriminator = _load_pair(parts, config, with_generator=not config.uniform_generator)
+    return RtdObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
+
+
+def _load_pair(parts: Mapping[str, Part], config: PairConfig, *, with_generator: bool) -> tuple[MaskedLm | None, Discriminator]:
+    """The halves in training mode, checked for what they shall share. Raises KitaeError when one is missing."""
     for name, other in (("generator", "discriminator"), ("discriminator", "generator")):
-        if name not in parts and not (name == "generator" and config.uniform_generator):
+        if name not in parts and (with_generator or name == "discriminator"):
             has = f"an ELECTRA {other}" if other in parts else "no ELECTRA"
             raise KitaeError(
                 f"the {name} is missing: the folder to start from holds {has}",
@@ -126,7 +159,29 @@ def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vo
     assert isinstance(discriminator, Discriminator)
     if generator is not None and config.embedding_sharing != "none":
         _check_sharing(parts["generator"], parts["discriminator"], tables_only=config.embedding_sharing == "disentangled")
-    return RtdObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
+    return generator, discriminator
+
+
+def _build_electric(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
+    assert isinstance(config, ElectricConfig)
+    if not isinstance(architecture.generator, BertConfig):
+        raise KitaeError(f'objective "electric" has no generator for the family "{architecture.family}"', cure="take an ELECTRA preset")
+    discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
+    generator = build_masked_lm(TwoTowerConfig.of(architecture.generator), torch_generator(seed, "weights", "generator"))
+    if config.embedding_sharing == "disentangled":
+        copy_embeddings(generator, discriminator)
+    return ElectricObjective(generator.train(), discriminator.train(), config, special=special, vocab_size=vocab_size)
+
+
+def _load_electric(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
+    assert isinstance(config, ElectricConfig)
+    if "generator" in parts and parts["generator"].family != TWO_TOWERS:
+        raise KitaeError(
+            "the generator to start from has no two towers", cure='set objective = "rtd", or start from an Electric checkpoint'
+        )
+    generator, discriminator = _load_pair(parts, config, with_generator=True)
+    assert generator is not None
+    return ElectricObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
 
 
 def _check_sharing(generator: Part, discriminator: Part, *, tables_only: bool) -> None:
@@ -147,5 +202,8 @@ def _check_sharing(generator: Part, discriminator: Part, *, tables_only: bool) -
 
 OBJECTIVES: dict[str, Row] = {
     "mlm": Row(line="predict masked tokens (BERT)", config=MlmConfig, build=_build_mlm, load=_load_mlm),
+    "electric": Row(
+        line="tell tokens from noise by their energies (Electric)", config=ElectricConfig, build=_build_electric, load=_load_electric
+    ),
     "rtd": Row(line="find replaced tokens (ELECTRA)", config=RtdConfig, build=_build_rtd, load=_load_rtd),
 }

@@ -21,7 +21,7 @@ from kitae.core.artifact import newest
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
 from kitae.models.families import build_classifier
-from kitae.models.folder import Part, load_encoder, read_parts
+from kitae.models.folder import Part, load_encoder, load_pooler, read_parts
 from kitae.procedures.classifier import MOST_TOKENS, ClassifierPredict, Use, check_length, device_named, read_tokenizer, save
 from kitae.procedures.outcome import Outcome
 from kitae.tasks.batches import Encoded, TrainBatches, encode
@@ -148,6 +148,7 @@ def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: i
     classifier = build_classifier(config, len(labels), dropout, torch_generator(seed, "head"))
     if not start.fresh:
         load_encoder(classifier.encoder, start.part)
+        load_pooler(classifier, start.part, "sequence")
     return Classification(classifier, family=start.part.family, labels=labels)
 
 

@@ -23,8 +23,9 @@ from kitae.text.corpus import Corpus
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
-VERSION = 3
-"""2: a row holds text of one source, and there are packings of whole sentences. 3: whole sentences fill long rows."""
+VERSION = 4
+"""2: a row holds text of one source, and there are packings of whole sentences. 3: whole sentences fill long rows. 4: on raw text, a
+blank that is a token of its own belongs to the word behind it."""
 
 
 class DatasetConfig(Config):
@@ -35,8 +36,7 @@ class DatasetConfig(Config):
     packing: plan.Packing = "documents"
     """How text lies in rows, several pieces in each, of which none sees another. "documents": pieces of documents, each
     [CLS] ... [SEP]. "sentences": runs of whole sentences of a document; only a sentence longer than a row is cut.
-    "pairs": such runs as [CLS] A [SEP] B [SEP], for next sentence or sentence order prediction. No objective reads their labels
-    yet: pre-training learns from the tokens of pairs only, and warns of it."""
+    "pairs": such runs as [CLS] A [SEP] B [SEP], for next sentence or sentence order prediction (`sentence_order` of the objective)."""
     pairs: PairConfig = PairConfig()
     """With packing = "pairs": what is to be told of them."""
     workers: Annotated[int, OPERATIONAL] = Field(0, ge=0)

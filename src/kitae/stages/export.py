@@ -13,7 +13,7 @@ from kitae.core.artifact import MANIFEST, Inputs, Out, newest, read_manifest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.models.families import FAMILIES
-from kitae.models.folder import Part, read_parts, write_huggingface
+from kitae.models.folder import Part, read_parts, write_huggingface, write_kitae
 from kitae.procedures.classifier import USE
 from kitae.report import card
 from kitae.tokenization import folder as definitions
@@ -23,6 +23,7 @@ VERSION = 1
 
 USES = {
     "mlm": "logits = model(**batch).logits  # at [MASK]: what the vocabulary's tokens are worth there",
+    "pretraining": "found = model(**batch)  # prediction_logits of tokens; seq_relationship_logits of pairs: 0 is the text's own order",
     "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
     "sequence": "logits = model(**batch).logits\nprint([model.config.id2label[i] for i in logits.argmax(-1).tolist()])",
     "token": "logits = model(**batch).logits\nprint([[model.config.id2label[i] for i in row] for row in logits.argmax(-1).tolist()])",
@@ -34,11 +35,20 @@ USES = {
 ENCODER_ALONE = "transformers has no class for the head and reads the encoder alone; kitae reads both"
 
 
+KITAE = """# transformers has no class for this model
+from pathlib import Path
+
+from kitae.models.folder import load, read_parts
+
+models = {name: load(part) for name, part in read_parts(Path("FOLDER")).items()}"""
+
+
 class ExportConfig(Config):
     """What to export, and as what."""
 
     formats: tuple[Literal["huggingface"], ...] = Field(("huggingface",), min_length=1)
-    """Kinds of folders. "huggingface": config.json, model.safetensors, the tokenizer's files and README.md."""
+    """Kinds of folders. "huggingface": config.json, model.safetensors, the tokenizer's files and README.md. Models that transformers has
+    no class for (Electric's generator) get model.json and weights.safetensors in the place of the first two, which only kitae reads."""
 
 
 def sources(config: ExportConfig) -> tuple[str, ...]:
@@ -54,25 +64,33 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
         parts = read_parts(place)
         for name, part in parts.items():
             target = out.path / role / name if len(parts) > 1 else out.path / role
-            told = _export(part, place, target)
+            told = _export(name, part, place, target)
             family = FAMILIES[part.family]
             title = f"{family.title} {family.heads[part.head].title} ({role})"
             card.write(target, title=title, manifests=_manifests(folder, place, inputs.parents), usage=_usage(part, told))
-            architecture, _ = family.written_as(part.head, part.config)
-            written[target.relative_to(out.path).as_posix()] = architecture or family.heads["none"].architecture
+            architecture, auto = family.written_as(part.head, part.config)
+            if auto and not architecture:  # transformers reads the encoder
+                architecture = family.heads["none"].architecture
+            written[target.relative_to(out.path).as_posix()] = architecture or "kitae"
         for licence in _licences(folder):
             if licence not in out.licences:
                 out.licences.append(licence)
     out.counts["folders"] = written
 
 
-def _export(part: Part, place: Path, target: Path) -> str:
-    """Write one folder; returns what transformers has to be told of the tokenizer's dictionary."""
+def _export(name: str, part: Part, place: Path, target: Path) -> str:
+    """Write one folder, for transformers where it has a class for the model, else for kitae alone; returns what transformers has to be
+    told of the tokenizer's dictionary."""
     tokenizer = place / "tokenizer"
     if not tokenizer.is_dir():
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
     definition = definitions.read(tokenizer)
-    write_huggingface(dataclasses.replace(part, config=part.config.padded(definition.special.pad)), target)  # presets do not know it
+    part = dataclasses.replace(part, config=part.config.padded(definition.special.pad))  # presets do not know it
+    _, readable = FAMILIES[part.family].written_as(part.head, part.config)
+    if readable:
+        write_huggingface(part, target)
+    else:
+        write_kitae(name, part, target)
     shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
     longest = part.config.positions
     if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
@@ -104,6 +122,8 @@ def _licences(folder: Path) -> list[dict[str, str]]:
 
 def _usage(part: Part, told: str) -> str:
     architecture, auto = FAMILIES[part.family].written_as(part.head, part.config)
+    if not auto:
+        return KITAE
     use = USES[part.head] if architecture else f"{USES['none']}  # {ENCODER_ALONE}"
     return f"""from transformers import AutoTokenizer, {auto}
 

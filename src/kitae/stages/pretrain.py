@@ -23,7 +23,9 @@ from kitae.models.folder import Part, read_parts
 from kitae.models.informed import inform
 from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives import table
+from kitae.objectives.mlm import MaskingConfig, MlmConfig
 from kitae.objectives.protocol import Objective
+from kitae.objectives.sentence_order import SentenceOrder, check_order
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.tensor.random import key
 from kitae.tensor.world import World, session
@@ -33,7 +35,8 @@ from kitae.train.config import TrainConfig, step_rows
 from kitae.train.loop import Fitted, fit
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
+"""2: [UNK] is not predicted, and whole words are chosen without preferring short ones."""
 COUNTED = 50_000_000
 """Tokens from the beginning of the training text that the frequencies are taken from."""
 COUNTED_AT_ONCE = 1_000_000
@@ -46,8 +49,8 @@ class PretrainConfig(Config):
     """A preset: electra-small, bert-base, ...; needed without a start, which brings its own architecture."""
     config: dict[str, object] = Field(default_factory=dict)
     """Overrides of the preset's fields, and `generator = { ... }` of ELECTRA's generator."""
-    objective: Literal["mlm", "rtd"]
-    """What is learnt: "mlm" or "rtd"."""
+    objective: Literal["mlm", "rtd", "electric"]
+    """What is learnt: "mlm", "rtd" or "electric"."""
     objective_config: dict[str, object] = Field(default_factory=dict)
     """Overrides of the objective's fields: rate, unit, replacement, ..."""
     train: TrainConfig
@@ -114,8 +117,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     with session(config.train.device) as world:
         batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
         objective = _objective(config, dataset, facts, tokenizer, start, seed=seed)
-        if facts.pairs is not None:
-            _check_pairs(objective, config.objective)
+        _check_pairs(objective, config, facts)
         meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
         if world.main:
             if rows > batches.rows_per_epoch:
@@ -189,15 +191,34 @@ def _check_start(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, f
             )
 
 
-def _check_pairs(objective: Objective, name: str) -> None:
-    """Refuse a model that cannot tell two segments apart, and say that nothing learns from the labels of pairs yet."""
+def learnt_order(config: PretrainConfig) -> SentenceOrder:
+    """What these settings learn of pairs of segments."""
+    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    return settings.sentence_order if isinstance(settings, MlmConfig) else "none"
+
+
+def _check_pairs(objective: Objective, config: PretrainConfig, facts: DatasetFacts) -> None:
+    """Refuse a dataset and a model that pairs cannot be learnt from, and say it when nothing reads labels that were made."""
+    order, pairs = learnt_order(config), facts.pairs
+    check_order(order, pairs)
+    if pairs is None:
+        return
     for part, model in objective.models().items():
-        if model.config.segment_kinds == 1:
+        kinds = model.config.segment_kinds
+        if kinds == 1 or (kinds == 0 and order != "none"):
             raise KitaeError(
-                f"the {part} knows one kind of segment (type_vocab_size = 1), but the dataset has pairs of two",
+                f"the {part} knows {kinds} kinds of segments (type_vocab_size = {kinds}), but the dataset has pairs of two",
                 cure='set type_vocab_size = 2 in pretrain.config, or make the dataset with packing = "sentences"',
             )
-    log.warning('the dataset has pairs, but no objective reads their labels yet: "%s" learns from their tokens only', name)
+    if order == "none" and pairs.negative:
+        log.warning(
+            'the dataset shows %.0f %% of its pairs otherwise than the text ("%s"), but nothing learns to tell: set pairs.negative = 0%s',
+            100 * pairs.negative,
+            pairs.task,
+            f' or sentence_order = "{pairs.task}"' if config.objective == "mlm" else "",
+        )
+    if order != "none" and pairs.next_label == 1:
+        log.warning("label 1 is the true order in this dataset; in the class that the model is exported as, 0 is")
 
 
 def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted: Fitted, world: World) -> dict[str, object]:
@@ -206,8 +227,9 @@ def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted:
     main = models.get("discriminator") or models["encoder"]
     generator = models["generator"].config if "generator" in models else None
     architecture = Architecture(family=main.config.model_type, encoder=main.config, generator=generator)
-    rate = float(table.row(config.objective).config.model_validate(config.objective_config).model_dump()["rate"])
-    per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, rate)
+    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    assert isinstance(settings, MaskingConfig), "every objective masks"
+    per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, settings.mean_rate)
     return {
         "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
         "distinct_parameters": sum(p.numel() for p in objective.parameters()),

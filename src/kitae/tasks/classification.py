@@ -37,8 +37,7 @@ class Classification(nn.Module):
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits [N, C] of the texts whose [CLS] stand at targets["cls"], in that order."""
-        x_BLD = self.encoder.encoder(batch.ids_BL, batch.layout, batch.segments_BL)
-        return self.encoder.head(x_BLD.flatten(0, 1).index_select(0, batch.targets["cls"]))
+        return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["cls"])
 
     def forward(self, batch: Batch) -> Loss:
         """One term: the summed cross-entropy in nats. Without labels it is a zero that has a gradient."""

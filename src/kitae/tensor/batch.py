@@ -124,6 +124,8 @@ class Batch:
     """Number of the optimizer step, from 0."""
     micro: int
     """Number of the micro-batch within the step."""
+    progress: float = 1.0
+    """Share of the training that is done in the middle of this step; 1 for held-out text, which is always measured alike."""
     targets: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     """What an objective's `prepare` or a task adds: masks, labels."""
 

@@ -50,7 +50,8 @@ class Words:
         begins = {number for number, token in enumerate(definition.tokens) if token.startswith(SPACE)} | {unknown}
         inner = {number for number, text in enumerate(texts) if text[:1] and 0x80 <= text[0] < 0xC0}
         joins = inner | {number for number, text in enumerate(texts) if _blank_script(text, 0)} - begins
-        ends = {number for number, text in enumerate(texts) if _blank_script(text, -1)} - {unknown}
+        blanks = {number for number, text in enumerate(texts) if text in (b"", b" ")}  # alone, before letters that have no piece with one
+        ends = {number for number, text in enumerate(texts) if _blank_script(text, -1)} | blanks - {unknown}
         self._inner, self._joins, self._open = (_marked(numbers, len(texts)) for numbers in (inner, joins, ends))
 
     def flat(self, rows: Sequence[Sequence[int]]) -> Flat:

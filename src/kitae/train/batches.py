@@ -53,7 +53,7 @@ class Learner(Protocol):
     """A torch module that owns its models and knows its loss."""
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """Draw masks and labels: a pure function of (batch, seed), on the CPU."""
+        """Draw masks and labels: a pure function of (batch, seed), on the CPU. The batch knows its step and how far the training is."""
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Of a prepared batch: how many predictions each term of the loss averages over."""

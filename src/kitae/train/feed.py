@@ -1,5 +1,6 @@
 """Hands the loop the prepared micro-batches of a step, made in the background when the device is not the CPU."""
 
+import dataclasses
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ import torch
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train.batches import Batches, Learner
+from kitae.train.schedule import progress_of_step
 
 AHEAD = 3
 """Steps that are prepared before their turn: small steps take less time on a device than their preparation in one thread."""
@@ -35,8 +37,9 @@ class Feed:
             torch.cuda.set_device(self._world.device)
 
     def prepare(self, step: int, micro: int) -> Batch:
-        """One prepared micro-batch on the CPU."""
-        return self._learner.prepare(self._batches.micro(step, micro), self._seed)
+        """One prepared micro-batch on the CPU, which knows how far the training is."""
+        batch = dataclasses.replace(self._batches.micro(step, micro), progress=progress_of_step(step, self._total))
+        return self._learner.prepare(batch, self._seed)
 
     def _shipped(self, step: int, micro: int) -> Batch:
         batch = self.prepare(step, micro)

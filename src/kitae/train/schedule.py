@@ -70,6 +70,11 @@ def rate(config: TrainConfig, fraction: float, warmup: float) -> float:
     return config.learning_rate * max(0.0, 1 - fraction) / (1 - warmup)
 
 
+def progress_of_step(step: int, total: int) -> float:
+    """Share of a training of `total` steps that is done in the middle of step number `step` (from 0)."""
+    return (step + 0.5) / total
+
+
 def rate_of_step(config: TrainConfig, times: Timetable, step: int) -> float:
     """The learning rate of step number `step` (from 0): that of the step's middle, so that no step is wasted on a zero rate."""
-    return rate(config, (step + 0.5) / times.total, times.warmup / times.total)
+    return rate(config, progress_of_step(step, times.total), times.warmup / times.total)

@@ -1,0 +1,87 @@
+"""The stage pretrain with Electric, its export, and the scores of sentences."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tiny_pretraining import losses, pretrain, write_dataset
+
+from kitae.core.artifact import Inputs, Out, newest
+from kitae.core.errors import KitaeError
+from kitae.models.folder import load, read_parts
+from kitae.procedures.score import Scorer, is_electric, sentence_scores
+from kitae.stages.export import ExportConfig
+from kitae.stages.export import run as export
+from kitae.tensor.batch import Layout
+from kitae.tokenization.tokenizer import Tokenizer
+
+SCORES = {"cloze_loss", "cloze_accuracy", "nce_loss", "nce_accuracy", "nce_auc"}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Out:
+    train = {"length": "60 steps", "learning_rate": 5e-3, "save_every": "60 steps", "evaluate_every": "60 steps"}
+    return pretrain(tmp_path_factory.mktemp("runs") / "electric", dataset, objective="electric", train=train)
+
+
+def test_what_a_pretraining_leaves(trained: Out) -> None:
+    parts = read_parts(newest(trained.path))
+    assert is_electric(parts)
+    assert not is_electric({"discriminator": parts["discriminator"]})
+    assert {name.removeprefix("heldout/news/") for name in trained.counts["heldout"] if "/news/" in name} == SCORES  # type: ignore[union-attr]
+    assert trained.counts["heldout"]["heldout/news/cloze_loss"] < 4.0  # type: ignore[index]
+    assert float(str(trained.counts["flops_per_token"])) > 0
+    assert losses(trained.path)[-1] < losses(trained.path)[0]  # type: ignore[operator]
+
+
+def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
+    place = newest(trained.path)
+    parts, tokenizer = read_parts(place), Tokenizer.load(place / "tokenizer")
+    texts = ["w1 w2 w3 w4 w5", "w40 w41", "", "w9 w10 w11\nw12 w13", " ".join(f"w{i % 60}" for i in range(70))]
+    found = list(sentence_scores(parts, tokenizer, texts))
+    assert [score.tokens for score in found] == [5, 2, 0, 5, 70]
+    assert found[2].log_likelihood == 0.0
+    model = load(parts["discriminator"])
+    ids = torch.tensor([[tokenizer.special.cls, *(i for word in tokenizer.words(texts[0]) for i in word), tokenizer.special.sep]])
+    energies = model(ids, layout_of(ids))[0, 1:-1]
+    assert found[0].log_likelihood == pytest.approx(-float(energies.detach().sum()), abs=1e-4)
+    assert found[0].json() == {"log_likelihood": round(found[0].log_likelihood, 6), "tokens": 5}
+    assert list(found[0].rows()) == [[f"{found[0].log_likelihood:.6f}", "5"]]
+    halves = [" ".join(texts[4].split()[start : start + 30]) for start in (0, 30, 60)]  # rows have room for 30
+    assert found[4].log_likelihood == pytest.approx(sum(s.log_likelihood for s in sentence_scores(parts, tokenizer, halves)), abs=1e-3)
+    small = Scorer(model, tokenizer, positions=32, chunk=2)
+    assert [s.log_likelihood for s in small.predict(texts)] == pytest.approx([s.log_likelihood for s in found], abs=1e-3)
+    with pytest.raises(KitaeError, match="the discriminator is missing"):
+        next(sentence_scores({"generator": parts["generator"]}, tokenizer, texts))
+
+
+def layout_of(ids: torch.Tensor):
+    return Layout.padded(torch.ones_like(ids))
+
+
+def test_the_discriminator_goes_to_transformers_and_both_start_again(trained: Out, dataset: Path, tmp_path: Path) -> None:
+    out = Out(path=tmp_path / "export")
+    export(ExportConfig(), Inputs(parents={"pretrain": trained.path}, seed=1), out)
+    folder = tmp_path / "export" / "pretrain"
+    assert out.counts["folders"] == {"pretrain/generator": "kitae", "pretrain/discriminator": "ElectraForPreTraining"}
+    theirs = transformers.ElectraForPreTraining.from_pretrained(folder / "discriminator").eval()
+    parts = read_parts(folder)
+    ids = torch.tensor([[2, 7, 8, 9, 3]])
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        torch.testing.assert_close(load(parts["discriminator"])(ids, layout_of(ids)), expected, atol=1e-5, rtol=0)
+    assert "kitae.models.folder" in (folder / "generator" / "README.md").read_text()
+    for name, part in read_parts(newest(trained.path)).items():
+        assert all(torch.equal(part.state[key], tensor) for key, tensor in parts[name].state.items())
+    adapted = pretrain(tmp_path / "adapted", dataset, objective="electric", start=folder, train={"length": "1 step"})
+    assert set(read_parts(newest(adapted.path))) == {"generator", "discriminator"}
+    assert json.loads((newest(adapted.path) / "model.json").read_text())["parts"]["generator"]["family"] == "electric"
+    with pytest.raises(KitaeError, match='set objective = "electric"'):
+        pretrain(tmp_path / "other", dataset, start=trained.path)
