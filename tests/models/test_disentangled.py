@@ -224,14 +224,15 @@ def test_flex_attention(given, monkeypatch):
 
 
 def test_choice_of_path():
-    assert choose_relative("cpu", length=512, dropout=0.1) == "block"
-    assert choose_relative("cpu", length=513, dropout=0.1) == "spans"
-    assert choose_relative("cpu", length=513, dropout=0.1, compiled=True) == "dense"
-    assert choose_relative("cuda", length=512, dropout=0.1) == "sdpa", "FlexAttention has no dropout"
-    assert choose_relative("cuda", length=512, dropout=0.0) == "flex"
+    assert choose_relative("cpu", length=512, head_size=64, dropout=0.1) == "block"
+    assert choose_relative("cpu", length=513, head_size=64, dropout=0.1) == "spans"
+    assert choose_relative("cpu", length=513, head_size=64, dropout=0.1, compiled=True) == "dense"
+    assert choose_relative("cuda", length=512, head_size=64, dropout=0.1) == "sdpa", "FlexAttention has no dropout"
+    assert choose_relative("cuda", length=512, head_size=64, dropout=0.0) == "flex"
+    assert choose_relative("cuda", length=512, head_size=8, dropout=0.0) == "sdpa", "FlexAttention takes no small heads"
     torch.use_deterministic_algorithms(True)
     try:
-        assert choose_relative("cuda", length=512, dropout=0.0) == "sdpa", "FlexAttention adds gradients up in any order"
+        assert choose_relative("cuda", length=512, head_size=64, dropout=0.0) == "sdpa", "FlexAttention adds gradients up in any order"
     finally:
         torch.use_deterministic_algorithms(False)
 

@@ -219,8 +219,8 @@ class DebertaEncoder(Encoder):
         x_BLD = dropout(self.embed_norm(x_BLD), config.hidden_dropout_prob, self.training)
         dtype = working_dtype(x_BLD)
         rate = config.attention_probs_dropout_prob if self.training else 0.0
-        length = ids_BL.shape[1]
-        chosen = choose_relative(ids_BL.device.type, length=length, dropout=rate, compiled=self.compiled)
+        length, head_size = ids_BL.shape[1], config.hidden_size // config.num_attention_heads
+        chosen = choose_relative(ids_BL.device.type, length=length, head_size=head_size, dropout=rate, compiled=self.compiled)
         kind = chosen if self.kind is None else RELATIVE[self.kind]
         plan = make_relative_plan(layout, kind=kind, dtype=dtype, buckets=config.buckets, max_distance=config.reach)
         table_RD = None if self.relative is None else self.relative.weight

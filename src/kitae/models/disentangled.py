@@ -24,8 +24,10 @@ from kitae.tensor.batch import Layout
 
 LONG_ROW = 512
 """Rows longer than this go piece by piece on a CPU, and dropout draws no bytes for what lies between pieces."""
-LEAST_PIECE = 64
-"""Shorter rows, whose pieces are shorter than this in the mean, go whole: small products cost more than the masked part of large ones."""
+FLEX_HEAD = 16
+"""FlexAttention's kernels take heads of at least this size."""
+PIECE_COST = 8192
+"""Pairs of positions that take as long as what a piece of its own costs: rows of many short pieces go whole, with a mask."""
 CHUNK = 512
 """Rows go together up to this number of positions."""
 
@@ -51,14 +53,15 @@ class RelativePlan:
     """Which tiles of the scores are worth computing (kind flex)."""
 
 
-def choose_relative(device: str, *, length: int, dropout: float, compiled: bool = False) -> RelativeKind:
+def choose_relative(device: str, *, length: int, head_size: int, dropout: float, compiled: bool = False) -> RelativeKind:
     """The fastest path for rows of `length` on a type of device; `dropout` is the rate on probabilities in this pass.
 
-    FlexAttention offers no dropout, and adds up the gradients of position tables in any order: both send CUDA to sdpa.
+    FlexAttention offers no dropout, adds up the gradients of position tables in any order, and takes no heads below FLEX_HEAD: all
+    three send CUDA to sdpa.
     On a CPU, compiled and plain blocks drop the same elements for rows up to LONG_ROW; longer rows draw in another order.
     """
     if device == "cuda":
-        return "sdpa" if dropout or torch.are_deterministic_algorithms_enabled() else "flex"
+        return "sdpa" if dropout or head_size < FLEX_HEAD or torch.are_deterministic_algorithms_enabled() else "flex"
     if compiled:
         return "dense"
     return "block" if length <= LONG_ROW else "spans"
@@ -192,7 +195,7 @@ def _chunks(layout: Layout, kind: RelativeKind, dtype: torch.dtype) -> tuple[Chu
     """Cover the rows: whole rows with a mask, as many at once as the cache takes, or piece by piece."""
     rows, length = layout.pieces_BL.shape
     spans = cover(layout)
-    if kind == "spans" or (len(spans) > rows and len(spans) * LEAST_PIECE <= rows * length):
+    if kind == "spans" or (len(spans) > rows and len(spans) * PIECE_COST <= rows * length**2):
         return tuple(Chunk(start=row * length + start, count=1, length=end - start) for row, start, end in spans)
     bias = _bias(layout, dtype) if len(spans) > rows else None
     step = max(1, CHUNK // length)

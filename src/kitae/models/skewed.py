@@ -135,23 +135,24 @@ def _put(flat_PC: Tensor, chunk: Chunk, x_KMSH: Tensor) -> None:
 def _probabilities(qkv: Tensor, chunk: Chunk, key: Table | None, query: Table | None, factor: float) -> Tensor:
     """Softmax of the scores [M, S, S]."""
     q, k, _ = qkv
-    matrices, length, _ = q.shape
-    scores = q.new_empty(matrices, length, length)
-    begun = 0
-    if query is not None:  # first, because it lies across: copying that is much faster than adding it
-        for block, window in query.windows(chunk):
-            term = _product(k[:, block], query.columns[:matrices, :, window], factor)
-            scores[:, :, block].copy_(_band(term, length).transpose(1, 2))
-        begun = 1
+    _, length, _ = q.shape
+    scores = _product(q, k.transpose(1, 2), factor)
     if key is not None:
-        for block, window in key.windows(chunk):
-            term = _band(_product(q[:, block], key.columns[:matrices, :, window], factor), length)
-            scores[:, block].copy_(term) if not begun else scores[:, block].add_(term)
-        begun = 1
-    scores.baddbmm_(q, k.transpose(1, 2), beta=begun, alpha=factor)
+        for block, term in _terms(q, chunk, key, factor):
+            scores[:, block].add_(term)
+    if query is not None:
+        for block, term in _terms(k, chunk, query, factor):
+            across = term.transpose(1, 2)
+            scores[:, :, block].add_(scores.new_empty(across.shape).copy_(across))  # adding what lies across takes longer than both
     if chunk.bias is not None:
         scores.view(chunk.count, -1, length, length).add_(chunk.bias[:, None])
     return torch.softmax(scores, dim=-1)
+
+
+def _terms(x_MSH: Tensor, chunk: Chunk, table: Table, factor: float) -> Iterator[tuple[slice, Tensor]]:
+    """Of every block of queries (or keys) x: its positions, and its scores [M, T, S] with the distances to all positions."""
+    for block, window in table.windows(chunk):
+        yield block, _band(_product(x_MSH[:, block], table.columns[: len(x_MSH), :, window], factor), chunk.length)
 
 
 class SkewedAttention(torch.autograd.Function):
