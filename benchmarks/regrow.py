@@ -5,9 +5,10 @@
 
 RUN is the output of the recipe (`--recipe`, which has [pretrain] with "rtd" and [adapt]). For every seed the adaptation is done with the
 pair itself, with the discriminator alone (whose generator is regrown first), and with the discriminator and new weights for a generator
-of the same size. Held-out text of the new domain, all three in fp32 on the same rows and masks: the area under the ROC curve by which
-each discriminator finds what its own generator replaced, and what the adapted pair's generator replaced, so that none is asked easier
-questions. Every training resumes where it was cut off, and finished ones are kept in the result.
+of the same size. Held-out text of the new domain, all in fp32 on the same rows and masks: the area under the ROC curve by which each
+discriminator finds what three generators replaced: its own, which may ask easier or harder questions than others; the adapted pair's,
+which the pair's discriminator knows best; and the original one from before the adaptation, the same examiner for all, also for
+the discriminator before. Every training resumes where it was cut off, and finished ones are kept in the result.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 
 VARIANTS = ("pair", "regrown", "new")
+EXAMINERS = ("own", "pair's", "original")
 SCORES = ("mlm_loss", "mlm_accuracy", "rtd_auc", "replaced_share")
 
 
@@ -83,22 +85,21 @@ class Bench:
         return {name: statistics.mean(found[f"heldout/{source}/{name}"] for source in sources) for name in SCORES}
 
 
-def summary(runs: dict[str, dict]) -> dict[str, object]:
-    """Areas of every variant, and by how much each differs from the pair of the same seed."""
+def summary(before: float, runs: dict[str, dict]) -> dict[str, object]:
+    """Areas of every variant by examiner: the mean over the seeds, less the pair's of the same seed, less that before the adaptation."""
     seeds = sorted({name.partition(":")[2] for name in runs}, key=int)
     complete = [seed for seed in seeds if all(f"{variant}:{seed}" in runs for variant in VARIANTS)]
-    if not complete:
-        return {}
-    lines: dict[str, object] = {}
-    for variant in VARIANTS:
-        for against in ("own", "pair's"):
-            found = [runs[f"{variant}:{seed}"][against]["rtd_auc"] for seed in complete]
-            pair = [runs[f"pair:{seed}"]["own"]["rtd_auc"] for seed in complete]
-            differences = [a - b for a, b in zip(found, pair, strict=True)]
-            lines[f"{variant}, replaced by the {against} generator"] = {
-                "rtd_auc": statistics.mean(found), "minus the pair's": statistics.mean(differences), "least difference": min(differences),
-            }  # fmt: skip
-    return {"seeds": len(complete), **lines}
+    lines: dict[str, object] = {"seeds": len(complete), "before, examined by its own (the original) generator": before}
+    for variant in VARIANTS if complete else ():
+        for examiner in EXAMINERS:
+            found = [runs[f"{variant}:{seed}"][examiner]["rtd_auc"] for seed in complete]
+            pair = [runs[f"pair:{seed}"][examiner]["rtd_auc"] for seed in complete]
+            less = [a - b for a, b in zip(found, pair, strict=True)]
+            line = {"rtd_auc": statistics.mean(found), "less the pair's": statistics.mean(less)}
+            if examiner == "original":
+                line["less that before"] = statistics.mean(found) - before
+            lines[f"{variant}, examined by {examiner}"] = line
+    return lines
 
 
 def main() -> None:
@@ -123,15 +124,15 @@ def main() -> None:
     missing = [(variant, seed) for seed in arguments.seeds for variant in VARIANTS if f"{variant}:{seed}" not in runs]
     for variant, seed in missing[: arguments.most]:
         place, out = bench.adapt(variant, seed)
-        judge = newest(bench.work / f"pair-{seed}")
-        scores = {"own": bench.score(place, place), "pair's": bench.score(place, judge)}
+        examiners = dict(zip(EXAMINERS, (place, newest(bench.work / f"pair-{seed}"), bench.before), strict=True))
+        scores = {name: bench.score(place, examiner) for name, examiner in examiners.items()}
         counts = {name: out.counts[name] for name in ("steps", "tokens", "seconds", "flops", "regrow") if name in out.counts}
         runs[f"{variant}:{seed}"] = {**scores, **counts, "command": command(), "machine": machine()}
         RESULTS.mkdir(exist_ok=True)
-        result = {"plan": plan, "before the adaptation": before, "summary": summary(runs), "runs": runs}
+        result = {"plan": plan, "before the adaptation": before, "summary": summary(before["rtd_auc"], runs), "runs": runs}
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"{variant}, seed {seed}: {scores}", flush=True)
-    print(json.dumps(summary(runs), indent=1))
+    print(json.dumps(summary(before["rtd_auc"], runs), indent=1))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertForPreTraining, pipeline
+from transformers import (
+    AutoModelForMaskedLM,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertJapaneseTokenizer,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    pipeline,
+)
 from transformers import BertConfig as TheirConfig
 
 from kitae.core.artifact import newest
@@ -67,7 +77,7 @@ def write(folder: Path, family: str = "bert") -> Path:
 
 
 def theirs(folder: Path, text: str, *, count: int) -> list[list[dict[str, object]]]:
-    model, words = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, words = AutoModelForMaskedLM.from_pretrained(folder), BertJapaneseTokenizer.from_pretrained(folder)
     found = pipeline("fill-mask", model=model, tokenizer=words, top_k=count, device="cpu")(text)
     return found if isinstance(found[0], list) else [found]
 
@@ -102,6 +112,24 @@ def test_a_bert_with_its_head_for_pairs_fills_too(tmp_path: Path) -> None:
     wide.save_pretrained(tmp_path)
     (part,) = read_parts(tmp_path).values()
     assert part.head == "pretraining"
+    filler, _ = opened(tmp_path, PredictConfig(device="cpu"))
+    for text, filling in zip(TEXTS, filler.predict(TEXTS), strict=True):
+        equal(filling, theirs(tmp_path, text, count=5))
+
+
+@pytest.mark.parametrize("family", ["roberta", "modernbert"])
+def test_models_of_other_families(family: str, tmp_path: Path) -> None:
+    numbers = {
+        "vocab_size": len(TOKENS), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
+        "initializer_range": 0.3, "pad_token_id": 0, "max_position_embeddings": POSITIONS + (family == "roberta"),
+    }  # fmt: skip
+    torch.manual_seed(4)
+    if family == "roberta":
+        RobertaForMaskedLM(RobertaConfig(**numbers)).save_pretrained(tmp_path)
+    else:
+        special = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+        ModernBertForMaskedLM(ModernBertConfig(**numbers, **special)).save_pretrained(tmp_path)
+    tokenizer().save(tmp_path, max_length=POSITIONS)
     filler, _ = opened(tmp_path, PredictConfig(device="cpu"))
     for text, filling in zip(TEXTS, filler.predict(TEXTS), strict=True):
         equal(filling, theirs(tmp_path, text, count=5))
