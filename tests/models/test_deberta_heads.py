@@ -189,3 +189,20 @@ def test_a_pair_of_folders(tmp_path):
     (tmp_path / "discriminator").rename(tmp_path / "generator")
     with pytest.raises(KitaeError, match="generator/ holds a model with the head rtd"):
         read_parts(tmp_path)
+
+
+def test_the_decoder_with_compiled_blocks():
+    torch.compiler.reset()
+    plain, compiled = (build_masked_lm(tiny(num_hidden_layers=4), torch.Generator().manual_seed(3)).train() for _ in range(2))
+    compiled.encoder.compiled = True
+    for block in compiled.encoder.blocks:
+        block.compile(backend="aot_eager", fullgraph=True)
+    ids, mask, layout, _ = padded(97, (40, 17))
+    logits = []
+    for model in (plain, compiled):
+        torch.manual_seed(4)  # the same elements are dropped
+        logits.append(model(ids, layout)[mask])
+        logits[-1].square().sum().backward()
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-4)
+    for (name, mine), other in zip(compiled.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-2, msg=lambda text, name=name: f"{name}: {text}")
