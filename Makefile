@@ -41,6 +41,7 @@ bench: install
 	$(BIN)/python -m benchmarks.text runs/electra-small-128 --vocabulary unigram
 	$(BIN)/python -m benchmarks.cores runs/electra-small-128 text:../shared/data/ja_plain/kyoto_wiki.txt.xz
 	$(BIN)/python -m benchmarks.pretrain runs/electra-small-128
+	$(BIN)/python -m benchmarks.deberta
 	$(BIN)/python -m benchmarks.finetune runs/kyoto/pretrain
 	$(BIN)/python -m benchmarks.convergence runs/kyoto
 	$(BIN)/python -m benchmarks.tokenizers

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from deberta_oracle import unround
 from hypothesis import strategies as st
 from model_layouts import padded
 from torch import Tensor, nn
@@ -39,6 +40,8 @@ CLASSES = {
     **classes("roberta", "Roberta"),
     **classes("xlm-roberta", "XLMRoberta", "mlm"),
     **classes("camembert", "Camembert", "mlm"),
+    **classes("deberta", "Deberta", "mlm", "sequence", "token", "span"),
+    **classes("deberta-v2", "DebertaV2"),
     **classes("modernbert", "ModernBert"),
 }
 TINY = {
@@ -58,6 +61,28 @@ BERTS = {
     "layer_norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
     "type_vocab_size": st.integers(1, 3),
 }
+DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "type_vocab_size": 2}
+DEBERTAS = {
+    "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
+    "layer_norm_eps": st.sampled_from([1e-7, 1e-5, 1e-2]),
+    "type_vocab_size": st.integers(0, 3),
+    "pos_att_type": st.sampled_from([["c2p"], ["p2c"], "p2c|c2p", [], None]),
+    "max_relative_positions": st.sampled_from([-1, 1, 4, 16]),
+    "position_biased_input": st.booleans(),
+    "pooler_hidden_act": st.sampled_from(["gelu", "tanh"]),
+    "legacy": st.booleans(),
+}
+DEBERTAS_V2 = {
+    **DEBERTAS,
+    "position_buckets": st.sampled_from([-1, 2, 4, 6]),
+    "max_relative_positions": st.sampled_from([-1, 8, 12, 30]),
+    "norm_rel_ebd": st.sampled_from(["none", "layer_norm"]),
+    "share_att_key": st.booleans(),
+    "conv_kernel_size": st.sampled_from([0, 1, 3, 5]),
+    "conv_act": st.sampled_from(["gelu", "tanh"]),
+}
+RELATIVE = ("block", "spans", "dense")
+unround()
 ROBERTA = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
 
 
@@ -72,6 +97,10 @@ class Oracle:
     """Fields that the test of odd numbers draws beside those that all families have."""
     sizes: tuple[int, ...] = (1, 3, 8)
     """Odd sizes of an attention head."""
+    autocast: bool = True
+    """Whether transformers' code runs under autocast."""
+    layers: int = 0
+    """Fewest blocks that transformers' code can do with."""
     paths: tuple[str, ...] = ("block", "spans", "sdpa", "dense")
     """The attention paths that run on a CPU; all give the same numbers."""
     slow: tuple[str, ...] = ("block", "spans")
@@ -88,6 +117,23 @@ ORACLES = {
     "roberta": Oracle(config=transformers.RobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
     "xlm-roberta": Oracle(config=transformers.XLMRobertaConfig, fields=ROBERTA, odd=BERTS, pads=()),
     "camembert": Oracle(config=transformers.CamembertConfig, fields=ROBERTA, odd=BERTS, pads=()),
+    "deberta": Oracle(config=transformers.DebertaConfig, fields=DEBERTA, odd=DEBERTAS, autocast=False, paths=RELATIVE, slow=RELATIVE),
+    "deberta-v2": Oracle(
+        config=transformers.DebertaV2Config,
+        fields=DEBERTA
+        | {
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+            "position_biased_input": False,
+        },
+        odd=DEBERTAS_V2,
+        layers=1,
+        paths=RELATIVE,
+        slow=RELATIVE,
+    ),
     "modernbert": Oracle(
         config=transformers.ModernBertConfig,
         fields={"local_attention": 8, "pad_token_id": 0, **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))},

@@ -45,10 +45,12 @@ def test_half_precision(family, head, kind, tmp_path):
     with torch.no_grad():
         exact = pair.their_logits(ids, mask, kinds)
         with torch.autocast("cpu", torch.bfloat16):
-            ours, theirs = pair.our_logits(ids, layout, kinds).float(), pair.their_logits(ids, mask, kinds).float()
-    error, other = ((logits - exact).square().mean().sqrt() / exact.std() for logits in (ours, theirs))
+            halves = [pair.our_logits(ids, layout, kinds).float()]
+            if ORACLES[family].autocast:
+                halves.append(pair.their_logits(ids, mask, kinds).float())
+    error, *others = ((logits - exact).square().mean().sqrt() / exact.std() for logits in halves)
     assert 0 < error < HALF
-    assert error < 2 * other
+    assert all(error < 2 * other for other in others)
 
 
 @pytest.mark.parametrize(("family", "head", "kind"), SLOW)
@@ -63,6 +65,7 @@ def test_gradients_of_all_parameters(family, head, kind, tmp_path):
     (pair.our_logits(ids, layout, kinds) * weights).sum().backward()
     rows = (*FAMILIES[family].rows, *FAMILIES[family].heads[head].rows)
     mine = to_huggingface({name: p.grad for name, p in pair.ours.named_parameters()}, rows, layers=3)
+    mine = FAMILIES[family].outward(mine, pair.part.config)
     other = {name: p.grad for name, p in pair.theirs.named_parameters(remove_duplicate=False)}
     tied = dict(FAMILIES[family].heads[head].tied)
     assert set(mine) == set(other) - set(tied)
@@ -121,7 +124,7 @@ def test_odd_numbers(tmp_path_factory, family_head, heads, layers, inner, labels
         vocab_size=vocab,
         hidden_size=heads * data.draw(st.sampled_from(oracle.sizes), label="size"),
         num_attention_heads=heads,
-        num_hidden_layers=layers,
+        num_hidden_layers=max(layers, oracle.layers),
         intermediate_size=inner,
         pad_token_id=pad,
         **own,

@@ -8,12 +8,16 @@ import transformers
 
 from kitae.core.errors import KitaeError
 from kitae.models.cost import count_parameters, flops_per_token, forward_flops_per_token
-from kitae.models.families import build_classifier, build_discriminator, build_masked_lm
+from kitae.models.families import bare, build_classifier, build_discriminator, build_masked_lm
 from kitae.models.presets import PRESETS, resolve_preset
 
 
 def shape(config) -> tuple[int, ...]:
     return (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size, config.embedding_width)
+
+
+def size_of(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,13 @@ def shape(config) -> tuple[int, ...]:
         ("bert-small", (256, 12, 4, 1024, 256), None),
         ("bert-base", (768, 12, 12, 3072, 768), None),
         ("bert-large", (1024, 24, 16, 4096, 1024), None),
+        ("deberta-base", (768, 12, 12, 3072, 768), None),
+        ("deberta-v2-base", (768, 12, 12, 3072, 768), None),
+        ("deberta-v2-large", (1024, 24, 16, 4096, 1024), None),
+        ("deberta-v3-xsmall", (384, 12, 6, 1536, 384), (384, 6, 6, 1536, 384)),
+        ("deberta-v3-small", (768, 6, 12, 3072, 768), (768, 3, 12, 3072, 768)),
+        ("deberta-v3-base", (768, 12, 12, 3072, 768), (768, 6, 12, 3072, 768)),
+        ("deberta-v3-large", (1024, 24, 16, 4096, 1024), (1024, 12, 16, 4096, 1024)),
         ("roberta-base", (768, 12, 12, 3072, 768), None),
         ("roberta-large", (1024, 24, 16, 4096, 1024), None),
     ],
@@ -34,7 +45,8 @@ def test_numbers(name, encoder, generator):
     architecture = resolve_preset(name, {}, 32768, 512)
     assert shape(architecture.encoder) == encoder
     assert (architecture.generator and shape(architecture.generator)) == generator
-    assert architecture.encoder.type_vocab_size == (1 if name.startswith("roberta") else 2)
+    kinds = {"deberta": 0, "roberta": 1}.get(name.split("-")[0], 2)
+    assert architecture.encoder.type_vocab_size == kinds
     assert architecture.encoder.hidden_dropout_prob == architecture.encoder.attention_probs_dropout_prob == 0.1
 
 
@@ -65,6 +77,40 @@ def test_parameter_counts_are_those_of_transformers(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "kind", "vocab"),
+    [
+        ("deberta-base", "Deberta", 50265),
+        ("deberta-v2-base", "DebertaV2", 32000),
+        ("deberta-v2-large", "DebertaV2", 32000),
+        ("deberta-v3-base", "DebertaV2", 128100),
+    ],
+)
+def test_parameter_counts_of_deberta_are_those_of_transformers(name, kind, vocab):
+    config = resolve_preset(name, {}, vocab, 512).encoder
+    with torch.device("meta"):
+        theirs = getattr(transformers, f"{kind}ForMaskedLM")(getattr(transformers, f"{kind}Config")(**config.huggingface()))
+    theirs.tie_weights()
+    decoder = 512 * config.hidden_size if config.enhanced_mask_decoder else 0  # a table that transformers has no use for
+    assert size_of(bare(config, "mlm")) - decoder == size_of(theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("deberta-v3-xsmall", 22), ("deberta-v3-small", 44), ("deberta-v3-base", 86), ("deberta-v3-large", 304)],
+)
+def test_published_backbones_of_deberta_v3(name, millions):
+    """microsoft/DeBERTa's README counts the discriminator with its head and unused positions, without the token table."""
+    config = resolve_preset(name, {}, 128100, 512).encoder
+    assert round((size_of(bare(config, "rtd")) + (512 - 128100) * config.hidden_size) / 1e6) == millions
+
+
+def test_published_size_of_a_japanese_deberta():
+    """ku-nlp's 373 million parameters have the tied output table a second time."""
+    config = resolve_preset("deberta-v2-large", {}, 32000, 512).encoder
+    assert round((size_of(bare(config, "mlm")) + 32000 * config.hidden_size) / 1e6) == 373
+
+
+@pytest.mark.parametrize(
     ("name", "vocab", "length", "millions"),
     [
         ("electra-small-paper", 30522, 128, 70),
@@ -75,6 +121,9 @@ def test_parameter_counts_are_those_of_transformers(name):
         ("bert-base", 30522, 128, 545),
         ("bert-base", 30522, 512, 588),
         ("bert-large", 30522, 128, 1880),
+        ("deberta-v2-base", 32000, 512, 730),
+        ("deberta-v2-large", 32000, 512, 2446),
+        ("deberta-v3-base", 128100, 512, 1151),
     ],
 )
 def test_flops_per_token(name, vocab, length, millions):

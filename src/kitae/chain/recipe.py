@@ -139,9 +139,9 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     small = raw_recipe.merge(raw, known)
     pretrain = small.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
-        preset = PRESETS.get(pretrain["model"])
-        tiny = f"{preset.family}-tiny" if preset is not None else ""
-        pretrain["model"] = tiny if tiny in PRESETS else "electra-tiny"
+        name = pretrain["model"]
+        own = [tiny for tiny in PRESETS if tiny.endswith("-tiny") and name.startswith(tiny.removesuffix("tiny"))]
+        pretrain["model"] = own[0] if own else "electra-tiny"
         pretrain.pop("config", None)
     for table in (small.get("corpus"), small.get("adapt")):
         sources = table.get("source") if isinstance(table, dict) else None

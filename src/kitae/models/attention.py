@@ -78,7 +78,7 @@ def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, window: int | N
         assert not causal, "no family has windows that look back only"
         return AttentionPlan(kind="banded", bias_BKSW=band(layout.pieces_BL, window=window, dtype=dtype))
     if kind == "spans":
-        return AttentionPlan(kind=kind, spans=_cover(layout), causal=causal)
+        return AttentionPlan(kind=kind, spans=cover(layout), causal=causal)
     mask = layout.block_mask_BLL.tril() if causal else layout.block_mask_BLL
     if window is not None:
         mask = mask & within(mask.shape[1], window, mask.device)
@@ -168,7 +168,7 @@ def _attend_spans(qkv_BLC: Tensor, plan: AttentionPlan, heads: int, dropout: flo
     return torch.cat(pieces).view(b, length, channels // 3)
 
 
-def _cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
+def cover(layout: Layout) -> tuple[tuple[int, int, int], ...]:
     """The pieces and, as one more piece, each row's padding: together all positions, in order."""
     rows, length = layout.pieces_BL.shape
     ends = [0] * rows

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kitae.models.encoder import Encoder, EncoderConfig
-from kitae.models.heads import PretrainingHead
+from kitae.models.heads import Decoder, PretrainingHead
 from kitae.models.joint import BEAM, Beam, JointLogits, pieces_of
 from kitae.tensor.batch import Layout
 
@@ -50,7 +50,10 @@ class MaskedLm(Headed):
         chars_WC: Tensor | None = None,
     ) -> Tensor:
         """logits_NV at `picks_N` (int64 positions in the flattened rows); without picks logits_BLV everywhere."""
-        x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
+        if isinstance(self.head, Decoder):
+            x_BLD = self.head.read(self.encoder, ids_BL, layout, segments_BL)
+        else:
+            x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
         rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
         return self.vocabulary(rows)

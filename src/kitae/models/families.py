@@ -13,6 +13,7 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.bert import BERT, ELECTRA
 from kitae.models.character_bert import CHARACTER_BERT
 from kitae.models.compose import Classifier, Discriminator, MaskedLm, PretrainingLm
+from kitae.models.deberta_family import DEBERTA, DEBERTA_V2
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import COMPOSED, Family, Head, Model
 from kitae.models.modernbert import MODERNBERT
@@ -24,6 +25,8 @@ FAMILIES: Mapping[str, Family] = {
     "electra": ELECTRA,
     "electric": ELECTRIC,
     "character_bert": CHARACTER_BERT,
+    "deberta": DEBERTA,
+    "deberta-v2": DEBERTA_V2,
     "modernbert": MODERNBERT,
     "roberta": ROBERTA,
     "xlm-roberta": XLM_ROBERTA,

@@ -48,6 +48,11 @@ def _same(state: State, config: EncoderConfig) -> State:
     return state
 
 
+def _never(head: Head, config: EncoderConfig) -> bool:
+    del head, config
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadForm:
     """How an encoder with a certain head is built, and how Hugging Face knows it."""
@@ -55,9 +60,9 @@ class HeadForm:
     title: str
     """What the model is called in a README, behind its family's name."""
     architecture: str = ""
-    """Class name in config.json; "" when transformers has none: then only kitae folders hold the model."""
+    """Class name in config.json; "" when transformers has none."""
     auto: str = ""
-    """The Auto class of transformers that loads it; "" when transformers has none."""
+    """The Auto class that loads it; "" when only kitae folders hold such a model."""
     make: MakeHead | None = None
     """Builds the head; None for a bare encoder."""
     rows: Rows = ()
@@ -93,10 +98,20 @@ class Family:
     """Keys of config.json that change what the model computes, with the values that we can compute."""
     neutral: frozenset[str] = frozenset()
     """Keys of config.json that change nothing for the heads we have."""
+    older_names: Callable[[State], State] = dict
+    """Turns names that other classes of the family save into those of the key tables, before the head is looked for."""
     inward: Callable[[State, EncoderConfig], State] = _same
     """What is done to Hugging Face's tensors before their names are translated."""
     outward: Callable[[State, EncoderConfig], State] = _same
     """What is done to tensors in Hugging Face's names before they are written."""
+    foreign: Callable[[Head, EncoderConfig], bool] = _never
+    """Whether transformers has no class for an encoder with this head: it then reads the folder as an encoder alone."""
+
+    def written_as(self, head: Head, config: EncoderConfig) -> tuple[str, str]:
+        """(class in config.json, Auto class that loads it). No class stands in the folder of a head that transformers does not know."""
+        if self.foreign(head, config):
+            return "", "AutoModel"
+        return self.heads[head].architecture, self.heads[head].auto
 
     def head_of(self, architecture: str) -> Head | None:
         """The head of a Hugging Face class, or None when we have none."""

@@ -23,6 +23,8 @@ from kitae.models.weights import WORKING, gather, read_weights
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+HALVES: Mapping[str, Head] = {"generator": "mlm", "discriminator": "rtd"}
+"""Folders of ELECTRA's and DeBERTaV3's pairs, and their heads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,7 @@ def read_parts(folder: Path) -> dict[str, Part]:
         part = _read_huggingface(folder)
         return {_name(part): part}
     halves = {
-        name: folder / name
-        for name in ("generator", "discriminator")
-        if (folder / name / "config.json").is_file() or (folder / name / "model.json").is_file()
+        name: folder / name for name in HALVES if (folder / name / "config.json").is_file() or (folder / name / "model.json").is_file()
     }
     if not halves:
         if not folder.is_dir():
@@ -74,7 +74,7 @@ def read_parts(folder: Path) -> dict[str, Part]:
     for name, path in halves.items():
         kitae = (path / "model.json").is_file()
         parts[name] = part = next(iter(_read_kitae(path).values())) if kitae else _read_huggingface(path)
-        if _name(part) != name:
+        if HALVES[name] != part.head:
             raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
     return parts
 
@@ -119,11 +119,12 @@ def describe(part: Part) -> dict[str, object]:
 def write_huggingface(part: Part, folder: Path) -> None:
     """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
 
-    Raises KitaeError when transformers has no class for such a model; see `write_kitae` for those.
+    Raises KitaeError when transformers can read nothing of such a model; see `write_kitae` for those.
     """
     family = FAMILIES[part.family]
     form = family.heads[part.head]
-    if form.make is not None and not form.rows:
+    architecture, auto = family.written_as(part.head, part.config)
+    if not auto:
         raise KitaeError(f"transformers has no class for this model ({family.title}, {form.title})", cure="keep it as a kitae folder")
     folder.mkdir(parents=True, exist_ok=True)
     state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)
@@ -132,7 +133,7 @@ def write_huggingface(part: Part, folder: Path) -> None:
         state = {name.removeprefix(f"{family.root}."): tensor for name, tensor in state.items()}
     tensors = {name: tensor.detach().to("cpu", torch.float32).clone().contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    raw = to_huggingface_config(part.config, architecture=form.architecture, labels=part.labels)
+    raw = to_huggingface_config(part.config, architecture=architecture, labels=part.labels)
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
@@ -146,9 +147,10 @@ def write_kitae(name: str, part: Part, folder: Path) -> None:
 
 
 def _name(part: Part) -> str:
-    if part.family in ("electra", "electric"):
-        return {"mlm": "generator", "rtd": "discriminator"}.get(part.head, "encoder")
-    return "encoder"
+    if part.head == "rtd":
+        return "discriminator"
+    halved = part.family in ("electra", "electric") and part.head == "mlm"
+    return "generator" if halved else "encoder"  # others' masked language models stand alone
 
 
 def _read_kitae(folder: Path) -> dict[str, Part]:
@@ -208,7 +210,7 @@ def _read_huggingface(folder: Path) -> Part:
         raise KitaeError("config.json names no model_type", cure=f"known are {', '.join(sorted(FAMILIES))}", where=where)
     family = family_of(str(raw["model_type"]), where=where)
     config = to_config(raw, family, where=where)
-    state = modern(gather(folder), where=str(folder))
+    state = family.older_names(modern(gather(folder), where=str(folder)))
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
     check_head(raw, form, where=where)
@@ -232,7 +234,7 @@ def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str
             raise KitaeError(f"architecture {names[0]} is not supported", cure=f"supported are {known}", where=where)
         return head
     for head, form in family.heads.items():
-        if form.architecture and form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
+        if form.auto and form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
             return head
     return "none"
 

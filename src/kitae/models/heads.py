@@ -3,17 +3,26 @@
 Shapes: N gathered positions or texts, D hidden size, E embedding size, V vocabulary, C labels, B rows, L positions.
 """
 
+import abc
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kitae.models.encoder import EncoderConfig
+from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.layers import dropout
 from kitae.tensor.batch import Layout
 
 Activation = Callable[[Tensor], Tensor]
+
+
+class Decoder(abc.ABC):
+    """A vocabulary head that reads more of an encoder than its last hidden states, as DeBERTa's enhanced mask decoder does."""
+
+    @abc.abstractmethod
+    def read(self, encoder: Encoder, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None) -> Tensor:
+        """x_BLD from which tokens are predicted."""
 
 
 class MlmHead(nn.Module):

@@ -35,8 +35,8 @@ def random_bytes(count: int, seed: int) -> Tensor:
     return torch.from_numpy(words).view(torch.int8)[:count]
 
 
-def keep_mask(shape: torch.Size, *, rate: float, dtype: torch.dtype) -> tuple[Tensor, float]:
-    """A CPU mask of zeros and ones in `dtype`, and 1 / (probability of a one). One draw from torch's global generator seeds it.
+def drop_bytes(count: int, *, rate: float) -> tuple[Tensor, int, float]:
+    """`count` random int8 on the CPU, the least that is kept, and 1 / (probability of keeping). One draw from torch's global generator.
 
     A call drops with a probability of k / 256, where k is drawn from the two whole numbers around 256 * rate, so that the
     mean over calls is the rate itself (up to 255/256), and scales by what it drew: right in every call, not only in the mean.
@@ -44,9 +44,15 @@ def keep_mask(shape: torch.Size, *, rate: float, dtype: torch.dtype) -> tuple[Te
     seed = int(torch.randint(1 << 62, ()))
     whole, part = divmod(rate * LEVELS, 1.0)
     dropped = min(int(whole) + (seed / (1 << 62) < part), LEVELS - 1)
+    return random_bytes(count, seed), dropped - LEVELS // 2, LEVELS / (LEVELS - dropped)
+
+
+def keep_mask(shape: torch.Size, *, rate: float, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """A CPU mask of zeros and ones in `dtype`, and 1 / (probability of a one), from `drop_bytes`."""
     keep = torch.empty(shape, dtype=dtype)
-    torch.ge(random_bytes(keep.numel(), seed).view(shape), dropped - LEVELS // 2, out=keep)
-    return keep, LEVELS / (LEVELS - dropped)
+    drawn, least, factor = drop_bytes(keep.numel(), rate=rate)
+    torch.ge(drawn.view(shape), least, out=keep)
+    return keep, factor
 
 
 # A compiler sees this draw as one operation that it may neither repeat, merge nor move before its input: compiled blocks drop

@@ -20,16 +20,16 @@ class Preset:
     encoder: Mapping[str, object]
     """Fields of the family's config."""
     generator: float | None = None
-    """ELECTRA: width of the generator as a share of the discriminator's (same number of layers)."""
+    """ELECTRA, DeBERTa-v3: width of the generator as a share of the discriminator's."""
     generator_layers: int | float = 1.0
-    """ELECTRA: layers of the generator; a whole number is their number, a decimal one a share of the discriminator's."""
+    """ELECTRA, DeBERTa-v3: layers of the generator; a whole number is their number, a decimal one a share of the discriminator's."""
     note: str
     """For whom, one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a preset and its overrides come to. `encoder` is ELECTRA's discriminator; BERT has no generator."""
+    """What a preset and its overrides come to. `encoder` is the discriminator where there is a generator."""
 
     family: str
     encoder: EncoderConfig
@@ -44,6 +44,17 @@ def _size(hidden: int, layers: int, embedding: int | None = None) -> dict[str, i
         "intermediate_size": 4 * hidden,
     }
     return numbers if embedding is None else numbers | {"embedding_size": embedding}
+
+
+_DEBERTA: Mapping[str, object] = {"relative_attention": True, "pos_att_type": ("p2c", "c2p"), "position_biased_input": False}
+_DEBERTA_V2 = {**_DEBERTA, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+_DEBERTA_JA = {**_DEBERTA_V2, "conv_kernel_size": 3, "conv_act": "gelu"}
+_DEBERTA_V3 = {**_DEBERTA_V2, "enhanced_mask_decoder": True}  # microsoft/DeBERTa's generators all have it
+
+
+def _deberta_v3(size: Mapping[str, int], note: str) -> Preset:
+    """A discriminator and a generator of the same width and half the layers (microsoft/DeBERTa, rtd_*.json)."""
+    return Preset(family="deberta-v2", encoder={**size, **_DEBERTA_V3}, generator=1.0, generator_layers=0.5, note=note)
 
 
 def _gated(hidden: int, layers: int, inner: int, **others: object) -> dict[str, object]:
@@ -83,6 +94,19 @@ PRESETS: Mapping[str, Preset] = {
         note="12 narrow layers, a quarter of the base model's filters",
     ),
     "character-bert-base": Preset(family="character_bert", encoder=_size(768, 12), note="CharacterBERT of the paper; no word is unknown"),
+    "deberta-base": Preset(family="deberta", encoder={**_size(768, 12), **_DEBERTA}, note="DeBERTa-Base of the first version"),
+    "deberta-v2-tiny": Preset(family="deberta-v2", encoder={**_size(64, 2), **_DEBERTA_JA}, note="tests"),
+    "deberta-v2-base": Preset(
+        family="deberta-v2", encoder={**_size(768, 12), **_DEBERTA_JA}, note="DeBERTa-v2-Base as in ku-nlp/deberta-v2-base-japanese"
+    ),
+    "deberta-v2-large": Preset(
+        family="deberta-v2", encoder={**_size(1024, 24), **_DEBERTA_JA}, note="DeBERTa-v2-Large as in ku-nlp/deberta-v2-large-japanese"
+    ),
+    "deberta-v3-tiny": _deberta_v3(_size(64, 4), "tests"),
+    "deberta-v3-xsmall": _deberta_v3(_size(384, 12), "DeBERTa-v3-XSmall"),
+    "deberta-v3-small": _deberta_v3(_size(768, 6), "DeBERTa-v3-Small: as wide as base, half as deep"),
+    "deberta-v3-base": _deberta_v3(_size(768, 12), "DeBERTa-v3-Base; wants a GPU"),
+    "deberta-v3-large": _deberta_v3(_size(1024, 24), "DeBERTa-v3-Large"),
     "roberta-tiny": Preset(family="roberta", encoder=_size(64, 2), note="tests"),
     "roberta-base": Preset(family="roberta", encoder=_size(768, 12), note="RoBERTa-Base; its authors use beta2 = 0.98"),
     "roberta-large": Preset(family="roberta", encoder=_size(1024, 24), note="RoBERTa-Large"),
@@ -122,7 +146,7 @@ def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, 
     if not isinstance(generator, Mapping):
         raise KitaeError(f"generator = {generator!r} is not a table", cure="write generator = { fraction = 0.5 }, or fields of the encoder")
     if preset.generator is None and "generator" in overrides:
-        raise KitaeError(f'preset "{name}" has no generator', cure="remove the key `generator`, or take an ELECTRA preset")
+        raise KitaeError(f'preset "{name}" has no generator', cure="remove the key `generator`, or take an ELECTRA or DeBERTa-v3 preset")
     known = fields(preset.family)
     _known(own, (*known, "generator") if preset.generator else known)
     _known(generator, (*known, "fraction", "layers"))

@@ -101,8 +101,10 @@ def parse_config(fields: Mapping[str, object], family: Family, *, where: str) ->
 
 
 def to_huggingface_config(config: EncoderConfig, *, architecture: str, labels: tuple[str, ...]) -> dict[str, object]:
-    """The JSON that transformers 4.57 and 5 read."""
-    raw: dict[str, object] = {"architectures": [architecture], "tie_word_embeddings": True, **config.huggingface(), "dtype": "float32"}
+    """The JSON that transformers 4.57 and 5 read; `architecture` "" names no class."""
+    raw: dict[str, object] = {"tie_word_embeddings": True, **config.huggingface(), "dtype": "float32"}
+    if architecture:
+        raw = {"architectures": [architecture], **raw}
     if labels:
         raw["id2label"] = {str(number): label for number, label in enumerate(labels)}
         raw["label2id"] = {label: number for number, label in enumerate(labels)}

@@ -98,7 +98,7 @@ def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, 
     if architecture.generator is None and not config.uniform_generator:
         raise KitaeError(
             f'objective "rtd" needs a generator, and the family "{architecture.family}" has none',
-            cure='take an ELECTRA preset, or objective = "mlm"',
+            cure='take an ELECTRA or DeBERTa-v3 preset, or objective = "mlm"',
         )
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
     if architecture.generator is None or config.uniform_generator:

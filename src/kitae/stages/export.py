@@ -32,6 +32,7 @@ USES = {
     "logits = model(**batch).logits",
     "none": "vectors = model(**batch).last_hidden_state",
 }
+ENCODER_ALONE = "transformers has no class for the head and reads the encoder alone; kitae reads both"
 
 
 KITAE = """# transformers has no class for this model
@@ -89,11 +90,13 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
             target = out.path / role / name if len(parts) > 1 else out.path / role
             told = _export(name, part, place, target)
             family = FAMILIES[part.family]
-            form = family.heads[part.head]
-            title, manifests = f"{family.title} {form.title} ({role})", _manifests(folder, place, inputs.parents)
-            library = "transformers" if form.auto else "kitae"
+            title, manifests = f"{family.title} {family.heads[part.head].title} ({role})", _manifests(folder, place, inputs.parents)
+            architecture, auto = family.written_as(part.head, part.config)
+            library = "transformers" if auto else "kitae"
             card.write(target, title=title, manifests=manifests, usage=_usage(part, told), library=library)
-            written[target.relative_to(out.path).as_posix()] = form.architecture or "kitae"
+            if auto and not architecture:  # transformers reads the encoder
+                architecture = family.heads["none"].architecture
+            written[target.relative_to(out.path).as_posix()] = architecture or "kitae"
         for licence in _licences(folder):
             if licence not in out.licences:
                 out.licences.append(licence)
@@ -108,7 +111,8 @@ def _export(name: str, part: Part, place: Path, target: Path) -> str:
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
     definition = definitions.read(tokenizer)
     part = dataclasses.replace(part, config=part.config.padded(definition.special.pad))  # presets do not know it
-    if FAMILIES[part.family].heads[part.head].architecture:
+    _, readable = FAMILIES[part.family].written_as(part.head, part.config)
+    if readable:
         write_huggingface(part, target)
     else:
         write_kitae(name, part, target)
@@ -142,12 +146,13 @@ def _licences(folder: Path) -> list[dict[str, str]]:
 
 
 def _usage(part: Part, told: str) -> str:
-    auto = FAMILIES[part.family].heads[part.head].auto
+    architecture, auto = FAMILIES[part.family].written_as(part.head, part.config)
     if not auto:
         return KITAE if not part.config.word_characters else LABELS if part.head == "sequence" else CHARACTERS
+    use = USES[part.head] if architecture else f"{USES['none']}  # {ENCODER_ALONE}"
     return f"""from transformers import AutoTokenizer, {auto}
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER"{f", {told}" if told else ""})
 model = {auto}.from_pretrained("FOLDER").eval()
 batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
-{USES[part.head]}"""
+{use}"""

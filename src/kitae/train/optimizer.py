@@ -18,7 +18,7 @@ ALIGN = 16  # elements: every weight starts on a cache line
 UNCORRECTED = 1e9  # a step number at which beta**step is exactly zero, so that AdamW's bias corrections are exactly one
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 _LAYER = re.compile(r"\bblocks\.(\d+)\.")
-_EMBEDDINGS = re.compile(r"\b(embed|project)\.")
+_EMBEDDINGS = re.compile(r"\b(embed|embed_norm|project|relative|relative_norm|conv)\.")
 
 
 _Key = tuple[int, bool, float]
@@ -38,7 +38,8 @@ class _Slot:
 def layer_scales(names: Mapping[str, torch.Size], decay: float) -> dict[str, float]:
     """Factor of the learning rate per parameter: 1 for heads, decay for the top layer, then decay per layer down to the embeddings.
 
-    Layers are recognised by `blocks.N.` in the name; embeddings by `embed.` and `project.`.
+    Layers are recognised by `blocks.N.` in the name; embeddings by `embed.` and `project.`, in DeBERTa also by what turns positions and
+    neighbours into states beside the blocks.
     """
     depth = 1 + max((int(match[1]) for name in names if (match := _LAYER.search(name))), default=-1)
 
