@@ -124,7 +124,7 @@ def test_adapt_halves_that_come_apart(made: Path, place: Path) -> None:
     succeed(adapt(place, "discriminator", "rtd"))
     assert "generator 0.1, discriminator 0.0, together 0.1" in succeed(kitae("plan", "adapt.toml")).stdout  # millions
     facts = read_manifest(place / "discriminator-run" / "adapt").facts
-    assert facts["counts"]["regrow"]["steps"] == 1, "a fifth of three steps"  # type: ignore[index]
+    assert facts["counts"]["regrow"]["steps"] == 2, "half of three steps"  # type: ignore[index]
     halves = sorted(item.name for item in (place / "discriminator-run" / "export" / "adapt").iterdir() if item.is_dir())
     assert halves == ["discriminator", "generator"]
     text = (place / "adapt.toml").read_text(encoding="utf-8").replace("discriminator-run", "apart-run")

@@ -34,5 +34,5 @@ def test_it_learns_and_goes_on_from_a_huggingface_folder(dataset: Path, tmp_path
 def test_what_it_cannot_learn(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(KitaeError, match="needs a generator"):
         pretrain(tmp_path / "rtd", dataset, model="modernbert-tiny")
-    with pytest.raises(KitaeError, match="for BERT and ELECTRA only"):
+    with pytest.raises(KitaeError, match="for BERT, RoBERTa and ELECTRA only"):
         pretrain(tmp_path / "informed", dataset, model="modernbert-tiny", objective="mlm", initialization="informed")

@@ -117,14 +117,15 @@ def describe(part: Part) -> dict[str, object]:
 
 
 def write_huggingface(part: Part, folder: Path) -> None:
-    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5.
+    """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5, or, for families
+    that it lacks, for the code of their authors.
 
-    Raises KitaeError when transformers can read nothing of such a model; see `write_kitae` for those.
+    Raises KitaeError when neither knows anything of such a model; see `write_kitae` for those.
     """
     family = FAMILIES[part.family]
     form = family.heads[part.head]
     architecture, auto = family.written_as(part.head, part.config)
-    if not auto:
+    if not architecture and not auto:
         raise KitaeError(f"transformers has no class for this model ({family.title}, {form.title})", cure="keep it as a kitae folder")
     folder.mkdir(parents=True, exist_ok=True)
     state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)

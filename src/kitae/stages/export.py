@@ -111,8 +111,7 @@ def _export(name: str, part: Part, place: Path, target: Path) -> str:
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
     definition = definitions.read(tokenizer)
     part = dataclasses.replace(part, config=part.config.padded(definition.special.pad))  # presets do not know it
-    _, readable = FAMILIES[part.family].written_as(part.head, part.config)
-    if readable:
+    if any(FAMILIES[part.family].written_as(part.head, part.config)):
         write_huggingface(part, target)
     else:
         write_kitae(name, part, target)
