@@ -191,7 +191,7 @@ def main() -> None:
     achieved = {side: statistics.median(values) * flops / 1e9 for side, values in found.items()}
     possible = {"fp32": matmul_gflops(torch.float32), "bf16": matmul_gflops(torch.bfloat16)}
     keep(
-        f"mlm-{arguments.preset}-{length}",
+        f"mlm-{arguments.preset}-{length}-memory-{arguments.memory}",
         {
             "rows": arguments.rows,
             "length": length,
