@@ -15,7 +15,7 @@ from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, choice_form, span_form, token_form
+from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
@@ -44,12 +44,8 @@ class BertFields(EncoderConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
         if self.model_type not in NARROW and self.embedding_width != self.hidden_size:
             raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
-        if self.pad_token_id >= self.vocab_size:
-            raise ValueError(f"pad_token_id {self.pad_token_id} is none of the {self.vocab_size} tokens")
         return self
 
     @property
@@ -264,13 +260,7 @@ BERT = Family(
             tied=_TIED,
             unused=("bert.pooler.", "cls.seq_relationship."),
         ),
-        "sequence": HeadForm(
-            title="text classifier",
-            architecture="BertForSequenceClassification",
-            auto="AutoModelForSequenceClassification",
-            make=pooled_head,
-            rows=(("head.dense", "bert.pooler.dense"), ("head.out", "classifier")),
-        ),
+        "sequence": sequence_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
         "token": token_form("Bert", unused=("bert.pooler.",)),
         "span": span_form("Bert", unused=("bert.pooler.",)),
         "choice": choice_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
@@ -309,13 +299,7 @@ ELECTRA = Family(
             make=_rtd_head,
             rows=(("head.dense", "discriminator_predictions.dense"), ("head.out", "discriminator_predictions.dense_prediction")),
         ),
-        "sequence": HeadForm(
-            title="text classifier",
-            architecture="ElectraForSequenceClassification",
-            auto="AutoModelForSequenceClassification",
-            make=_electra_head,
-            rows=(("head.dense", "classifier.dense"), ("head.out", "classifier.out_proj")),
-        ),
+        "sequence": sequence_form("Electra", _electra_head, (("head.dense", "classifier.dense"), ("head.out", "classifier.out_proj"))),
         "token": token_form("Electra"),
         "span": span_form("Electra"),
         "choice": choice_form(

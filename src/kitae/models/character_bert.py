@@ -20,7 +20,7 @@ from kitae.models.character_cnn import CharacterCnn
 from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, choice_form, span_form, token_form
+from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
 from kitae.models.heads import OrderHead, PretrainingHead
 from kitae.models.layers import ACTIVATIONS, dropout, lookup
 from kitae.tensor.batch import Layout
@@ -229,12 +229,7 @@ CHARACTER_BERT = Family(
             tied=_TIED,
             unused=("character_bert.pooler.", "cls.seq_relationship."),
         ),
-        "sequence": HeadForm(
-            title="text classifier",
-            architecture="CharacterBertForSequenceClassification",
-            make=pooled_head,
-            rows=(_POOLER, ("head.out", "classifier")),
-        ),
+        "sequence": replace(sequence_form("CharacterBert", pooled_head, (_POOLER, ("head.out", "classifier"))), auto=""),
         "token": replace(token_form("CharacterBert"), auto=""),
         "span": replace(span_form("CharacterBert"), auto=""),
         "choice": replace(choice_form("CharacterBert", pooled_head, (_POOLER, ("head.out", "classifier"))), auto=""),

@@ -49,10 +49,6 @@ class DisentangledConfig(EncoderConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
-        if self.pad_token_id >= self.vocab_size:
-            raise ValueError(f"pad_token_id {self.pad_token_id} is none of the {self.vocab_size} tokens")
         if len(set(self.pos_att_type)) < len(self.pos_att_type):
             raise ValueError("pos_att_type names a term twice")
         if self.pos_att_type and not self.relative_attention:

@@ -13,7 +13,7 @@ from kitae.models.deberta_config import DebertaConfig, DebertaV2Config, Disentan
 from kitae.models.deberta_heads import ContextHead, DebertaRtdHead, EnhancedMaskHead
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, Head, HeadForm
-from kitae.models.forms import JOINT, choice_form, span_form, token_form
+from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS
 
@@ -178,14 +178,7 @@ def _heads(name: str) -> Mapping[Head, HeadForm]:
             ),
             unused=("mask_predictions.",),
         ),
-        "sequence": HeadForm(
-            title="text classifier",
-            architecture=f"{name}ForSequenceClassification",
-            auto="AutoModelForSequenceClassification",
-            make=_context_head,
-            rows=POOLED,
-            unused=UNUSED,
-        ),
+        "sequence": sequence_form(name, _context_head, POOLED, unused=UNUSED),
         "token": token_form(name, unused=UNUSED),
         "span": span_form(name, unused=UNUSED),
         "choice": choice_form(name, _context_head, POOLED),

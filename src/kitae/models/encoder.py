@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from kitae.core.config import Config
@@ -44,6 +44,14 @@ class EncoderConfig(Config):
     """Standard deviation of new weights (truncated at two of them)."""
     pad_token_id: int = Field(0, ge=0, le=10_000_000)
     """Id of [PAD]; as an input it gives the token table no gradient."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is none of the {self.vocab_size} tokens")
+        return self
 
     @property
     def embedding_width(self) -> int:

@@ -33,7 +33,7 @@ class Part:
 
     family: str
     head: Head
-    """mlm, pretraining (mlm and pairs), rtd, sequence, or none for a bare encoder."""
+    """What the model is for; "none" is a bare encoder."""
     config: EncoderConfig
     state: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()

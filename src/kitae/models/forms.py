@@ -37,6 +37,18 @@ def _with_labels(make: MakeHead, number: int) -> MakeHead:
     return made
 
 
+def sequence_form(family: str, make: MakeHead, rows: Rows, *, unused: tuple[str, ...] = ()) -> HeadForm:
+    """Labels of texts; `family` as transformers spells it in class names."""
+    return HeadForm(
+        title="text classifier",
+        architecture=f"{family}ForSequenceClassification",
+        auto="AutoModelForSequenceClassification",
+        make=make,
+        rows=rows,
+        unused=unused,
+    )
+
+
 def token_form(
     family: str, make: MakeHead = _token_head, rows: Rows = (("head.out", "classifier"),), *, unused: tuple[str, ...] = ()
 ) -> HeadForm:

@@ -14,7 +14,7 @@ from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, choice_form, span_form, token_form
+from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
 from kitae.models.layers import ACTIVATIONS, dropout, lookup
 from kitae.models.modernbert_config import FIXED, NEUTRAL, ModernBertConfig
 from kitae.models.rotary import Rotation, rotate, rotation
@@ -237,13 +237,7 @@ MODERNBERT = Family(
             rows=(*_PREDICTION, ("head.bias", "decoder.bias")),
             tied=(("decoder.weight", "model.embeddings.tok_embeddings.weight"),),
         ),
-        "sequence": HeadForm(
-            title="text classifier",
-            architecture="ModernBertForSequenceClassification",
-            auto="AutoModelForSequenceClassification",
-            make=_sequence_head,
-            rows=_CLASSIFIER,
-        ),
+        "sequence": sequence_form("ModernBert", _sequence_head, _CLASSIFIER),
         "token": token_form("ModernBert", _sequence_head, _CLASSIFIER),
         "span": span_form("ModernBert", _sequence_head, _CLASSIFIER),
         "choice": choice_form("ModernBert", _sequence_head, _CLASSIFIER),

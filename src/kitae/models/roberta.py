@@ -11,7 +11,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.bert import BertEncoder, BertFields, body_flops, pooled_head, rows_of, with_segments
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, choice_form, span_form, token_form
+from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
 from kitae.models.heads import MlmHead, SequenceHead
 
 
@@ -90,13 +90,8 @@ def _family(title: str, *, name: str, vocab_size: int) -> Family:
                 ),
                 unused=pooler,
             ),
-            "sequence": HeadForm(
-                title="text classifier",
-                architecture=f"{name}ForSequenceClassification",
-                auto="AutoModelForSequenceClassification",
-                make=_sequence_head,
-                rows=(("head.dense", "classifier.dense"), ("head.out", "classifier.out_proj")),
-                unused=pooler,
+            "sequence": sequence_form(
+                name, _sequence_head, (("head.dense", "classifier.dense"), ("head.out", "classifier.out_proj")), unused=pooler
             ),
             "token": token_form(name, unused=pooler),
             "span": span_form(name, unused=pooler),
