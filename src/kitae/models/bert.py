@@ -15,7 +15,7 @@ from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
+from kitae.models.forms import JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
@@ -223,16 +223,6 @@ def with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
     return outward
 
 
-_VOCABULARY = (
-    ("head.dense", "cls.predictions.transform.dense"),
-    ("head.norm", "cls.predictions.transform.LayerNorm"),
-    ("head.bias", "cls.predictions.bias"),
-)
-_TIED = (
-    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-)
-
 BERT = Family(
     title="BERT",
     config=BertConfig,
@@ -248,16 +238,16 @@ BERT = Family(
             architecture="BertForPreTraining",
             auto="AutoModelForPreTraining",
             make=_pretraining_head,
-            rows=(*_VOCABULARY, ("order.dense", "bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
-            tied=_TIED,
+            rows=(*VOCABULARY, ("order.dense", "bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
+            tied=tied_to("bert"),
         ),
         "mlm": HeadForm(
             title="masked language model",
             architecture="BertForMaskedLM",
             auto="AutoModelForMaskedLM",
             make=mlm_head,
-            rows=_VOCABULARY,
-            tied=_TIED,
+            rows=VOCABULARY,
+            tied=tied_to("bert"),
             unused=("bert.pooler.", "cls.seq_relationship."),
         ),
         "sequence": sequence_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),

@@ -13,7 +13,7 @@ from kitae.models.deberta_config import DebertaConfig, DebertaV2Config, Disentan
 from kitae.models.deberta_heads import ContextHead, DebertaRtdHead, EnhancedMaskHead
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, Head, HeadForm
-from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
+from kitae.models.forms import JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS
 
@@ -167,15 +167,8 @@ def _heads(name: str) -> Mapping[Head, HeadForm]:
             architecture=f"{name}ForMaskedLM",
             auto="AutoModelForMaskedLM",
             make=_mlm_head,
-            rows=(
-                ("head.dense", "cls.predictions.transform.dense"),
-                ("head.norm", "cls.predictions.transform.LayerNorm"),
-                ("head.bias", "cls.predictions.bias"),
-            ),
-            tied=(
-                ("cls.predictions.decoder.weight", "deberta.embeddings.word_embeddings.weight"),
-                ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-            ),
+            rows=VOCABULARY,
+            tied=tied_to("deberta"),
             unused=("mask_predictions.",),
         ),
         "sequence": sequence_form(name, _context_head, POOLED, unused=UNUSED),

@@ -37,6 +37,22 @@ def _with_labels(make: MakeHead, number: int) -> MakeHead:
     return made
 
 
+VOCABULARY: Rows = (
+    ("head.dense", "cls.predictions.transform.dense"),
+    ("head.norm", "cls.predictions.transform.LayerNorm"),
+    ("head.bias", "cls.predictions.bias"),
+)
+"""Key table of BERT's vocabulary head, which DeBERTa's older classes have too."""
+
+
+def tied_to(root: str) -> tuple[tuple[str, str], ...]:
+    """The copies that a vocabulary head of those names has of the token table and of its own bias."""
+    return (
+        ("cls.predictions.decoder.weight", f"{root}.embeddings.word_embeddings.weight"),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    )
+
+
 def sequence_form(family: str, make: MakeHead, rows: Rows, *, unused: tuple[str, ...] = ()) -> HeadForm:
     """Labels of texts; `family` as transformers spells it in class names."""
     return HeadForm(
