@@ -14,7 +14,6 @@ from kitae.models.folder import read_parts
 from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives.pair import PairConfig
 from kitae.objectives.rtd import RtdConfig
-from kitae.objectives.table import row as objective_row
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.pretrain import PretrainConfig, lacks_generator, learnt_order, regrown_numbers
 from kitae.stages.tokenizer import TokenizerConfig
@@ -101,7 +100,7 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
                 architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, pad_token_id=pad)
-                settings = objective_row(config.objective).config.model_validate(config.objective_config)
+                settings = config.learnt
                 if isinstance(settings, RtdConfig) and settings.uniform_generator:
                     architecture = replace(architecture, generator=None)
                 shared = isinstance(settings, PairConfig) and settings.embedding_sharing == "shared"
@@ -122,7 +121,7 @@ def _started(node: str, config: PretrainConfig) -> Iterator[Size]:
     parts = start | {name: part for other in others for name, part in other.items() if name == "generator"}
     counts = {name: sum(tensor.numel() for tensor in part.state.values()) for name, part in parts.items()}
     total = None if len(counts) > 1 else sum(counts.values())
-    settings = objective_row(config.objective).config.model_validate(config.objective_config)
+    settings = config.learnt
     if isinstance(settings, RtdConfig) and lacks_generator(settings, parts):
         half = parts["discriminator"]
         pair = Architecture(family=half.family, encoder=half.config, generator=regrown_numbers(config, half.config))

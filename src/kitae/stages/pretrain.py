@@ -102,6 +102,11 @@ class PretrainConfig(Config):
             raise ValueError("keep_last = 0 would leave no model: keep at least 1 checkpoint")
         return train
 
+    @property
+    def learnt(self) -> Config:
+        """The objective's settings: its defaults with `objective_config` on top."""
+        return table.row(self.objective).config.model_validate(self.objective_config)
+
 
 def sources(config: PretrainConfig) -> tuple[str, ...]:
     """The folders to start from, when they lie outside the recipe."""
@@ -146,7 +151,7 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
         if config.start_generator is not None:
             raise KitaeError("start_generator without a start", cure="name the discriminator's folder as start")
         return new_objective(config, ground.dataset, facts.max_length, tokenizer, seed=ground.seed)
-    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    settings = config.learnt
     place = newest(start)
     parts = read_parts(place)
     parts = _fitting(place, parts, tokenizer, facts, seed=ground.seed)
@@ -189,7 +194,7 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
     """The objective with new weights; pure function of its arguments. Raises KitaeError without a preset."""
     if config.model is None:
         raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
-    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    settings = config.learnt
     architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=tokenizer.special.pad)
     check_reading(architecture.encoder, tokenizer, where="[pretrain]")
     objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
@@ -248,7 +253,7 @@ def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFact
 
 def learnt_order(config: PretrainConfig) -> SentenceOrder:
     """What these settings learn of pairs of segments."""
-    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    settings = config.learnt
     return settings.sentence_order if isinstance(settings, MlmConfig) else "none"
 
 
@@ -287,7 +292,7 @@ def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted:
     main = models.get("discriminator") or models["encoder"]
     generator = models["generator"].config if "generator" in models else None
     architecture = Architecture(family=main.config.model_type, encoder=main.config, generator=generator)
-    settings = table.row(config.objective).config.model_validate(config.objective_config)
+    settings = config.learnt
     assert isinstance(settings, MaskingConfig), "every objective masks"
     per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, settings.mean_rate)
     return {
