@@ -113,7 +113,7 @@ def _initialize(module: nn.Module, deviation: float, generator: torch.Generator)
     for name, parameter in module.named_parameters(recurse=False):
         if isinstance(module, nn.LayerNorm):
             parameter.fill_(1.0 if name == "weight" else 0.0)
-        elif name == "bias":
+        elif name.endswith("bias"):
             parameter.zero_()
         else:
             nn.init.trunc_normal_(parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
