@@ -17,7 +17,7 @@ from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, Head, HeadForm, MakeHead
 from kitae.models.forms import JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
-from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
+from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
 NARROW = ("electra", "electric")
@@ -126,7 +126,7 @@ class Block(nn.Module):
         rate = self.attention_rate if self.training else 0.0
         attended = attend(self.qkv(x_BLD), plan, heads=self.heads, dropout=rate)
         x_BLD = self.attn_norm(dropout_add(self.out(attended), x_BLD, self.rate, self.training))
-        fed = self.down(self.activation(self.up(x_BLD)))
+        fed = activated_linear(self.up(x_BLD), self.down, self.activation)
         return self.mlp_norm(dropout_add(fed, x_BLD, self.rate, self.training))
 
 
