@@ -34,7 +34,7 @@ from kitae.objectives.table import build
 from kitae.tensor.random import seed_dropout
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import TrainConfig
-from kitae.train.optimizer import FlatAdamW
+from kitae.train.optimizer import Optimizer
 
 IGNORED = -100
 Step = Callable[[], int]
@@ -54,7 +54,7 @@ def ours(run: Path, preset: str, precision: str, rows: int, *, compiled: bool = 
     objective = build(architecture_of(run, preset), MlmConfig(), tokenizer.special, tokenizer.vocab_size, 1)
     config = TrainConfig.model_validate({"length": "100 steps", "precision": precision})
     sampler = Sampler(run / "dataset", split="train", rows_per_step=rows, rows_per_micro_batch=rows, seed=1)
-    optimizer = FlatAdamW(objective, config, torch.device("cpu"))
+    optimizer = Optimizer(objective, config, torch.device("cpu"))
     objective.train()
     for part in objective.modules():
         if compiled and isinstance(part, Encoder):

@@ -28,7 +28,7 @@ from kitae.objectives.table import build
 from kitae.tensor.random import seed_dropout
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import TrainConfig
-from kitae.train.optimizer import FlatAdamW
+from kitae.train.optimizer import Optimizer
 
 ROWS, LENGTH, STEPS = 32, 128, 3
 
@@ -40,7 +40,7 @@ def ours(run: Path, preset: str, precision: str, compiled: bool) -> Callable[[],
     objective = build(architecture, RtdConfig(), tokenizer.special, tokenizer.vocab_size, 1)
     config = TrainConfig.model_validate({"length": "100 steps", "precision": precision})
     sampler = Sampler(run / "dataset", split="train", rows_per_step=ROWS, rows_per_micro_batch=ROWS, seed=1)
-    optimizer = FlatAdamW(objective, config, torch.device("cpu"))
+    optimizer = Optimizer(objective, config, torch.device("cpu"))
     objective.train()
     if compiled:
         for part in objective.modules():
