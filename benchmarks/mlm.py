@@ -19,7 +19,7 @@ import torch
 import transformers
 from torch import nn
 
-from benchmarks.paired import by_turns, keep, matmul_gflops, ratio, serve
+from benchmarks.paired import by_turns, keep, matmul_gflops, profile, ratio, serve
 from benchmarks.peers import choose, drawn
 from benchmarks.pretrain import filled_rows
 from kitae.core.runtime import keep_memory
@@ -137,16 +137,6 @@ def weighed(step: Step) -> Callable[[], float]:
         return max(living) / 1e6
 
     return measure
-
-
-def profile(step: Step, most: int = 14) -> list[dict[str, object]]:
-    """The operations that take most of a step's time, with their share of it."""
-    step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        step()
-    rows = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
-    whole = sum(row.self_cpu_time_total for row in rows)
-    return [{"operation": row.key, "calls": row.count, "share": round(row.self_cpu_time_total / whole, 4)} for row in rows[:most]]
 
 
 def work(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.paired import by_turns, keep, matmul_gflops, ratio, serve
+from benchmarks.paired import by_turns, keep, matmul_gflops, profile, ratio, serve
 from benchmarks.peers import ComposedElectra, choose, document_pieces, electra_config, padded_rows
 from kitae.core.runtime import keep_memory
 from kitae.data.sampler import Sampler
@@ -136,6 +136,7 @@ def main() -> None:
     flops = flops_per_token(architecture, length=LENGTH, objective="rtd", mask_rate=0.15)
     achieved = {name: statistics.median(values) * flops / 1e9 for name, values in found.items()}
     possible = {"fp32": matmul_gflops(torch.float32), "bf16": matmul_gflops(torch.bfloat16)}
+    keep_memory()
     best = "compiled:bf16" if arguments.compiled else "kitae:bf16"
     keep(
         f"pretrain-{arguments.preset}-memory-{arguments.memory}",
@@ -150,6 +151,7 @@ def main() -> None:
             "kitae fp32 / transformers fp32": ratio(found["kitae:fp32"], found["transformers:fp32"]),
             f"{best} / transformers fp32": ratio(found[best], found["transformers:fp32"]),
             f"{best} / transformers bf16": ratio(found[best], found["transformers:bf16"]),
+            f"profile, {best}, {STEPS} steps": profile(ours(arguments.run, arguments.preset, "bf16", arguments.compiled)),
         },
     )
 
