@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface
 from kitae.objectives import table
+from kitae.objectives.masking import Unit
 from kitae.objectives.mlm import MlmConfig, MlmObjective
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig, RtdObjective
@@ -187,9 +188,26 @@ def test_auc_of_a_measure_is_scikit_learns() -> None:
     assert summary["rtd_auc"] == pytest.approx(roc_auc_score(torch.cat(labels), torch.cat(scores)), abs=0.001)
 
 
-@pytest.mark.parametrize("name", ["mlm", "rtd"])
+@pytest.mark.parametrize("unit", ["word", "span", "ngram"])
+@pytest.mark.parametrize(("rows", "rate", "count"), [([[14], [3, 9]], 1.0, 26), ([[], [14], [14], [14]], 0.5, None), ([[], [0]], 0.5, 0)])
+def test_edges_of_every_unit_are_finite(unit: Unit, rows: list[list[int]], rate: float, count: int | None) -> None:
+    objective = mlm(MlmConfig(rate=rate, unit=unit))
+    prepared = objective.prepare(batch(rows, length=18), 1)
+    counts = objective.counts(prepared)
+    assert counts["mlm"] == count if count is not None else 0 < counts["mlm"] < 42
+    total = objective(prepared).total(counts)
+    total.backward()
+    assert torch.isfinite(total)
+    for parameter in objective.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+        assert counts["mlm"] or not parameter.grad.any()
+    assert ("mlm_loss" in objective.summarize(objective.measure(prepared))) == bool(counts["mlm"])
+
+
+@pytest.mark.parametrize("name", ["mlm", "word", "span", "ngram", "rtd"])
 def test_32_sentences_are_learned_by_heart(name: str) -> None:
-    objective = either(name)
+    objective = either(name) if name in ("mlm", "rtd") else mlm(MlmConfig.model_validate({"unit": name}))
     prepared = objective.prepare(batch([[10]] * 32, length=12, seed=5), 1)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=5e-3, weight_decay=0.0)
     counts = objective.counts(prepared)

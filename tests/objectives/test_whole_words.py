@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from kitae.data import plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
@@ -105,3 +106,15 @@ def test_the_words_of_the_text_are_masked_whole(name: str, tmp_path: Path) -> No
             whole += bool(shown.all())
     assert several > (0.3 if "mecab" in name else 0.7) * found
     assert 0.2 < whole / found < 0.4
+
+
+def test_the_bytes_of_a_character_without_a_piece_are_one_word(tmp_path: Path) -> None:
+    """What SentencePiece falls back to in public Japanese models; a vocabulary trained here has unknown tokens instead."""
+    names = {"pad_piece": "[PAD]", "unk_piece": "[UNK]", "pad_id": 3, "user_defined_symbols": ["[CLS]", "[SEP]", "[MASK]"]}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*sentences(False), *sentences(True)]), model_prefix=str(tmp_path / "spiece"), vocab_size=500,
+        byte_fallback=True, hard_vocab_limit=False, minloglevel=2, **names,
+    )  # fmt: skip
+    tokenizer = Tokenizer.load(tmp_path / "spiece.model")
+    shown = [[tokenizer.tokens[number] for number in word] for word in tokenizer.words("\u9b31\u75c5")]
+    assert shown[-2:] == [["<0xE9>", "<0xAC>", "<0xB1>"], ["<0xE7>", "<0x97>", "<0x85>"]]

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 import torch
 from pydantic import model_validator
 from torch import Tensor
@@ -69,7 +68,6 @@ class ElectricObjective(PairObjective):
         super().__init__(generator, discriminator, config)
         self.config = config
         self._masker = config.masker(special=special, vocab_size=vocab_size)
-        self._special = [special.cls, special.sep, special.mask, special.pad, special.unk]
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """Choose positions and draw the noise of the sampling; the ids stay as they are. Targets: "picks" (int64 [N], positions in the
@@ -80,14 +78,13 @@ class ElectricObjective(PairObjective):
         noise = numpy_generator(seed, "sample", batch.step, batch.micro).random(len(chosen["picks"]))
         mask = batch.layout.mask_BL.flatten()
         real = mask.nonzero().view(-1)
-        words = (batch.words_BL.numpy() >= 0) & ~np.isin(batch.ids_BL.numpy(), self._special)
         own = {
             "picks": chosen["picks"],
             "labels": chosen["labels"],
             "uniform": torch.from_numpy(noise),
             "real": real,
             "slots": (mask.cumsum(0) - 1).index_select(0, chosen["picks"]),
-            "words": torch.from_numpy(words).flatten().index_select(0, real),
+            "words": torch.from_numpy(self._masker.predictable(batch)).index_select(0, real),
         }
         return batch.replace(targets={**batch.targets, **own})
 

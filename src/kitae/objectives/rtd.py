@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kitae.models.compose import Discriminator, MaskedLm
 from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in, uniform_ids
-from kitae.objectives.document import document_count, document_losses
+from kitae.objectives.document import document_losses, document_targets
 from kitae.objectives.masking import Shares
 from kitae.objectives.mlm import prediction_scores, prediction_statistics
 from kitae.objectives.pair import PairConfig, PairObjective
@@ -80,16 +80,18 @@ class RtdObjective(PairObjective):
         self._vocab_size = vocab_size
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """Mask, and draw the noise of the sampling: targets "picks", "labels" (see masking.py) and "uniform" (float64 [N])."""
+        """Mask, and draw the noise of the sampling: targets "picks", "labels" (see masking.py) and "uniform" (float64 [N]); with
+        `document_weight` those of document.py."""
         masked = self._masker(batch, numpy_generator(seed, "mask", batch.step, batch.micro))
         noise = numpy_generator(seed, "sample", batch.step, batch.micro).random(len(masked.targets["picks"]))
-        return masked.replace(targets={**masked.targets, "uniform": torch.from_numpy(noise)})
+        documents = document_targets(batch) if self.config.document_weight else {}
+        return masked.replace(targets={**masked.targets, **documents, "uniform": torch.from_numpy(noise)})
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """mlm: the masked positions (with a generator); rtd: all real tokens, special ones included; document: all but special ones."""
         counts = {} if self.generator is None else {"mlm": len(batch.targets["picks"])}
         counts |= {"rtd": batch.num_tokens}
-        return counts | {"document": document_count(batch)} if self.config.document_weight else counts
+        return counts | {"document": len(batch.targets["document_words"])} if self.config.document_weight else counts
 
     def forward(self, batch: Batch) -> Loss:
         """The generator's cross-entropy at the masked positions and the discriminator's at every real token."""
@@ -118,7 +120,7 @@ class RtdObjective(PairObjective):
         logits_T = self.discriminator.head(x_BLD, batch.layout)[mask_BL]
         stats = {} if generator_logits_NV is None else prediction_statistics(generator_logits_NV, batch.targets["labels"])
         if self.config.document_weight:
-            count = torch.tensor(float(document_count(batch)), dtype=torch.float64, device=logits_T.device)
+            count = torch.tensor(float(len(batch.targets["document_words"])), dtype=torch.float64, device=logits_T.device)
             stats |= {"document_sum": self._document_losses(x_BLD, batch), "document_count": count}
         replaced_T = corrupted.replaced_BL[mask_BL]
         stats |= {"rtd_replaced": replaced_T.sum(dtype=torch.float64)}
@@ -127,8 +129,8 @@ class RtdObjective(PairObjective):
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """mlm_loss, mlm_accuracy, rtd_loss, rtd_accuracy, rtd_auc, replaced_share (of all real tokens), document_loss."""
         scores = prediction_scores(stats) if "mlm_count" in stats else {}
-        if "document_sum" in stats:
-            scores["document_loss"] = float(stats["document_sum"]) / max(float(stats["document_count"]), 1.0)
+        if words := float(stats.get("document_count", 0)):
+            scores["document_loss"] = float(stats["document_sum"]) / words
         scores |= detection_scores(stats)
         count = float(stats["rtd_count"])
         return scores | {"replaced_share": float(stats["rtd_replaced"]) / count} if count else scores

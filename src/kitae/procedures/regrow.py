@@ -109,7 +109,7 @@ def regrow(
     model = _planted(discriminator, generator.padded(tokenizer.special.pad), ground)
     masks = MlmConfig.model_validate({name: getattr(masking, name) for name in MaskingConfig.model_fields})
     objective = MlmObjective(model.train(), masks, special=tokenizer.special, vocab_size=tokenizer.vocab_size)
-    meter = HeldoutMeter(objective, ground.dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
+    meter = HeldoutMeter(objective, ground.dataset, world=world, rows=config.heldout_rows)
     settings = _settings(config, train, steps=steps_of(config.length, train, batches), measured=bool(heldout_sources(ground.dataset)))
     if world.main:
         claim(folder, "data", {"dataset": content_hash(ground.dataset / DATASET), "heldout_rows": config.heldout_rows})

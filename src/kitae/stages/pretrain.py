@@ -38,8 +38,9 @@ from kitae.train.config import TrainConfig, step_rows
 from kitae.train.loop import Fitted, fit
 
 log = logging.getLogger(__name__)
-VERSION = 2
-"""2: [UNK] is not predicted, and whole words are chosen without preferring short ones."""
+VERSION = 3
+"""2: [UNK] is not predicted, and whole words are chosen without preferring short ones. 3: words, spans and n-grams are chosen equally
+often whatever their length; held-out masks depend on no seed and no batch size."""
 
 
 class PretrainConfig(Config):
@@ -130,7 +131,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
         objective = _objective(config, ground, facts, start, out)
         _check_pairs(objective, config, facts)
-        meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
+        meter = HeldoutMeter(objective, dataset, world=world, rows=config.heldout_rows)
         if world.main:
             if rows > batches.rows_per_epoch:
                 log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
