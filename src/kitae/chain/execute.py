@@ -10,18 +10,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from kitae.chain.ahead import look_ahead
 from kitae.chain.recipe import Recipe
 from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
-from kitae.core.artifact import Inputs, Out, newest, seal, sweep, write_folder
+from kitae.core.artifact import Inputs, Out, seal, sweep, write_folder
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
-from kitae.core.paths import is_url, locate
+from kitae.core.paths import is_url
 from kitae.core.runtime import lock, package_versions
-from kitae.models.folder import read_parts
-from kitae.stages.finetune import FinetuneConfig
-from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.table import Stage, stage
-from kitae.tasks.records import load
 from kitae.tensor.world import ranks
 from kitae.text.remote import download
 from kitae.tokenization import jumanpp
@@ -49,7 +46,7 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
             require_sources(status)
         _protect(found, recipe.replace)
         if rank == 0:
-            _look_ahead(found)
+            look_ahead(found, nodes)
         made: list[str] = []
         elsewhere: dict[str, Status] = {}
         trials = [node.name for node in nodes if node.stage == "finetune"]
@@ -102,23 +99,6 @@ def _bring(found: Mapping[str, Status], *, main: bool) -> bool:
         else:
             _until(path.exists)
     return bool(absent)
-
-
-def _look_ahead(found: Mapping[str, Status]) -> None:
-    """Read labelled data and outside models before hours of work end at them. Raises KitaeError as their readers do."""
-    looked = set()
-    for status in found.values():
-        config = status.node.config
-        if status.state is State.DONE or not isinstance(config, FinetuneConfig | PretrainConfig):
-            continue
-        if isinstance(config, FinetuneConfig) and config.task.name not in looked:
-            looked.add(config.task.name)
-            load(config.task)
-        outside = config.start, config.start_generator if isinstance(config, PretrainConfig) else None
-        for start in outside:
-            if start is not None and start not in looked:
-                looked.add(start)
-                read_parts(newest(locate(start)))
 
 
 def _protect(found: Mapping[str, Status], replace: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from kitae.core.errors import KitaeError
 from kitae.models.bert import BertEncoder
 from kitae.models.compose import MaskedLm
+from kitae.models.encoder import Encoder
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 STRENGTH = 8.0
@@ -31,12 +32,17 @@ def inform(models: Iterable[torch.nn.Module], log_frequencies_V: Tensor) -> None
     with torch.no_grad():
         for model in models:
             encoder = model.encoder
-            if not isinstance(encoder, BertEncoder):
-                raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
+            check_kind(type(encoder))
             _set_positions(encoder)
             _set_neighbours(encoder)
             if isinstance(model, MaskedLm):
                 model.head.bias.copy_(log_frequencies_V)
+
+
+def check_kind(encoder: type[Encoder]) -> None:
+    """Raise KitaeError for encoders that have other weights than these know of."""
+    if not issubclass(encoder, BertEncoder):
+        raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
 
 
 def angles(width: int) -> Tensor:

@@ -14,6 +14,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import build_masked_lm
 from kitae.models.folder import Part
+from kitae.tokenization.definition import Algorithm
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,15 @@ WITH_WORDS = ("mlm", "pretraining")
 
 def check_reading(config: EncoderConfig, tokenizer: Tokenizer, *, where: str = "") -> None:
     """Refuse a model that reads characters with a tokenizer that gives none, the reverse, and rows of another length."""
-    wanted, found = config.word_characters, tokenizer.definition.word_bytes
+    check_characters(config, tokenizer.definition.algorithm, tokenizer.definition.word_bytes, where=where)
+
+
+def check_characters(config: EncoderConfig, algorithm: Algorithm, word_bytes: int, *, where: str = "") -> None:
+    """The same by what a tokenizer will be: how it makes tokens, and characters of a word's row (0: it gives none)."""
+    wanted, found = config.word_characters, word_bytes
     if wanted and not found:
         raise KitaeError(
-            f"the model reads the characters of words, the tokenizer gives {tokenizer.definition.algorithm} tokens",
+            f"the model reads the characters of words, the tokenizer gives {algorithm} tokens",
             cure='set tokenizer.algorithm = "characters-of-words", or take another model',
             where=where,
         )
