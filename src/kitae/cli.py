@@ -82,7 +82,8 @@ def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType,
             summary = (folder / "results.md").read_text(encoding="utf-8").partition("\n## Pairs of encoders")[0]
             print(f"\n{summary}\nresults: {folder} (pairs, every seed, confusions)")
         elif node.stage == "export":
-            print(f"exported models: {', '.join(str(item.parent) for item in sorted(folder.rglob('config.json')))}")
+            made = sorted({str(item.parent) for name in ("config.json", "model.json") for item in folder.rglob(name)})
+            print(f"exported models: {', '.join(made)}")
 
 
 def _verb(name: str) -> None:

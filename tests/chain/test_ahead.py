@@ -165,3 +165,15 @@ def test_a_half_of_deberta_stands_for_the_generator(place: Path) -> None:
     assert made[-1] == "pretrain"
     counts = json.loads((place / "run" / "pretrain" / "manifest.json").read_text(encoding="utf-8"))["facts"]["counts"]
     assert set(counts["parameters"]) == {"generator", "discriminator"}
+
+
+def test_what_was_refused_before_its_first_step_protects_nothing(folders: Path) -> None:
+    table = 'pretrain={ start = "bert", objective = "mlm", train = { length = "1 steps", batch = "2 rows" } }'
+    arguments = ("run", "r.toml", "--until", "pretrain", "--set", "dataset.max_length=16", "--set", table)
+    done = kitae(*arguments)
+    assert done.returncode == 2
+    assert "the vocabulary of the start (45 tokens) is not the data set's" in done.stderr
+    done = kitae(*arguments, "--set", 'tokenizer={ from = "bert" }')
+    assert done.returncode == 0, done.stderr
+    done = kitae(*arguments, "--set", 'tokenizer={ from = "bert" }', "--set", "pretrain.train.weight_decay=0.0")
+    assert "pretrain is trained already, and its settings changed" in done.stderr

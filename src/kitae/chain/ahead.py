@@ -1,9 +1,9 @@
 """What would end a run after hours of work and can be known before: models, objectives, tokenizer, rows and labels that do not fit."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from kitae.chain.status import State, Status
-from kitae.core.artifact import newest
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
 from kitae.core.paths import locate
@@ -63,10 +63,18 @@ def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
         if config.start is None or (config.start, type(config)) in looked:
             continue
         looked.add((config.start, type(config)))
-        start = locate(config.start)
-        if isinstance(config, PretrainConfig):
-            check_started(config, start, rows)
-        elif config.max_length is None:
-            read_start(start)
-        else:
-            check_length(config.max_length, read_start(start).part, where=str(newest(start)))
+        try:
+            _check_outside(config, locate(config.start), rows)
+        except KitaeError as error:
+            raise KitaeError(
+                error.what, cure=error.cure, where=error.where or f"{config.start}, where {status.node.name} starts"
+            ) from error
+
+
+def _check_outside(config: FinetuneConfig | PretrainConfig, start: Path, rows: int) -> None:
+    if isinstance(config, PretrainConfig):
+        check_started(config, start, rows)
+        return
+    part = read_start(start).part
+    if config.max_length is not None:
+        check_length(config.max_length, part, where=str(start))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from kitae.chain.ahead import look_ahead
 from kitae.chain.recipe import Recipe
 from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
-from kitae.core.artifact import Inputs, Out, seal, sweep, write_folder
+from kitae.core.artifact import MANIFEST, Inputs, Out, seal, sweep, write_folder
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
 from kitae.core.paths import is_url
@@ -44,7 +44,7 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
             found = statuses(nodes, output, recipe.seed)
         for status in found.values():
             require_sources(status)
-        _protect(found, recipe.replace)
+        _protect(found, recipe.replace, output)
         if rank == 0:
             look_ahead(found, nodes)
         made: list[str] = []
@@ -101,12 +101,17 @@ def _bring(found: Mapping[str, Status], *, main: bool) -> bool:
     return bool(absent)
 
 
-def _protect(found: Mapping[str, Status], replace: Sequence[str]) -> None:
+def _holds_weights(folder: Path) -> bool:
+    """Whether anything was trained there; a run that was refused, or stopped before its first checkpoint, leaves nothing to protect."""
+    return (folder / MANIFEST).is_file() or next(folder.rglob("*.safetensors"), None) is not None
+
+
+def _protect(found: Mapping[str, Status], replace: Sequence[str], output: Path) -> None:
     for status in found.values():
         node = status.node
         if status.state is not State.STALE or not node.trained or node.stage in replace or node.name in replace:
             continue
-        if any(node.name.startswith(f"{name}/") for name in replace):
+        if any(node.name.startswith(f"{name}/") for name in replace) or not _holds_weights(output / node.name):
             continue
         raise KitaeError(
             f"{node.name} is trained already, and its settings changed: {'; '.join(status.reasons[:3])}",

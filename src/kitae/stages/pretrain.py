@@ -84,7 +84,7 @@ class PretrainConfig(Config):
             try:
                 resolve_preset(info.data["model"], overrides, 1000, 512)
             except KitaeError as error:
-                raise ValueError(f"{error.what}: {error.cure}") from error
+                raise ValueError(error.args[0]) from error
         return overrides
 
     @field_validator("objective_config")
@@ -94,7 +94,7 @@ class PretrainConfig(Config):
             try:
                 validate(table.row(info.data["objective"]).config, overrides, "")
             except KitaeError as error:
-                raise ValueError(f"{error.what}: {error.cure}") from error
+                raise ValueError(error.args[0]) from error
         return overrides
 
     @field_validator("train")
