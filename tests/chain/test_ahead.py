@@ -19,9 +19,7 @@ TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range
 PAIRS = ('dataset.packing="pairs"', 'dataset.pairs.task="nsp"')
 NSP = 'pretrain.objective_config.sentence_order="nsp"'
 WORDS = 'tokenizer={ algorithm = "characters-of-words" }'
-CHARACTERS = (
-    'pretrain={ model = "character-bert-tiny", objective = "mlm", config = { max_word_length = 30 }, train = { length = "2 steps" } }'
-)
+CHARACTERS = 'pretrain={ model = "character-bert-tiny", objective = "mlm", train = { length = "2 steps" } }'
 
 
 @pytest.fixture
@@ -52,10 +50,6 @@ def planned(*overrides: str) -> str:
         (('pretrain.objective="electric"', 'pretrain.initialization="informed"'), ["informed", '"normal"']),
         (('pretrain.model="character-bert-tiny"', 'pretrain.objective="mlm"'), ["wordpiece tokens", '"characters-of-words"']),
         ((WORDS,), ["which the model does not read", "take a CharacterBERT"]),
-        (
-            (WORDS, "tokenizer.word_bytes=30", 'pretrain.model="character-bert-tiny"', 'pretrain.objective="mlm"'),
-            ["30 characters in the tokenizer", "50 in the model", "max_word_length = 30"],
-        ),
         (("pretrain.config.generator={ hidden_size = 33, num_attention_heads = 2 }",), ["pretrain.config: generator: hidden_size 33"]),
         (("pretrain.config.hidden_size=-3",), ["pretrain.config: hidden_size = -3", "greater than or equal to 1"]),
         (('pretrain.config.hidden_size="64"',), ["pretrain.config: hidden_size = '64'"]),

@@ -117,6 +117,6 @@ def test_a_second_process_on_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_kitae_folder_without_a_manifest_is_a_model_and_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "model.json").write_text("{}", encoding="utf-8")
-    assert newest(tmp_path / "half") == tmp_path / "half"
+    assert artifact.newest(tmp_path / "half") == tmp_path / "half"
     with pytest.raises(KitaeError, match="model.json is no folder"):
-        newest(tmp_path / "half" / "model.json")
+        artifact.newest(tmp_path / "half" / "model.json")

@@ -11,7 +11,7 @@ from kitae.models.presets import resolve_preset
 from kitae.objectives.sentence_order import check_order
 from kitae.procedures.classifier import check_length
 from kitae.procedures.trials import read_start
-from kitae.procedures.words import check_characters
+from kitae.procedures.words import check_reading
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.pretrain import PretrainConfig, check_new, check_started, learnt_order
@@ -41,12 +41,13 @@ def check_nodes(made: Iterable[Node], tokenizer: TokenizerConfig | None, dataset
 
 def _check_model(config: PretrainConfig, tokenizer: TokenizerConfig | None, dataset: DatasetConfig) -> None:
     assert config.model is not None, "asked of new models only"
-    trained = tokenizer is not None and tokenizer.from_ is None
-    architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size if tokenizer and trained else 1000, dataset.max_length)
+    vocab_size, word_bytes = (
+        (tokenizer.vocab_size, tokenizer.own_word_bytes) if tokenizer is not None and tokenizer.from_ is None else (1000, 0)
+    )
+    architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, word_bytes=word_bytes)
     check_new(config, architecture, paired=dataset.packing == "pairs")
-    if tokenizer is not None and trained:
-        algorithm = tokenizer.algorithm
-        check_characters(architecture.encoder, algorithm, tokenizer.word_bytes if algorithm == "characters-of-words" else 0)
+    if tokenizer is not None and tokenizer.from_ is None:  # a folder's is known when it is read
+        check_reading(architecture.encoder, tokenizer.algorithm, word_bytes)
 
 
 def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:

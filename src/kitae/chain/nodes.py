@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kitae.chain.ahead import check_nodes
-from kitae.chain.recipe import BASELINES, CORPUS_KEYS, Recipe, task_named
+from kitae.chain.recipe import BASELINES, CORPUS_KEYS, AdaptTable, Recipe, task_named
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node, ancestors, order
@@ -17,6 +17,7 @@ from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
 from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.table import STAGES, stage
+from kitae.stages.tokenizer import TokenizerConfig
 
 
 def nodes(recipe: Recipe, where: str) -> list[Node]:
@@ -85,11 +86,36 @@ def _adaptation(recipe: Recipe, where: str) -> list[Node]:
     outside = {"start": adapt.start, "start_generator": adapt.start_generator}
     config = validate(PretrainConfig, {**learnt, **given, "train": adapt.train, **outside}, where, "adapt")
     parents = {"dataset": "adapt.dataset"} | ({} if adapt.start is not None else {"start": "pretrain"})
+    made = [make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {})]
+    if adapt.tokenizer is not None:
+        made.append(make("adapt.tokenizer", "tokenizer", _own_words(adapt, recipe.tokenizer, where), {"corpus": "adapt.corpus"}))
+    tokenizer = "tokenizer" if adapt.tokenizer is None else "adapt.tokenizer"
     return [
-        make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {}),
-        make("adapt.dataset", "dataset", dataset, {"corpus": "adapt.corpus", "tokenizer": "tokenizer"}),
+        *made,
+        make("adapt.dataset", "dataset", dataset, {"corpus": "adapt.corpus", "tokenizer": tokenizer}),
         make("adapt", "pretrain", config, parents),
     ]
+
+
+def _own_words(adapt: AdaptTable, general: TokenizerConfig | None, where: str) -> TokenizerConfig:
+    """[tokenizer], unless one of the two takes a finished vocabulary, with the settings of [adapt.tokenizer] on top."""
+    table = adapt.tokenizer or {}
+    below = general if general is not None and general.from_ is None and "from" not in table else None
+    settings = {} if below is None else below.model_dump(by_alias=True, exclude_unset=True)
+    config = validate(TokenizerConfig, {**settings, **table}, where, "adapt.tokenizer")
+    if config.from_ is None and config.algorithm != "characters-of-words":
+        raise KitaeError(
+            f"a model of {config.algorithm} tokens cannot change its vocabulary",
+            cure='remove the table; a CharacterBERT can, with algorithm = "characters-of-words"',
+            where=f"{where}, table [adapt.tokenizer]",
+        )
+    if adapt.start is None and below is not None and config.own_word_bytes != below.own_word_bytes:
+        raise KitaeError(
+            f"words of {config.own_word_bytes} characters, but the model learns to read words of {below.own_word_bytes} from [tokenizer]",
+            cure="give both the same algorithm and word_bytes",
+            where=f"{where}, table [adapt.tokenizer]",
+        )
+    return config
 
 
 def _with_tasks(recipe: Recipe, config: CorpusConfig, where: str) -> CorpusConfig:

@@ -89,18 +89,22 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
 
     A vocabulary that is not made yet counts as large as its setting; nodes whose numbers cannot be known yet are left out.
     """
-    configs = {node.stage: node.config for node in nodes if node.stage in ("tokenizer", "dataset")}
-    tokenizer, dataset = configs.get("tokenizer"), configs.get("dataset")
+    by_name = {node.name: node for node in nodes}
     for node in nodes:
         config = node.config
-        if not isinstance(config, PretrainConfig) or not isinstance(tokenizer, TokenizerConfig) or not isinstance(dataset, DatasetConfig):
+        if not isinstance(config, PretrainConfig):
             continue
+        dataset = by_name[node.parents["dataset"]]
+        tokenizer = by_name[dataset.parents["tokenizer"]]
+        assert isinstance(dataset.config, DatasetConfig)
+        assert isinstance(tokenizer.config, TokenizerConfig)
         if config.start is not None:
-            yield from _started(node.name, config, dataset.max_length)
+            yield from _started(node.name, config, dataset.config.max_length)
         elif config.model is not None and "start" not in node.parents:
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
-                architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, pad_token_id=pad)
+                rows, letters = dataset.config.max_length, tokenizer.config.own_word_bytes
+                architecture = resolve_preset(config.model, config.config, vocab_size, rows, pad_token_id=pad, word_bytes=letters)
                 settings = config.learnt
                 if isinstance(settings, RtdConfig) and settings.uniform_generator:
                     architecture = replace(architecture, generator=None)
@@ -110,7 +114,7 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
                 parts = {"encoder" if config.objective == "mlm" else "discriminator": found.encoder}
                 if found.generator:
                     parts = {"generator": found.generator} | parts
-                flops = _flops(config, architecture, dataset.max_length)
+                flops = _flops(config, architecture, rows)
                 yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size, flops=flops)
 
 
@@ -140,9 +144,11 @@ def _flops(config: PretrainConfig, architecture: Architecture, length: int) -> f
     return flops_per_token(architecture, length, config.objective, settings.mean_rate)
 
 
-def _vocabulary(config: TokenizerConfig, output: Path) -> tuple[int, int]:
+def _vocabulary(node: Node, output: Path) -> tuple[int, int]:
     """(size, id of [PAD]) of the tokenizer that is there, else what its settings promise; size 0 when neither says."""
-    place = output / "tokenizer" if (output / "tokenizer" / "manifest.json").is_file() else None
+    config = node.config
+    assert isinstance(config, TokenizerConfig)
+    place = output / node.name if (output / node.name / "manifest.json").is_file() else None
     if place is None and config.from_ is not None:
         place = locate(config.from_)
         if not place.exists():

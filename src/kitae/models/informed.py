@@ -27,22 +27,22 @@ LOUDNESS = 2.0
 """Positions begin this many times as large as tokens."""
 
 
+def check_informed(encoder: type[Encoder]) -> None:
+    """Raise KitaeError for an encoder that has other embeddings or blocks."""
+    if not issubclass(encoder, BertEncoder):
+        raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
+
+
 def inform(models: Iterable[torch.nn.Module], log_frequencies_V: Tensor) -> None:
     """Give new models (with an `encoder`) these weights in place; embeddings that they share must be shared already."""
     with torch.no_grad():
         for model in models:
             encoder = model.encoder
-            check_kind(type(encoder))
+            check_informed(type(encoder))
             _set_positions(encoder)
             _set_neighbours(encoder)
             if isinstance(model, MaskedLm):
                 model.head.bias.copy_(log_frequencies_V)
-
-
-def check_kind(encoder: type[Encoder]) -> None:
-    """Raise KitaeError for encoders that have other weights than these know of."""
-    if not issubclass(encoder, BertEncoder):
-        raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
 
 
 def angles(width: int) -> Tensor:

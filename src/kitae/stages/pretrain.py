@@ -19,7 +19,7 @@ from kitae.models.cost import flops_per_token
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts
-from kitae.models.informed import check_kind, inform
+from kitae.models.informed import check_informed, inform
 from kitae.models.presets import PRESETS, Architecture, generator_for, resolve_preset
 from kitae.models.towers import TwoTowerEncoder
 from kitae.objectives import table
@@ -30,7 +30,7 @@ from kitae.objectives.sentence_order import SentenceOrder, check_order
 from kitae.procedures import regrow as regrowing
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.procedures.regrow import Ground, RegrowConfig, regrow
-from kitae.procedures.words import WITH_WORDS, check_reading, with_vocabulary
+from kitae.procedures.words import check_reading, with_words_of
 from kitae.tensor.random import key, torch_generator
 from kitae.tensor.world import World, session
 from kitae.tokenization.tokenizer import Tokenizer
@@ -223,16 +223,18 @@ def check_new(config: PretrainConfig, architecture: Architecture, *, paired: boo
     part = "encoder" if config.objective == "mlm" else "discriminator"
     _check_segments(part, architecture.encoder, learnt_order(config), paired=paired)
     if config.initialization == "informed":
-        check_kind(TwoTowerEncoder if config.objective == "electric" else FAMILIES[architecture.family].encoder)
+        check_informed(TwoTowerEncoder if config.objective == "electric" else FAMILIES[architecture.family].encoder)
 
 
 def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokenizer: Tokenizer, *, seed: int) -> Objective:
     """The objective with new weights; pure function of its arguments. Raises KitaeError without a preset."""
     if config.model is None:
         raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
-    settings = config.learnt
-    architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=tokenizer.special.pad)
-    check_reading(architecture.encoder, tokenizer, where="[pretrain]")
+    settings, definition = config.learnt, tokenizer.definition
+    architecture = resolve_preset(
+        config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=definition.special.pad, word_bytes=definition.word_bytes
+    )
+    check_reading(architecture.encoder, definition.algorithm, definition.word_bytes, where="[pretrain]")
     objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
     if config.initialization == "informed":
         inform(objective.models().values(), log_frequencies(dataset, tokenizer.vocab_size))
@@ -249,14 +251,7 @@ def _fitting(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts
     if tokenizer.speller is None:
         _check_tokens(home, tokenizer, where=str(place))
         return dict(parts)
-    theirs = () if home is None else Tokenizer.load(home).tokens
-    if theirs == tokenizer.tokens:
-        return dict(parts)
-    generator = torch_generator(seed, "weights", "vocabulary")
-    return {
-        name: with_vocabulary(part, theirs, tokenizer.tokens, generator) if part.head in (*WITH_WORDS, "none") else part
-        for name, part in parts.items()
-    }
+    return with_words_of(tokenizer, parts, place, home, torch_generator(seed, "weights", "vocabulary"))
 
 
 def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> None:
@@ -278,7 +273,7 @@ def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> Non
 
 def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFacts, *, where: str) -> None:
     """Refuse a start that reads words otherwise than the tokenizer writes them, or has too few positions."""
-    check_reading(part.config, tokenizer, where=where)
+    check_reading(part.config, tokenizer.definition.algorithm, tokenizer.definition.word_bytes, where=where)
     _check_positions(name, part, facts.max_length, where=where)
 
 
