@@ -267,5 +267,5 @@ def test_settings_that_do_not_go_together_are_refused(fields: dict[str, object],
 
 
 def test_a_family_without_the_head_is_refused() -> None:
-    with pytest.raises(KitaeError, match="no head of the kind rtd"):
+    with pytest.raises(KitaeError, match="needs a generator and a discriminator"):
         table.build(bert(), RtdConfig(uniform_generator=True), SPECIAL, VOCAB, 1)

@@ -223,7 +223,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_cannot_fill_is_refused(tmp_path: Path) -> None:
     pair = write(tmp_path / "pair", "electra")
-    with pytest.raises(KitaeError, match="holds no classifier and no masked language model"):
+    with pytest.raises(KitaeError, match="holds no classifier and no masked language model, but: ELECTRA discriminator"):
         opened(pair / "discriminator", PredictConfig(device="cpu"))
     folder = write(tmp_path / "model")
     Tokenizer.new((*TOKENS, "new"), SegmenterSpec(kind="mecab", dictionary="ipadic")).save(folder)
