@@ -63,6 +63,18 @@ def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
         next(sentence_scores({"generator": parts["generator"]}, tokenizer, texts))
 
 
+def test_a_score_depends_on_its_text_only(trained: Out) -> None:
+    """Whatever stands beside it in a batch, and however the batches are cut."""
+    place = newest(trained.path)
+    parts, tokenizer = read_parts(place), Tokenizer.load(place / "tokenizer")
+    texts = [" ".join(f"w{(7 * i + j) % 60}" for j in range(i % 45)) for i in range(60)]
+    found = [score.log_likelihood for score in sentence_scores(parts, tokenizer, texts)]
+    backwards = [score.log_likelihood for score in sentence_scores(parts, tokenizer, texts[::-1])][::-1]
+    alone = [next(sentence_scores(parts, tokenizer, [text])).log_likelihood for text in texts]
+    assert found == pytest.approx(backwards, rel=1e-5, abs=1e-5)
+    assert found == pytest.approx(alone, rel=1e-5, abs=1e-5)
+
+
 def layout_of(ids: torch.Tensor):
     return Layout.padded(torch.ones_like(ids))
 

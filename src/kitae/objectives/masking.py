@@ -34,7 +34,7 @@ class Masker:
     ) -> None:
         self._rate, self._runs, self._together, self._replacement, self._special = rate, runs, together, replacement, special
         self._vocab_size = vocab_size
-        self._never = np.array([special.cls, special.sep, special.mask, special.pad, special.unk], dtype=np.int64)
+        self._never = np.array(special.ids, dtype=np.int64)
         self._random_ids = np.setdiff1d(np.arange(vocab_size), self._never)
 
     def __call__(self, batch: Batch, generator: np.random.Generator) -> Batch:

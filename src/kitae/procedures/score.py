@@ -30,7 +30,8 @@ class SentenceScore:
     """How likely one text is."""
 
     log_likelihood: float
-    """Sum of -E over its tokens, special ones left out; greater is likelier."""
+    """Sum of -E over its tokens but [CLS] and [SEP]; greater is likelier. [UNK] counts, though it is never noise in training and its
+    energy says little."""
     tokens: int
 
     def rows(self) -> Iterator[list[str]]:
