@@ -15,7 +15,7 @@ from kitae.stages.dataset import DatasetConfig
 from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
-from kitae.stages.pretrain import PretrainConfig, learnt_order
+from kitae.stages.pretrain import PretrainConfig, check_model, learnt_order
 from kitae.stages.table import STAGES, stage
 
 
@@ -35,6 +35,7 @@ def nodes(recipe: Recipe, where: str) -> list[Node]:
         raise KitaeError(f'finetune.compare makes "{double}" twice', cure=cure, where=where)
     for node in made:  # before hours of tokenizing
         if isinstance(node.config, PretrainConfig) and recipe.dataset is not None:
+            _check_model(node, node.config, where)
             _check_pairs(node.name, node.config, recipe.dataset, where)
     known = {*names, *(node.stage for node in made), *(name.rpartition("/")[0] for name in names), *STAGES} - {""}
     for name in recipe.replace:
@@ -56,6 +57,13 @@ def make(name: str, stage_name: str, config: Config, parents: Mapping[str, str])
         sources=sources,
         trained=made_by.trained,
     )
+
+
+def _check_model(node: Node, config: PretrainConfig, where: str) -> None:
+    try:
+        check_model(config, new=config.start is None and "start" not in node.parents)
+    except KitaeError as error:
+        raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{node.name}]") from error
 
 
 def _check_pairs(name: str, config: PretrainConfig, dataset: DatasetConfig, where: str) -> None:

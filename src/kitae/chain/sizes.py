@@ -126,7 +126,7 @@ def _started(node: str, config: PretrainConfig) -> Iterator[Size]:
         half = parts["discriminator"]
         pair = Architecture(family=half.family, encoder=half.config, generator=regrown_numbers(config, half.config))
         found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
-        counts, total = {"generator": found.generator, "discriminator": found.encoder}, found.total
+        counts, total = {"regrown generator": found.generator, "discriminator": found.encoder}, found.total
     vocab_size = max(part.config.vocab_size for part in parts.values())
     yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size)
 

@@ -31,12 +31,17 @@ def inform(models: Iterable[torch.nn.Module], log_frequencies_V: Tensor) -> None
     with torch.no_grad():
         for model in models:
             encoder = model.encoder
-            if not isinstance(encoder, BertEncoder):
-                raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
+            check_informed(type(encoder))
             _set_positions(encoder)
             _set_neighbours(encoder)
             if isinstance(model, MaskedLm):
                 model.head.bias.copy_(log_frequencies_V)
+
+
+def check_informed(encoder: type[torch.nn.Module]) -> None:
+    """Raises KitaeError for a class of encoders that these weights are not for."""
+    if not issubclass(encoder, BertEncoder):
+        raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
 
 
 def angles(width: int) -> Tensor:

@@ -20,7 +20,7 @@ class PairConfig(MaskingConfig):
     """Weight of the discriminator's loss: 50 in ELECTRA, 10 in DeBERTaV3. Where the halves have separate optimizers and share nothing
     that both train, it decides no more than how soon the discriminator's gradient is clipped."""
     embedding_sharing: Literal["shared", "disentangled", "none"] = "shared"
-    """"shared" (ELECTRA): both halves have one set of embedding tables (token, position, segment) and one LayerNorm behind them.
+    """"shared" (ELECTRA): both halves have one set of embedding tables (token, position, segment) and, in ELECTRA, one LayerNorm behind it.
     "disentangled" (DeBERTaV3's GDES): the discriminator's token and position tables are the generator's, to which its loss gives no
     gradient, plus a difference of its own, zero at first. "none": every half has its own."""
     optimizers: Literal["joint", "separate"] = "joint"

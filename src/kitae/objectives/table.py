@@ -29,6 +29,7 @@ from kitae.tokenization.special import SpecialIds
 log = logging.getLogger(__name__)
 TWO_TOWERS = "electric"
 """The family of Electric's generator."""
+HALVED = 'take an ELECTRA or DeBERTa-v3 preset, or objective = "mlm"'
 Build = Callable[[Architecture, Config, SpecialIds, int, int], Objective]
 Load = Callable[[Mapping[str, Part], Config, SpecialIds, int], Objective]
 
@@ -49,9 +50,23 @@ class Row:
 
 def build(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     """The objective of these settings with new weights, drawn from the seed. Raises KitaeError when model and objective do not fit."""
+    check(architecture, config)
     generator = architecture.generator and architecture.generator.padded(special.pad)
     architecture = replace(architecture, encoder=architecture.encoder.padded(special.pad), generator=generator)
     return _row_of(config).build(architecture, config, special, vocab_size, seed)
+
+
+def check(architecture: Architecture, config: Config) -> None:
+    """Refuse a model that cannot learn an objective. Raises KitaeError."""
+    family, generator = architecture.family, architecture.generator
+    if isinstance(config, MlmConfig):
+        _check_order_head(architecture.encoder, config)
+    elif isinstance(config, ElectricConfig) and not isinstance(generator, BertConfig):
+        raise KitaeError(f'objective "electric" has no generator for the family "{family}"', cure="take an ELECTRA preset")
+    elif isinstance(config, RtdConfig) and generator is None and not config.uniform_generator:
+        raise KitaeError(f'objective "rtd" needs a generator, and this preset of the family "{family}" has none', cure=HALVED)
+    elif "rtd" not in FAMILIES[family].heads:
+        raise KitaeError(f'objective "rtd" needs a discriminator, and the family "{family}" has none', cure=HALVED)
 
 
 def load(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
@@ -87,7 +102,6 @@ def _row_of(config: Config) -> Row:
 
 def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, MlmConfig)
-    _check_order_head(architecture.encoder, config)
     build = build_masked_lm if config.sentence_order == "none" else build_pretraining_lm
     model = build(architecture.encoder, torch_generator(seed, "weights", "encoder"))
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
@@ -95,11 +109,6 @@ def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, 
 
 def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, RtdConfig)
-    if architecture.generator is None and not config.uniform_generator:
-        raise KitaeError(
-            f'objective "rtd" needs a generator, and the family "{architecture.family}" has none',
-            cure='take an ELECTRA or DeBERTa-v3 preset, or objective = "mlm"',
-        )
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
     if architecture.generator is None or config.uniform_generator:
         return RtdObjective(None, discriminator.train(), config, special=special, vocab_size=vocab_size)
@@ -164,8 +173,7 @@ def _load_pair(parts: Mapping[str, Part], config: PairConfig, *, with_generator:
 
 def _build_electric(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, ElectricConfig)
-    if not isinstance(architecture.generator, BertConfig):
-        raise KitaeError(f'objective "electric" has no generator for the family "{architecture.family}"', cure="take an ELECTRA preset")
+    assert architecture.generator is not None
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
     generator = build_masked_lm(TwoTowerConfig.of(architecture.generator), torch_generator(seed, "weights", "generator"))
     if config.embedding_sharing == "disentangled":

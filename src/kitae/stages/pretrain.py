@@ -17,9 +17,11 @@ from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
 from kitae.models.cost import flops_per_token
 from kitae.models.encoder import EncoderConfig
+from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts
-from kitae.models.informed import inform
+from kitae.models.informed import check_informed, inform
 from kitae.models.presets import PRESETS, Architecture, generator_for, resolve_preset
+from kitae.models.towers import TwoTowerEncoder
 from kitae.objectives import table
 from kitae.objectives.mlm import MaskingConfig, MlmConfig
 from kitae.objectives.protocol import Objective
@@ -181,13 +183,14 @@ def regrown_numbers(config: PretrainConfig, discriminator: EncoderConfig) -> Enc
 
 
 def _generator(folder: str, tokenizer: Tokenizer, facts: DatasetFacts) -> Part:
-    """The generator of a folder of its own, or of a pair."""
+    """The generator of a folder of its own, which other families than ELECTRA know as a masked language model, or of a pair."""
     place = newest(locate(folder))
     parts = read_parts(place)
-    if "generator" not in parts:
-        held = ", ".join(f"a model called {name}" for name in parts)
-        raise KitaeError(f"start_generator holds no generator, but {held}", cure="name a folder of ElectraForMaskedLM", where=str(place))
-    return _fitting(place, {"generator": parts["generator"]}, tokenizer, facts, seed=0)["generator"]
+    part = parts.get("generator") or parts.get("encoder")
+    if part is None or part.head != "mlm":
+        cure = "name a folder of a masked language model, such as ElectraForMaskedLM"
+        raise KitaeError(f"start_generator holds no generator, but a model called {', '.join(parts)}", cure=cure, where=str(place))
+    return _fitting(place, {"generator": part}, tokenizer, facts, seed=0)["generator"]
 
 
 def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokenizer: Tokenizer, *, seed: int) -> Objective:
@@ -249,6 +252,18 @@ def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFact
             cure=f"set dataset.max_length = {part.config.positions} or less",
             where=where,
         )
+
+
+def check_model(config: PretrainConfig, *, new: bool) -> None:
+    """Refuse what no data set could make good, before there is one. `new`: the model begins with new weights. Raises KitaeError."""
+    if config.start_generator is not None and config.objective == "mlm":
+        raise KitaeError('start_generator has no effect on objective = "mlm"', cure='remove it, or set objective = "rtd"')
+    if not new or config.model is None:
+        return
+    architecture = resolve_preset(config.model, config.config, 1000, 512)
+    table.check(architecture, config.learnt)
+    if config.initialization == "informed":
+        check_informed(TwoTowerEncoder if config.objective == "electric" else FAMILIES[architecture.family].encoder)
 
 
 def learnt_order(config: PretrainConfig) -> SentenceOrder:
