@@ -62,14 +62,13 @@ class _Noised:
 class ElectricObjective(PairObjective):
     """Two-tower generator and energy-based discriminator, trained together; no gradient goes through the sampling."""
 
+    config: ElectricConfig
     generator: MaskedLm
 
     def __init__(
         self, generator: MaskedLm, discriminator: Discriminator, config: ElectricConfig, *, special: SpecialIds, vocab_size: int
     ) -> None:
-        super().__init__(generator, discriminator, config)
-        self.config = config
-        self._masker = config.masker(special=special, vocab_size=vocab_size)
+        super().__init__(generator, discriminator, config, special=special, vocab_size=vocab_size)
         self._special = special.ids
 
     def prepare(self, batch: Batch, seed: int) -> Batch:

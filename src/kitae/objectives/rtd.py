@@ -71,14 +71,14 @@ class _Corrupted:
 class RtdObjective(PairObjective):
     """Generator and discriminator, trained together; no gradient goes through the sampling."""
 
+    config: RtdConfig
+
     def __init__(
         self, generator: MaskedLm | None, discriminator: Discriminator, config: RtdConfig, *, special: SpecialIds, vocab_size: int
     ) -> None:
         """The generator is None when replacements are drawn uniformly, else not."""
         assert (generator is None) == config.uniform_generator, "a generator, or uniform replacements"
-        super().__init__(generator, discriminator, config)
-        self.config = config
-        self._masker = config.masker(special=special, vocab_size=vocab_size)
+        super().__init__(generator, discriminator, config, special=special, vocab_size=vocab_size)
         self._vocab_size = vocab_size
 
     def prepare(self, batch: Batch, seed: int) -> Batch:

@@ -157,7 +157,7 @@ def _load_pair(parts: Mapping[str, Part], config: PairConfig, *, with_generator:
     """The halves in training mode, checked for what they shall share. Raises KitaeError when one is missing."""
     for name, other in (("generator", "discriminator"), ("discriminator", "generator")):
         if name not in parts and (with_generator or name == "discriminator"):
-            has = f"an ELECTRA {other}" if other in parts else "no ELECTRA"
+            has = f"the {other} alone" if other in parts else "no half of a pair"
             raise KitaeError(
                 f"the {name} is missing: the folder to start from holds {has}",
                 cure=f"give a folder with generator/ and discriminator/ (bring the {name} of the same release), or a kitae checkpoint",

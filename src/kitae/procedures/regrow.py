@@ -1,4 +1,4 @@
-"""A new generator for an ELECTRA discriminator that came without one, before both train on.
+"""A new generator for a discriminator of replaced tokens that came without one, before both train on.
 
 Released ELECTRAs often bring the discriminator alone. Its generator is grown again: small as usual, on the discriminator's embeddings
 (in ELECTRA with the LayerNorm behind them), trained by masked language modeling while all that is the discriminator's stays as it is,
@@ -51,7 +51,7 @@ class RegrowFlatConfig(FlatConfig):
 
 
 class RegrowConfig(Config):
-    """How an ELECTRA discriminator that comes alone gets a generator again."""
+    """How a discriminator that comes alone gets a generator again."""
 
     length: Duration = Duration(0.5, "of length")
     """At most so long, beside `train`'s length and measured by it. An update of a generator alone costs about a fifth of one of both."""
