@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,20 @@ def electric(**fields: object) -> ElectricObjective:
     made = table.build(electra(), ElectricConfig.model_validate(fields), SPECIAL, VOCAB, 1)
     assert isinstance(made, ElectricObjective)
     return made
+
+
+class Known(nn.Module):
+    """A generator with these logits whatever it sees."""
+
+    known = None
+
+    def __init__(self, logits_RV: Tensor) -> None:
+        super().__init__()
+        self.logits_RV, self.table_VE = logits_RV, torch.eye(VOCAB)
+        self.head = SimpleNamespace(transform=lambda x_RE: x_RE, bias=torch.zeros(VOCAB))
+
+    def read(self, *inputs: object) -> Tensor:
+        return self.logits_RV
 
 
 class Fixed(nn.Module):
@@ -49,7 +64,7 @@ def worked(*, sample: str) -> tuple[ElectricObjective, Batch, Tensor]:
     logits = torch.zeros(5, VOCAB)
     logits[2] = -1e4
     logits[2, 9], logits[2, 21] = math.log(3), 0.0
-    objective.generator, objective.discriminator = Fixed(logits), Fixed(torch.tensor([[0.0, 0.5, 2.0, -1.0, 0.0, 7.0]]))
+    objective.generator, objective.discriminator = Known(logits), Fixed(torch.tensor([[0.0, 0.5, 2.0, -1.0, 0.0, 7.0]]))
     return objective, prepared.replace(targets=targets), ids
 
 
@@ -84,18 +99,42 @@ def test_a_rate_that_changes_changes_the_odds_of_noise() -> None:
     assert found[0] == pytest.approx(found[1], rel=1e-12)
 
 
-def test_the_log_odds_recover_the_true_conditional() -> None:
-    """With energies -log p of the text's own distribution, the loss is at its least: noise-contrastive estimation."""
-    objective, prepared, _ = worked(sample="other")
-    least = float(objective(prepared).terms[1].sum)
-    for place in range(5):
-        for change in (-0.5, 0.5):
-            moved = objective.discriminator.numbers.clone()
-            moved[0, place] += change
-            objective.discriminator.numbers = moved
-            other = float(objective(prepared).terms[1].sum)
-            moved[0, place] -= change
-            assert (other < least) == ((place == 2) == (change > 0)), "energies of text want to fall, of noise to rise"
+class Energies(nn.Module):
+    """A discriminator with one energy a token, whatever stands around it."""
+
+    def __init__(self, energies_V: Tensor) -> None:
+        super().__init__()
+        self.energies_V = nn.Parameter(energies_V)
+
+    def forward(self, ids_BL: Tensor, *inputs: object) -> Tensor:
+        return self.energies_V[ids_BL]
+
+
+def test_energies_of_minus_log_p_are_where_the_loss_rests() -> None:
+    """Texts of one token, by p; as many positions with noise, by q. Only at E = -log p, normalized, the gradient is zero."""
+    p, q = torch.tensor([15, 10, 5]), torch.tensor([6, 9, 15])
+    tokens = torch.tensor([20, 21, 22])
+    objective = electric(rate=0.5)
+    prepared = objective.prepare(batch([[1]] * 60, length=3), 1)
+    ids = prepared.ids_BL.clone()
+    ids[:, 1] = torch.cat([tokens.repeat_interleave(p), tokens[torch.arange(30) % 3]])  # what stands where noise goes does not matter
+    picks = 3 * torch.arange(30, 60) + 1
+    noise = (torch.arange(30, dtype=torch.float64) + 0.5) / 30
+    targets = dict(prepared.targets) | {"picks": picks, "slots": picks, "labels": ids.flatten()[picks], "uniform": noise}
+    logits = torch.full((180, VOCAB), -1e4)
+    logits[:, tokens] = (q / 30).log()
+    objective.generator = Known(logits)
+    energies = torch.zeros(VOCAB)
+    energies[tokens] = -(p / 30).log()
+    objective.discriminator = Energies(energies)
+    objective(prepared.replace(ids_BL=ids, targets=targets)).terms[1].sum.backward()
+    gradient = objective.discriminator.energies_V.grad
+    torch.testing.assert_close(gradient[tokens], torch.zeros(3), atol=2e-5, rtol=0)
+    with torch.no_grad():
+        objective.discriminator.energies_V[tokens] += 0.1
+    gradient.zero_()
+    objective(prepared.replace(ids_BL=ids, targets=targets)).terms[1].sum.backward()
+    assert bool((gradient[tokens] > 0.1).all()), "too unlikely: the loss wants them lower"
 
 
 def test_each_loss_teaches_its_own_half() -> None:

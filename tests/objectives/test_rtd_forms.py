@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface
 from kitae.models.informed import inform
+from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives import table
 from kitae.objectives.detection import binary_losses, uniform_ids
 from kitae.objectives.rtd import RtdConfig, RtdObjective
@@ -43,9 +44,24 @@ def steps(objective: RtdObjective, optimizer: Optimizer, numbers: range) -> None
         optimizer.step(1e-3)
 
 
+def deberta() -> Architecture:
+    """Embeddings that are narrower than the states, and position tables, which the presets do not have."""
+    small = {
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "embedding_size": 32,
+        "position_biased_input": True,
+        "enhanced_mask_decoder": False,
+    }
+    return resolve_preset("deberta-v3-tiny", {**small, "generator": {"fraction": 0.5}}, VOCAB, 64)
+
+
+@pytest.mark.parametrize("architecture", [electra(), deberta()], ids=["electra", "deberta"])
 @pytest.mark.parametrize("sharing", ["shared", "disentangled", "none"])
-def test_where_the_discriminators_gradient_goes(sharing: str) -> None:
-    objective = rtd(embedding_sharing=sharing, document_weight=1.0)
+def test_where_the_discriminators_gradient_goes(sharing: str, architecture: Architecture) -> None:
+    config = RtdConfig(embedding_sharing=sharing, document_weight=1.0)
+    objective = table.build(architecture, config, SPECIAL, VOCAB, 1)
+    assert isinstance(objective, RtdObjective)
     prepared = objective.prepare(batch([[30]], length=32), 1)
     terms = {term.name: term.sum for term in objective(prepared).terms}
     (terms["rtd"] + terms["document"]).backward()
@@ -259,6 +275,8 @@ def test_32_sentences_are_learned_by_heart_in_every_form(form: str) -> None:
         ({"optimizers": "separate", "uniform_generator": True}, "needs a generator"),
         ({"discriminator_label_smoothing": 1.0}, "less than 1"),
         ({"generator_label_smoothing": 0.1, "uniform_generator": True}, "needs a generator"),
+        ({"temperature": 2.0, "uniform_generator": True}, "temperature needs a generator"),
+        ({"embedding_sharing": "none", "uniform_generator": True}, "embedding_sharing needs a generator"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(fields: dict[str, object], said: str) -> None:

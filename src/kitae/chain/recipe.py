@@ -44,7 +44,7 @@ class AdaptTable(Config):
     start: str | None = None
     """A Hugging Face folder or checkpoint to continue from; the default is this recipe's [pretrain]."""
     start_generator: str | None = None
-    """A folder of the generator to continue with, where `start` holds an ELECTRA's discriminator."""
+    """A folder of the generator to continue with, where `start` holds the discriminator."""
     regrow: RegrowConfig | None = None
     """How a discriminator that comes without its generator gets one; the default is [pretrain]'s."""
     holdout: float | str | None = None

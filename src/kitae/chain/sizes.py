@@ -132,7 +132,7 @@ def _started(node: str, config: PretrainConfig, length: int) -> Iterator[Size]:
         generator = regrown_numbers(config, main.config)
         pair = Architecture(family=main.family, encoder=main.config, generator=generator)
         found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
-        counts, total = {"generator": found.generator, "discriminator": found.encoder}, found.total
+        counts, total = {"regrown generator": found.generator, "discriminator": found.encoder}, found.total
     flops = _flops(config, Architecture(family=main.family, encoder=main.config, generator=generator), length)
     vocab_size = max(part.config.vocab_size for part in parts.values())
     yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size, flops=flops)

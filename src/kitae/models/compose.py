@@ -50,13 +50,23 @@ class MaskedLm(Headed):
         chars_WC: Tensor | None = None,
     ) -> Tensor:
         """logits_NV at `picks_N` (int64 positions in the flattened rows); without picks logits_BLV everywhere."""
+        return self.vocabulary(self.read(ids_BL, layout, segments_BL, picks_N, chars_WC))
+
+    def read(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        picks_N: Tensor | None = None,
+        chars_WC: Tensor | None = None,
+    ) -> Tensor:
+        """x_ND at `picks_N`, which the head makes logits of; without picks x_BLD everywhere."""
         if isinstance(self.head, Decoder):
             x_BLD = self.head.read(self.encoder, ids_BL, layout, segments_BL)
         else:
             x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
-        rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
-        return self.vocabulary(rows)
+        return x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
 
     def vocabulary(self, rows_ND: Tensor) -> Tensor:
         """logits_NV of hidden states."""

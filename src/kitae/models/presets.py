@@ -50,7 +50,8 @@ def _size(hidden: int, layers: int, embedding: int | None = None) -> dict[str, i
 _DEBERTA: Mapping[str, object] = {"relative_attention": True, "pos_att_type": ("p2c", "c2p"), "position_biased_input": False}
 _DEBERTA_V2 = {**_DEBERTA, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True}
 _DEBERTA_JA = {**_DEBERTA_V2, "conv_kernel_size": 3, "conv_act": "gelu"}
-_DEBERTA_V3 = {**_DEBERTA_V2, "enhanced_mask_decoder": True}  # microsoft/DeBERTa's generators all have it
+DECODER = "enhanced_mask_decoder"
+_DEBERTA_V3 = {**_DEBERTA_V2, DECODER: True}  # microsoft/DeBERTa's generators all have it
 
 
 def _deberta_v3(size: Mapping[str, int], note: str) -> Preset:
@@ -237,7 +238,9 @@ def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Map
         )
     _known(overrides, (*fields(discriminator.model_type), "fraction", "layers"))
     _, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
-    return _generator(discriminator, preset, overrides)
+    # Microsoft's folders of discriminators say nothing of the decoder that their generators have
+    decoder = {DECODER: True} if DECODER in preset.encoder and not discriminator.model_dump()["position_biased_input"] else {}
+    return _generator(discriminator, preset, {**decoder, **overrides})
 
 
 def _width(preset: Preset) -> int:

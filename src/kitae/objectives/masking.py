@@ -35,7 +35,7 @@ class Masker:
     ) -> None:
         self._rate, self._runs, self._together, self._replacement, self._mask = rate, runs, together, replacement, special.mask
         self._vocab_size = vocab_size
-        self._never = np.array([special.cls, special.sep, special.mask, special.pad, special.unk], dtype=np.int64)
+        self._never = np.array(special.ids, dtype=np.int64)
         self._random_ids = np.setdiff1d(np.arange(vocab_size), self._never)
 
     def predictable(self, batch: Batch) -> NDArray[np.bool_]:

@@ -24,6 +24,9 @@ from kitae.tensor.loss import Loss, Term
 from kitae.tensor.random import numpy_generator
 from kitae.tokenization.special import SpecialIds
 
+OF_GENERATORS = ("replacement", "generator_weight", "embedding_sharing", "optimizers", "temperature", "generator_label_smoothing")
+"""Settings that mean nothing without a generator."""
+
 
 class RtdConfig(PairConfig):
     """Settings of replaced token detection; the defaults are those of google-research/electra.
@@ -50,10 +53,9 @@ class RtdConfig(PairConfig):
 
     @model_validator(mode="after")
     def _two_halves(self) -> Self:
-        if self.uniform_generator and self.optimizers == "separate":
-            raise ValueError('optimizers = "separate" needs a generator, and a uniform_generator is none')
-        if self.uniform_generator and self.generator_label_smoothing:
-            raise ValueError("generator_label_smoothing needs a generator, and a uniform_generator is none")
+        idle = [name for name in OF_GENERATORS if getattr(self, name) != type(self).model_fields[name].default]
+        if self.uniform_generator and idle:
+            raise ValueError(f"{idle[0]} needs a generator, and a uniform_generator is none")
         return self
 
 
@@ -69,14 +71,14 @@ class _Corrupted:
 class RtdObjective(PairObjective):
     """Generator and discriminator, trained together; no gradient goes through the sampling."""
 
+    config: RtdConfig
+
     def __init__(
         self, generator: MaskedLm | None, discriminator: Discriminator, config: RtdConfig, *, special: SpecialIds, vocab_size: int
     ) -> None:
         """The generator is None when replacements are drawn uniformly, else not."""
         assert (generator is None) == config.uniform_generator, "a generator, or uniform replacements"
-        super().__init__(generator, discriminator, config)
-        self.config = config
-        self._masker = config.masker(special=special, vocab_size=vocab_size)
+        super().__init__(generator, discriminator, config, special=special, vocab_size=vocab_size)
         self._vocab_size = vocab_size
 
     def prepare(self, batch: Batch, seed: int) -> Batch:

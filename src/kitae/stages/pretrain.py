@@ -98,6 +98,13 @@ class PretrainConfig(Config):
                 raise ValueError(error.args[0]) from error
         return overrides
 
+    @field_validator("start_generator")
+    @classmethod
+    def _has_a_use(cls, folder: str | None, info: ValidationInfo) -> str | None:
+        if folder is not None and info.data.get("objective") == "mlm":
+            raise ValueError('objective = "mlm" has no use for it: remove it, or set objective = "rtd"')
+        return folder
+
     @field_validator("train")
     @classmethod
     def _keeps_a_model(cls, train: TrainConfig) -> TrainConfig:
