@@ -150,8 +150,15 @@ class Encoder(nn.Module, abc.ABC):
     def chosen(self, layout: Layout, dtype: torch.dtype) -> Kind:
         """The attention path of a batch."""
         length, head_size = layout.pieces_BL.shape[1], self.config.hidden_size // self.config.num_attention_heads
-        device = layout.pieces_BL.device.type
-        return self.kind or choose(device, length=length, head_size=head_size, dtype=dtype, compiled=self.compiled)
+        device = layout.pieces_BL.device
+        return self.kind or choose(
+            device.type,
+            length=length,
+            head_size=head_size,
+            dtype=dtype,
+            compiled=self.compiled,
+            capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
+        )
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
