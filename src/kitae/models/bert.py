@@ -15,7 +15,7 @@ from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
+from kitae.models.forms import DECODER, JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
@@ -240,6 +240,7 @@ BERT = Family(
             make=_pretraining_head,
             rows=(*VOCABULARY, ("order.dense", "bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
             tied=tied_to("bert"),
+            output=DECODER,
         ),
         "mlm": HeadForm(
             title="masked language model",
@@ -248,6 +249,7 @@ BERT = Family(
             make=mlm_head,
             rows=VOCABULARY,
             tied=tied_to("bert"),
+            output=DECODER,
             unused=("bert.pooler.", "cls.seq_relationship."),
         ),
         "sequence": sequence_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
@@ -281,6 +283,7 @@ ELECTRA = Family(
                 ("head.bias", "generator_lm_head.bias"),
             ),
             tied=(("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight"),),
+            output="generator_lm_head",
         ),
         "rtd": HeadForm(
             title="discriminator",

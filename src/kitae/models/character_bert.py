@@ -48,6 +48,8 @@ class CharacterBertConfig(BertConfig):
     """Characters (bytes of UTF-8) of a word's row, with its two ends; the tokenizer's word_bytes."""
     type_vocab_size: int = Field(2, ge=1)
     """Number of segment kinds."""
+    tie_word_embeddings: Literal[False] = False
+    """Words have no table among the inputs that could be the output table."""
 
     @model_validator(mode="after")
     def _fitting_characters(self) -> Self:
@@ -72,8 +74,7 @@ class CharacterBertConfig(BertConfig):
 
     def huggingface(self) -> dict[str, object]:
         """The fields as helboukkouri's transformers reads them."""
-        raw = self.model_dump(mode="json", exclude={"vocab_size", "embedding_size"})
-        return raw | {"mlm_vocab_size": self.vocab_size, "tie_word_embeddings": False}
+        return self.model_dump(mode="json", exclude={"vocab_size", "embedding_size"}) | {"mlm_vocab_size": self.vocab_size}
 
     def padded(self, pad_token_id: int) -> Self:
         """The same: an id of padding is the character 0 of its row, whatever number a tokenizer gives [PAD]."""
@@ -205,7 +206,6 @@ CHARACTER_BERT = Family(
     flops=body_flops,
     defaults={"vocab_size": 100_000},
     fixed={
-        "tie_word_embeddings": (False, None),
         "pad_character_id": (PAD, None),
         "mask_character_id": (MASK, None),
         "beginning_of_word_character_id": (BEGIN_WORD, None),

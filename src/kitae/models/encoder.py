@@ -44,6 +44,8 @@ class EncoderConfig(Config):
     """Standard deviation of new weights (truncated at two of them)."""
     pad_token_id: int = Field(0, ge=0, le=10_000_000)
     """Id of [PAD]; as an input it gives the token table no gradient."""
+    tie_word_embeddings: bool = True
+    """Whether a masked language model predicts through its token table, or through an output table of its own."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
