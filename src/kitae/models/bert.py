@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
-from kitae.models.family import Family, HeadForm
+from kitae.models.family import Family, Head, HeadForm
 from kitae.models.forms import DECODER, JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
-from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
+from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
 NARROW = ("electra", "electric")
@@ -126,7 +126,7 @@ class Block(nn.Module):
         rate = self.attention_rate if self.training else 0.0
         attended = attend(self.qkv(x_BLD), plan, heads=self.heads, dropout=rate)
         x_BLD = self.attn_norm(dropout_add(self.out(attended), x_BLD, self.rate, self.training))
-        fed = self.down(self.activation(self.up(x_BLD)))
+        fed = activated_linear(self.up(x_BLD), self.down, self.activation)
         return self.mlp_norm(dropout_add(fed, x_BLD, self.rate, self.training))
 
 
@@ -164,7 +164,7 @@ def body_flops(config: EncoderConfig, length: float) -> float:
 
 
 def mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead:
-    """The vocabulary head of BERT and ELECTRA's generator."""
+    """The vocabulary head of BERT, CharacterBERT and ELECTRA's generator."""
     assert isinstance(config, BertFields)
     del num_labels, rate
     # Hugging Face's ELECTRA generator takes gelu whatever hidden_act says; BERT takes hidden_act.
@@ -195,11 +195,11 @@ def _summary_head(config: EncoderConfig, *, num_labels: int, rate: float) -> Seq
     return SequenceHead(config, activation=F.gelu, early=False, num_labels=num_labels, rate=rate)
 
 
-def rows_of(root: str) -> Rows:
-    """Key table of an encoder."""
+def rows_of(root: str, words: Rows = ()) -> Rows:
+    """Key table of an encoder; `words` are the rows of what it has in the place of a token table."""
     layer = f"{root}.encoder.layer.{{}}"
     return (
-        ("encoder.embed.token", f"{root}.embeddings.word_embeddings"),
+        *(words or (("encoder.embed.token", f"{root}.embeddings.word_embeddings"),)),
         ("encoder.embed.position", f"{root}.embeddings.position_embeddings"),
         ("encoder.embed.segment", f"{root}.embeddings.token_type_embeddings"),
         ("encoder.embed.norm", f"{root}.embeddings.LayerNorm"),
@@ -223,6 +223,38 @@ def with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
     return outward
 
 
+def heads_of(root: str, name: str) -> dict[Head, HeadForm]:
+    """The heads of BERT's classes: `root` begins the names of an encoder's weights, `name` those of transformers' classes."""
+    pooler = ("head.dense", f"{root}.pooler.dense")
+    return {
+        "pretraining": HeadForm(  # before "mlm", whose weights it has too: a folder that names no class is asked in this order
+            title="masked language model with a head for sentence pairs",
+            architecture=f"{name}ForPreTraining",
+            auto="AutoModelForPreTraining",
+            make=_pretraining_head,
+            rows=(*VOCABULARY, ("order.dense", pooler[1]), ("order.out", "cls.seq_relationship")),
+            tied=tied_to(root),
+            output=DECODER,
+        ),
+        "mlm": HeadForm(
+            title="masked language model",
+            architecture=f"{name}ForMaskedLM",
+            auto="AutoModelForMaskedLM",
+            make=mlm_head,
+            rows=VOCABULARY,
+            tied=tied_to(root),
+            output=DECODER,
+            unused=(f"{root}.pooler.", "cls.seq_relationship."),
+        ),
+        "sequence": sequence_form(name, pooled_head, (pooler, ("head.out", "classifier"))),
+        "token": token_form(name, unused=(f"{root}.pooler.",)),
+        "span": span_form(name, unused=(f"{root}.pooler.",)),
+        "choice": choice_form(name, pooled_head, (pooler, ("head.out", "classifier"))),
+        "joint": JOINT,
+        "none": HeadForm(title="encoder", architecture=f"{name}Model", auto="AutoModel", rows=(pooler,)),
+    }
+
+
 BERT = Family(
     title="BERT",
     config=BertConfig,
@@ -232,33 +264,7 @@ BERT = Family(
     flops=body_flops,
     outward=with_segments("bert"),
     defaults={"vocab_size": 30522},
-    heads={
-        "pretraining": HeadForm(  # before "mlm", whose weights it has too: a folder that names no class is asked in this order
-            title="masked language model with a head for sentence pairs",
-            architecture="BertForPreTraining",
-            auto="AutoModelForPreTraining",
-            make=_pretraining_head,
-            rows=(*VOCABULARY, ("order.dense", "bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
-            tied=tied_to("bert"),
-            output=DECODER,
-        ),
-        "mlm": HeadForm(
-            title="masked language model",
-            architecture="BertForMaskedLM",
-            auto="AutoModelForMaskedLM",
-            make=mlm_head,
-            rows=VOCABULARY,
-            tied=tied_to("bert"),
-            output=DECODER,
-            unused=("bert.pooler.", "cls.seq_relationship."),
-        ),
-        "sequence": sequence_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
-        "token": token_form("Bert", unused=("bert.pooler.",)),
-        "span": span_form("Bert", unused=("bert.pooler.",)),
-        "choice": choice_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
-        "joint": JOINT,
-        "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", rows=(("head.dense", "bert.pooler.dense"),)),
-    },
+    heads=heads_of("bert", "Bert"),
     aliases={"BertLMHeadModel": "mlm"},
 )
 

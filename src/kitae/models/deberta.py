@@ -15,7 +15,7 @@ from kitae.models.attention import Kind
 from kitae.models.deberta_config import DebertaV2Config, DisentangledConfig
 from kitae.models.disentangled import RelativeKind, RelativePlan, attend_relative, choose_relative, make_relative_plan
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
-from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
+from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup
 from kitae.tensor.batch import Layout
 
 WIDE_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {**ACTIVATIONS, "tanh": torch.tanh}
@@ -126,7 +126,7 @@ class Block(nn.Module):
         attended = attend_relative(qkv_BLC, key_RD, query_RD, plan, heads=self.heads, dropout=rate)
         residual = x_BLD if query_BLD is None else query_BLD
         x_BLD = self.attn_norm(dropout_add(self.out(attended), residual, self.rate, self.training))
-        fed = self.down(self.activation(self.up(x_BLD)))
+        fed = activated_linear(self.up(x_BLD), self.down, self.activation)
         return self.mlp_norm(dropout_add(fed, x_BLD, self.rate, self.training))
 
 

@@ -86,9 +86,9 @@ class EncoderConfig(Config):
         return "cls"
 
     @classmethod
-    def room(cls, length: int, pad_token_id: int) -> dict[str, object]:
-        """The fields that make room for pieces of `length` tokens in a new model."""
-        del pad_token_id  # only families that count positions from it need it
+    def room(cls, length: int, pad_token_id: int, word_bytes: int = 0) -> dict[str, object]:
+        """The fields that make room for pieces of `length` tokens, of `word_bytes` characters each where they are words, in a new model."""
+        del pad_token_id, word_bytes  # only families that count positions from the one, or read the other, need them
         return {"max_position_embeddings": length}
 
     @classmethod

@@ -45,8 +45,8 @@ class MlmHead(nn.Module):
         """All but the vocabulary product; returns x_NE."""
         return self.norm(self.activation(self.dense(x_ND)))
 
-    def forward(self, x_ND: Tensor, table_VE: Tensor) -> Tensor:
-        """logits_NV of positions gathered beforehand; `table_VE` is the encoder's token table."""
+    def forward(self, x_ND: Tensor, table_VE: Tensor | None) -> Tensor:
+        """logits_NV of positions gathered beforehand; `table_VE` is the encoder's token table, if it has one."""
         return F.linear(self.transform(x_ND), table_VE if self.table is None else self.table, self.bias)
 
 

@@ -41,8 +41,9 @@ class RobertaConfig(BertFields):
         return self.max_position_embeddings - self.first_position
 
     @classmethod
-    def room(cls, length: int, pad_token_id: int) -> dict[str, object]:
+    def room(cls, length: int, pad_token_id: int, word_bytes: int = 0) -> dict[str, object]:
         """The fields that make room for pieces of `length` tokens in a new model."""
+        del word_bytes
         return {"max_position_embeddings": length + pad_token_id + 1}
 
     def padded(self, pad_token_id: int) -> "RobertaConfig":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kitae.models.layers import drop_bytes
+from kitae.models.layers import drop
 
 BLOCK = 128
 """Most positions of a block: a short one wastes no products on distances that it has not, a long one makes larger products."""
@@ -55,7 +55,7 @@ class Call:
     """Whether dropout draws a byte for every pair of positions of a row, as the dense form does; else only for those that may attend."""
 
 
-class Drops:
+class PairDrops:
     """Which probabilities are dropped: a random byte each, compared again in the backward pass (in fp32 a mask takes four times that)."""
 
     def __init__(self, call: Call, rows: int, length: int) -> None:
@@ -64,7 +64,7 @@ class Drops:
         self.square = call.square
         sizes = [chunk.count * chunk.length**2 * call.heads for chunk in call.chunks]
         count = rows * length**2 * call.heads if call.square else sum(sizes)
-        self.bytes, self.least, self.factor = drop_bytes(count, rate=call.rate)
+        self.bytes, self.least, self.factor = drop(count, rate=call.rate)
         self.split = () if call.square else self.bytes.split(sizes)
 
     def keep(self, number: int, chunk: Chunk, dtype: torch.dtype) -> Tensor:
@@ -169,7 +169,7 @@ class SkewedAttention(torch.autograd.Function):
         flat = qkv_BLC.reshape(rows * length, channels)
         key = None if key_RD is None else Table.spread(key_RD, rows_W, call)
         query = None if query_RD is None else Table.spread(query_RD, rows_W.flip(0), call)
-        drops = Drops(call, rows, length) if call.rate else None
+        drops = PairDrops(call, rows, length) if call.rate else None
         out = qkv_BLC.new_empty(rows * length, channels // 3)
         kept = []
         for number, chunk in enumerate(call.chunks):
