@@ -57,6 +57,7 @@ LENGTH = 40
 TEXTS = ("sequence", "choice")
 """Heads that give one row of logits per text, and not per position."""
 BERTS = {
+    "tie_word_embeddings": st.booleans(),
     "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
     "layer_norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
     "type_vocab_size": st.integers(1, 3),
@@ -142,8 +143,10 @@ ORACLES = {
             "global_attn_every_n_layers": st.integers(1, 3),
             "classifier_pooling": st.sampled_from(["cls", "mean"]),
             "norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
+            "tie_word_embeddings": st.booleans(),
         },
         sizes=(2, 4, 8),
+        layers=1,
     ),
 }
 FIRST = {family: next(head for name, head in CLASSES if name == family) for family in ORACLES}

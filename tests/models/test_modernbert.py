@@ -57,6 +57,7 @@ def test_configs_of_both_versions_are_one():
     assert "layer_types" in new
     assert "rope_parameters" in new
     assert read({**new, "global_attn_every_n_layers": 3}) == read(new) == old
+    assert read({**OLD, "position_embedding_type": "sans_pos"}) == old, "as mmBERT has it"
     assert read({}) == old.model_copy(update={"classifier_pooling": "cls"}), "absent keys mean what they mean to transformers"
 
 
@@ -85,7 +86,6 @@ def test_what_a_key_means(raw, fields):
         ({"layer_types": ["sliding_attention", "full_attention"], "num_hidden_layers": 2}, "layer_types"),
         ({"rope_parameters": {"full_attention": {**PLAIN, "rope_type": "yarn", "factor": 4.0}}}, "rope_parameters"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ({"hidden_activation": "silu"}, "hidden_activation"),
         ({"hidden_act": "gelu"}, 'unknown key "hidden_act"'),
         ({"num_attention_heads": 7}, "not a multiple"),

@@ -103,7 +103,7 @@ def test_segments_may_be_left_out(family, tmp_path):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(
-    family_head=st.sampled_from([key for key in sorted(CLASSES) if key[0] in ("bert", "electra")]),
+    family_head=st.sampled_from([key for key in sorted(CLASSES) if not key[0].startswith("deberta")]),
     heads=st.integers(1, 5),
     layers=st.integers(0, 3),
     inner=st.integers(1, 40),

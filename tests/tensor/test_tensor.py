@@ -18,6 +18,9 @@ def test_layout_of_packed_rows() -> None:
     assert mask[0, 0].tolist() == [True, True, False, False]
     assert mask[0, 3].tolist() == [False, False, False, True]
     assert mask.any(-1).all()
+    assert layout.bounds.tolist() == [0, 2, 3, 4, 5, 8, 8, 8], "the padding is a piece; empty ones fill up to a power of two"
+    assert layout.bounds.dtype == torch.int32
+    assert (layout.longest, layout.num_tokens) == (3, 7)
 
 
 def test_a_padded_row_is_a_row_with_one_piece() -> None:

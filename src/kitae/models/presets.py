@@ -77,7 +77,7 @@ PRESETS: Mapping[str, Preset] = {
         family="electra",
         encoder=_size(256, 12, 128),
         generator=1.0,
-        note="the generator as wide as the discriminator, as in the released small model",
+        note="ELECTRA-Small++: the generator as wide as the discriminator; the released one read 512 tokens",
     ),
     "electra-base": Preset(family="electra", encoder=_size(768, 12, 768), generator=1 / 3, note="ELECTRA-Base; wants a GPU"),
     "electra-large": Preset(
