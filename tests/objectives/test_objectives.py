@@ -48,6 +48,7 @@ def test_a_hand_worked_mlm_loss() -> None:
     term = objective(prepared).terms[0]
     assert (term.name, term.count, term.weight) == ("mlm", 2, 1.0)
     assert float(term.sum) == pytest.approx(math.log(2) + math.log(VOCAB), rel=1e-6)
+    assert objective.summarize(objective.measure(prepared))["mlm_loss"] == pytest.approx((math.log(2) + math.log(VOCAB)) / 2, rel=1e-6)
     assert float(objective(prepared).total({"mlm": 4})) == pytest.approx((math.log(2) + math.log(VOCAB)) / 4, rel=1e-6)
 
 
