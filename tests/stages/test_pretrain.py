@@ -27,11 +27,6 @@ SCORES = {"mlm_loss", "mlm_accuracy", "rtd_loss", "rtd_accuracy", "rtd_auc", "re
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
-
-
-@pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Out:
     return pretrain(tmp_path_factory.mktemp("runs") / "pretrain", dataset)
 
@@ -204,6 +199,16 @@ def test_ranks_share_the_heldout_rows(trained: Out, dataset: Path) -> None:
         collected.append(shares)
     for whole, *parts in zip(*collected, strict=True):
         torch.testing.assert_close(sum(parts), whole)
+
+
+def test_no_more_heldout_rows_are_read_than_wanted(trained: Out, dataset: Path) -> None:
+    row, tokenizer = table.row("rtd"), Tokenizer.load(dataset / "tokenizer")
+    objective = table.load(read_parts(newest(trained.path)), row.config(), tokenizer.special, tokenizer.vocab_size).eval()
+    read: list[int] = []
+    measure = objective.measure
+    objective.measure = lambda batch: read.append(len(batch.rows)) or measure(batch)  # type: ignore[method-assign, func-returns-value]
+    HeldoutMeter(objective, dataset, world=World(), seed=1, rows_per_batch=2, rows=5)(0)
+    assert read == [2, 2] * 2, "of either source"
 
 
 def test_operational_settings_do_not_change_the_fingerprint() -> None:
