@@ -229,11 +229,11 @@ def dropped(patch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
     """From now on our models drop nothing, and note the rate and the number of elements of every dropout; in the kind "dense"."""
     seen: list[tuple[float, int]] = []
 
-    def all_kept(shape: torch.Size, *, rate: float, dtype: torch.dtype) -> tuple[Tensor, float]:
-        seen.append((rate, shape.numel()))
-        return torch.ones(shape, dtype=dtype), 1.0
+    def all_kept(count: int, *, rate: float) -> layers.Drops:
+        seen.append((rate, count))
+        return layers.Drops(drawn=torch.zeros(count, dtype=torch.int8), least=0, factor=1.0)
 
-    patch.setattr(layers, "keep_mask", all_kept)
+    patch.setattr(layers, "drop", all_kept)
     return seen
 
 

@@ -93,6 +93,20 @@ def test_convolution_of_packed_rows(width, groups, rows, seed):
         torch.testing.assert_close(whole[row, start:end], alone[0].T, rtol=1e-10, atol=1e-10)
 
 
+def test_texts_longer_than_max_position_embeddings(tmp_path):
+    """Without absolute positions nothing ends there: as in transformers, distances go on to the last rows of the table."""
+    pair = make("deberta-v2", "mlm", tmp_path, length=64, position_buckets=16, type_vocab_size=0)
+    assert pair.part.config.positions == 64
+    ids, mask, layout, _ = pair.rows((600, 90))
+    pair.theirs.double()
+    pair.ours.double()
+    with torch.no_grad():
+        theirs = pair.their_logits(ids, mask)
+        torch.testing.assert_close(pair.our_logits(ids, layout), theirs, rtol=1e-9, atol=1e-9)
+        row = packed(((600, 90),), 690)
+        torch.testing.assert_close(pair.our_logits(ids[mask][None], row), theirs, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -104,6 +118,7 @@ def test_convolution_of_packed_rows(width, groups, rows, seed):
         ({"conv_kernel_size": 4}, "is even"),
         ({"conv_groups": 3}, "not a multiple of conv_groups"),
         ({"position_buckets": 1}, "position_buckets 1"),
+        ({"position_buckets": 16, "max_relative_positions": 9}, "give at least 10"),
         ({"embedding_size": 8, "legacy": False}, "legacy = false"),
         ({"pad_token_id": 50}, "none of the 50 tokens"),
         ({"enhanced_mask_decoder": True}, "position_biased_input = false"),
@@ -134,6 +149,7 @@ def test_refused_config_json(fields, said, tmp_path):
     with pytest.raises(KitaeError) as caught:
         read_parts(tmp_path)
     assert said in str(caught.value)
+    assert caught.value.where == str(tmp_path / "config.json")
 
 
 def test_what_lies_beside_the_blocks_learns_as_slowly_as_embeddings(tmp_path):

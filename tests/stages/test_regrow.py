@@ -24,8 +24,8 @@ from kitae.procedures.regrow import Ground, RegrowFlatConfig, _planted
 from kitae.stages.pretrain import PretrainConfig, run, sources
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.ending import is_flat
 from kitae.train.monitor import read_metrics
-from kitae.train.schedule import is_flat
 
 SCRIPT = Path(__file__).with_name("tiny_pretraining.py")
 FLAT = {"every": "4 steps", "share": 0.02, "patience": 1, "drop": 0.03}

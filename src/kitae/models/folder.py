@@ -235,7 +235,11 @@ def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str
             raise KitaeError(f"architecture {names[0]} is not supported", cure=f"supported are {known}", where=where)
         return head
     for head, form in family.heads.items():
-        if form.auto and form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
+        if (
+            (form.auto or form.architecture)
+            and form.rows
+            and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows)
+        ):
             return head
     return "none"
 
