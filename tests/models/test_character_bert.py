@@ -10,6 +10,7 @@ from character_weights import SENTENCES, segments
 from hypothesis import given
 from hypothesis import strategies as st
 from model_layouts import packed
+from model_pairs import dropped
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -174,6 +175,16 @@ def test_gradients_are_equal_to_the_bit_every_time(tmp_path):
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
 
 
+def test_dropout_falls_where_berts_does(tmp_path, monkeypatch):
+    """Behind the embeddings; in every block on probabilities, on what attention gives, and on what the feed-forward part gives."""
+    make("mlm", tmp_path, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2)
+    model = load(read_parts(tmp_path)["encoder"]).train()
+    model.encoder.kind, seen = "dense", dropped(monkeypatch)
+    model(numbered(3, 16, 19), PACKED, None, None, words(19, 12))
+    hidden = (0.1, 3 * 16 * 12)
+    assert seen == [hidden, *[(0.2, 3 * 3 * 16 * 16), hidden, hidden] * 2]
+
+
 def test_half_precision_is_near(tmp_path):
     make("mlm", tmp_path)
     model = load(read_parts(tmp_path)["encoder"])
@@ -283,6 +294,8 @@ def test_sizes_of_the_paper():
     architecture = resolve_preset("character-bert-base", {}, 100_000, 512)
     config = architecture.encoder
     assert config.cnn_filters == PUBLISHED
+    small = resolve_preset("character-bert-small", {}, 100_000, 512).encoder
+    assert 4 * sum(count for _, count in small.cnn_filters) == sum(count for _, count in PUBLISHED) == 2048
     cnn = bare(config, "mlm").encoder.embed.words
     assert sum(p.numel() for p in cnn.parameters()) == 18_562_416
     rest = 12 * 7_087_872 + (512 + 2 + 2) * 768  # BERT-base's blocks, positions, segments and LayerNorm

@@ -210,33 +210,6 @@ def test_a_training_step_gives_the_same_bits_twice(kind, dtype):
     assert torch.equal(gradients[0], gradients[2])
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_compiled_blocks_give_the_same_numbers(backend):
-    config = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-    plain = build_masked_lm(config).encoder
-    compiled = BertEncoder(config)
-    compiled.load_state_dict(plain.state_dict())
-    compiled.compiled = True
-    for block in compiled.blocks:
-        block.compile(backend=backend, fullgraph=True)
-    layout = packed(ROWS, 36)
-    mask, ids = layout.mask_BL, torch.randint(5, 60, (3, 36))
-    weights = torch.randn(int(mask.sum()), 32)
-    assert set(compiled.state_dict()) == set(plain.state_dict())
-    with torch.no_grad():
-        torch.testing.assert_close(compiled.eval()(ids, layout)[mask], plain.eval()(ids, layout)[mask], rtol=1e-5, atol=1e-5)
-    outputs = []
-    for encoder in (plain.train(), compiled.train()):
-        torch.manual_seed(4)  # the same elements are dropped
-        out = encoder(ids, layout)[mask]
-        (out * weights).sum().backward()
-        gradients = torch.cat([parameter.grad.flatten() for parameter in encoder.parameters() if parameter.grad is not None])
-        outputs.append((out.detach(), gradients))
-    assert float((outputs[0][0] == 0).float().mean()) < 0.01
-    torch.testing.assert_close(outputs[1][0], outputs[0][0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(outputs[1][1], outputs[0][1], rtol=1e-4, atol=1e-4)
-
-
 def gated(x: Tensor) -> Tensor:
     active, gate = x.chunk(2, dim=-1)
     return F.gelu(active) * gate

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rows import SPECIAL, VOCAB, batch, bert, electra, paired
+from rows import SPECIAL, VOCAB, batch, electra, paired
 
 from kitae.objectives import table
 from kitae.objectives.document import document_losses, original_ids
@@ -78,4 +78,3 @@ def test_what_stands_between_two_segments_is_no_word():
 def test_bert_has_no_such_setting():
     with pytest.raises(ValueError, match="document_weight"):
         table.row("mlm").config.model_validate({"document_weight": 1.0})
-    assert bert().generator is None

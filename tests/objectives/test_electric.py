@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from rows import SPECIAL, VOCAB, batch, bert, electra
+from rows import SPECIAL, VOCAB, Fixed, batch, bert, electra
 from torch import Tensor, nn
 
 from kitae.core.errors import KitaeError
@@ -38,18 +38,6 @@ class Known(nn.Module):
 
     def read(self, *inputs: object) -> Tensor:
         return self.logits_RV
-
-
-class Fixed(nn.Module):
-    """Gives the same numbers whatever it sees, and remembers what it saw."""
-
-    def __init__(self, numbers: Tensor) -> None:
-        super().__init__()
-        self.numbers = numbers
-
-    def forward(self, *inputs: object) -> Tensor:
-        self.seen = inputs[0]
-        return self.numbers
 
 
 def worked(*, sample: str) -> tuple[ElectricObjective, Batch, Tensor]:
@@ -156,9 +144,12 @@ def test_noise_has_its_share_and_is_a_function_of_batch_and_seed() -> None:
     assert len(prepared.targets["picks"]) == 19
     again = objective.prepare(plain, 1).targets
     assert all(torch.equal(value, again[name]) for name, value in prepared.targets.items())
-    assert not torch.equal(objective.prepare(plain, 2).targets["picks"], prepared.targets["picks"])
+    for other in (objective.prepare(plain, 2), objective.prepare(dataclasses.replace(plain, step=4), 1)):
+        assert not any(torch.equal(other.targets[name], prepared.targets[name]) for name in ("picks", "labels", "uniform"))
     real = prepared.targets["real"]
     assert torch.equal(real.index_select(0, prepared.targets["slots"]), prepared.targets["picks"])
+    plain.ids_BL[0, 5:8] = SPECIAL.unk
+    assert objective.counts(objective.prepare(plain, 1)) == {"cloze": 73, "nce": 82}, "[UNK] has nothing to tell"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from rows import SPECIAL, VOCAB, batch, bert, electra
+from rows import SPECIAL, VOCAB, Fixed, batch, bert, electra
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +21,7 @@ from kitae.objectives.mlm import MlmConfig, MlmObjective
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig, RtdObjective
 from kitae.tensor.batch import Batch
-from kitae.tensor.random import seed_dropout
+from kitae.tensor.random import numpy_generator, seed_dropout
 
 
 def mlm(config: MlmConfig | None = None, *, dropout: float = 0.0) -> MlmObjective:
@@ -40,17 +40,6 @@ def either(name: str, rate: float = 0.15) -> Objective:
     return mlm(MlmConfig(rate=rate)) if name == "mlm" else rtd(RtdConfig(rate=rate))
 
 
-class Fixed(nn.Module):
-    """Gives the same logits whatever it sees."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, *inputs: object) -> Tensor:
-        return self.logits
-
-
 def test_a_hand_worked_mlm_loss() -> None:
     objective = mlm(MlmConfig(rate=0.5))
     prepared = objective.prepare(batch([[4]], length=8), 1)
@@ -60,6 +49,7 @@ def test_a_hand_worked_mlm_loss() -> None:
     term = objective(prepared).terms[0]
     assert (term.name, term.count, term.weight) == ("mlm", 2, 1.0)
     assert float(term.sum) == pytest.approx(math.log(2) + math.log(VOCAB), rel=1e-6)
+    assert objective.summarize(objective.measure(prepared))["mlm_loss"] == pytest.approx((math.log(2) + math.log(VOCAB)) / 2, rel=1e-6)
     assert float(objective(prepared).total({"mlm": 4})) == pytest.approx((math.log(2) + math.log(VOCAB)) / 4, rel=1e-6)
 
 
@@ -143,10 +133,18 @@ def test_prepare_is_a_pure_function_of_batch_and_seed(name: str) -> None:
     def drawn(other: Batch, seed: int) -> dict[str, list[float]]:
         return {key: value.tolist() for key, value in objective.prepare(other, seed).targets.items()}
 
-    assert drawn(plain, 1) == drawn(plain, 1)
-    assert drawn(plain, 1) != drawn(plain, 2)
-    assert drawn(plain, 1) != drawn(dataclasses.replace(plain, micro=0), 1)
-    assert drawn(plain, 1) != drawn(dataclasses.replace(plain, step=4), 1)
+    first = drawn(plain, 1)
+    assert drawn(plain, 1) == first
+    for other in (drawn(plain, 2), drawn(dataclasses.replace(plain, micro=0), 1), drawn(dataclasses.replace(plain, step=4), 1)):
+        assert not [key for key in first if first[key] == other[key]]
+
+
+@pytest.mark.parametrize("name", ["rtd", "electric"])
+def test_samples_are_drawn_apart_from_masks(name: str) -> None:
+    """Else the tokens that are sampled would depend on which positions were chosen."""
+    objective = table.build(electra(), table.row(name).config(), SPECIAL, VOCAB, 1)
+    uniform = objective.prepare(batch([[20, 9], [31]], length=40, step=3, micro=1), 1).targets["uniform"].tolist()
+    assert uniform != numpy_generator(1, "mask", 3, 1).random(len(uniform)).tolist()
 
 
 @pytest.mark.parametrize("name", ["mlm", "rtd"])
@@ -217,8 +215,7 @@ def test_32_sentences_are_learned_by_heart(name: str) -> None:
         optimizer.step()
     scores = objective.eval().summarize(objective.measure(prepared))
     assert scores["mlm_accuracy"] > 0.95
-    if name == "rtd":  # the generator is right nearly always by now: give the discriminator samples to find
-        assert scores["rtd_accuracy"] > 0.98
+    assert scores.get("rtd_accuracy", 1.0) > 0.98  # of text that is hardly replaced any more: see test_rtd_forms.py
 
 
 def test_shared_embeddings_are_one_and_counted_once() -> None:

@@ -143,6 +143,8 @@ def test_a_disentangled_checkpoint_resumes_bit_equal_and_reads_as_whole_tables(p
     adapted = table.load(parts, RtdConfig(embedding_sharing="disentangled"), SPECIAL, VOCAB)
     torch.testing.assert_close(adapted.models()["discriminator"].encoder.table_VE, sums["token"], atol=1e-7, rtol=0)
     assert adapted.models()["discriminator"].encoder.embed.token.delta.any()
+    again = adapted.parts()["discriminator"].state[f"{SHARED}token.weight"]
+    torch.testing.assert_close(again, sums["token"], atol=1e-7, rtol=0)
     assert torch.equal(adapted.parts()["discriminator"].state[f"{SHARED}norm.weight"], exact[f"discriminator.{SHARED}norm.weight"])
 
 
@@ -199,6 +201,18 @@ def test_correct_tokens_can_be_disallowed(uniform: bool) -> None:
     assert int(replaced.sum()) == len(prepared.targets["picks"])
 
 
+def test_the_temperature_flattens_what_is_sampled_and_not_the_loss() -> None:
+    plain, hot = rtd(rate=1.0), rtd(rate=1.0, temperature=1e6)
+    with torch.no_grad():
+        for objective in (plain, hot):
+            objective.generator.head.bias[7] = 50.0
+    prepared = plain.prepare(batch([[30], [17]], length=32), 1)
+    assert (plain.corrupted(prepared)[0].flatten()[prepared.targets["picks"]] == 7).all()
+    drawn = [int(u * VOCAB) for u in prepared.targets["uniform"].tolist()]
+    assert hot.corrupted(prepared)[0].flatten()[prepared.targets["picks"]].tolist() == drawn, "so hot that all tokens are equally likely"
+    assert torch.equal(plain(prepared).terms[0].sum, hot(prepared).terms[0].sum)
+
+
 def test_smoothed_labels_by_hand() -> None:
     logits = torch.tensor([math.log(3), math.log(3)])  # replaced: 3/4
     losses = binary_losses(logits, torch.tensor([True, False]), smoothing=0.2)
@@ -236,6 +250,7 @@ FORMS = {
     "uniform": {"uniform_generator": True},
     "wrong only": {"disallow_correct": True, "temperature": 2.0},
     "smoothed": {"discriminator_label_smoothing": 0.1},
+    "generator at rest": {"generator_weight": 0.0},
 }
 
 
@@ -245,6 +260,23 @@ def test_edges_of_the_forms_are_finite(form: str, case: str) -> None:
     objective = rtd(rate=1.0 if case == "all masked" else 0.15, document_weight=1.0, **FORMS[form])
     rows = {"all masked": [[14], [3, 9]], "a row with nothing to mask": [[], [14]], "nothing masked": [[1], [1]]}[case]
     prepared = objective.prepare(batch(rows, length=18), 1)
+    total = objective(prepared).total(objective.counts(prepared))
+    total.backward()
+    assert torch.isfinite(total)
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in objective.parameters())
+    assert all(math.isfinite(score) for score in objective.summarize(objective.measure(prepared)).values())
+
+
+@pytest.mark.parametrize(
+    "rows", [[[14], [3, 9]], [[], [14]], [[1], [1]]], ids=["all masked", "a row with nothing to mask", "nothing masked"]
+)
+def test_edges_of_a_pair_of_deberta_are_finite(rows: list[list[int]]) -> None:
+    """Its generator's head reads the enhanced mask decoder, its discriminator's the beginning of every piece."""
+    rate = 1.0 if rows[1:] == [[3, 9]] else 0.15
+    config = RtdConfig(rate=rate, embedding_sharing="disentangled", optimizers="separate", replacement=(1.0, 0.0, 0.0))
+    objective = table.build(resolve_preset("deberta-v3-tiny", {}, VOCAB, 18), config, SPECIAL, VOCAB, 1)
+    prepared = objective.prepare(batch(rows, length=18), 1)
+    assert objective.counts(prepared)["mlm"] == {1: 26, 0.15: 2 * (rows[0] == [])}[rate]
     total = objective(prepared).total(objective.counts(prepared))
     total.backward()
     assert torch.isfinite(total)
@@ -262,10 +294,10 @@ def test_32_sentences_are_learned_by_heart_in_every_form(form: str) -> None:
         objective(prepared).total(objective.counts(prepared)).backward()
         optimizer.step()
     scores = objective.eval().summarize(objective.measure(prepared))
-    assert form == "uniform" or scores["mlm_accuracy"] > 0.95
+    assert form in ("uniform", "generator at rest") or scores["mlm_accuracy"] > 0.95
     assert scores["rtd_accuracy"] > 0.96
     assert scores.get("rtd_auc", 1.0) > 0.9  # nothing is replaced any more where the generator may be right
-    assert form not in ("uniform", "wrong only") or scores["replaced_share"] > 0.1
+    assert form not in ("uniform", "wrong only", "generator at rest") or scores["replaced_share"] > 0.1
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
 import torch
 import transformers
-from tiny_pretraining import losses, pretrain, write_dataset
+from tiny_pretraining import losses, pretrain
 
 from kitae.core.artifact import Inputs, Out, newest
 from kitae.models.families import build_discriminator
@@ -19,11 +18,6 @@ from kitae.tokenization.tokenizer import Tokenizer
 
 TRAIN = {"length": "4 steps", "save_every": "4 steps", "evaluate_every": "4 steps"}
 V3 = {"embedding_sharing": "disentangled", "optimizers": "separate", "discriminator_weight": 10.0, "replacement": [1.0, 0.0, 0.0]}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 def exported(trained: Out, folder: Path) -> Path:

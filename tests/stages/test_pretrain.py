@@ -28,11 +28,6 @@ SCORES = {"mlm_loss", "mlm_accuracy", "rtd_loss", "rtd_accuracy", "rtd_auc", "re
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
-
-
-@pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Out:
     return pretrain(tmp_path_factory.mktemp("runs") / "pretrain", dataset)
 

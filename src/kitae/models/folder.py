@@ -152,7 +152,7 @@ def write_kitae(name: str, part: Part, folder: Path) -> None:
 def _name(part: Part) -> str:
     if part.head == "rtd":
         return "discriminator"
-    halved = part.family in ("electra", "electric") and part.head == "mlm"
+    halved = part.family == "electra" and part.head == "mlm"
     return "generator" if halved else "encoder"  # others' masked language models stand alone
 
 
