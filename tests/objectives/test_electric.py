@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from rows import SPECIAL, VOCAB, Fixed, batch, bert, electra
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface, write_kitae
@@ -125,8 +126,26 @@ def test_energies_of_minus_log_p_are_where_the_loss_rests() -> None:
     assert bool((gradient[tokens] > 0.1).all()), "too unlikely: the loss wants them lower"
 
 
-def test_each_loss_teaches_its_own_half() -> None:
-    objective = electric(embedding_sharing="none")
+def test_rows_beyond_the_vocabulary_are_neither_predicted_nor_taught() -> None:
+    parts = table.build(electra(vocab=VOCAB + 12), ElectricConfig(), SPECIAL, VOCAB + 12, 1).parts()
+    objective = table.load(parts, ElectricConfig(embedding_sharing="none"), SPECIAL, VOCAB).double()
+    prepared = objective.prepare(batch([[20], [9]], length=24), 1)
+    cloze = objective(prepared).terms[0].sum
+    generator = objective.models()["generator"]
+    with torch.no_grad():
+        logits = generator.head(generator.encoder(prepared.ids_BL, prepared.layout), generator.table_VE)
+        words = prepared.words_BL >= 0
+        expected = F.cross_entropy(logits[words][:, :VOCAB], prepared.ids_BL[words], reduction="sum")
+    assert float(cloze.detach()) == pytest.approx(float(expected), rel=1e-12)
+    cloze.backward()
+    gradient = generator.encoder.embed.token.weight.grad
+    assert gradient[:VOCAB].any()
+    assert not gradient[VOCAB:].any()
+
+
+@pytest.mark.parametrize("sharing", ["none", "disentangled"])
+def test_each_loss_teaches_its_own_half(sharing: str) -> None:
+    objective = electric(embedding_sharing=sharing)
     prepared = objective.prepare(batch([[20], [9]], length=24), 1)
     for number, (own, other) in enumerate((("generator", "discriminator"), ("discriminator", "generator"))):
         objective.zero_grad()
