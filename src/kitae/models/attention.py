@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
-from kitae.models.layers import drop, scaled_product
+from kitae.models.layers import drop, mask_bias, scaled_product
 from kitae.models.layers import dropout as dropped
 from kitae.models.windows import BandedAttention, band, pays, within
 from kitae.tensor.batch import Layout
@@ -84,8 +84,7 @@ def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, window: int | N
         mask = mask & within(mask.shape[1], window, mask.device)
     if kind == "block" and bool(mask.all()):
         return AttentionPlan(kind=kind)
-    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
-    return AttentionPlan(kind=kind, bias_BLL=bias)
+    return AttentionPlan(kind=kind, bias_BLL=mask_bias(mask, dtype))
 
 
 def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) -> Tensor:

@@ -23,7 +23,7 @@ from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family
 from kitae.models.forms import VOCABULARY
 from kitae.models.heads import MlmHead
-from kitae.models.layers import ACTIVATIONS, dropout, lookup
+from kitae.models.layers import ACTIVATIONS, dropout, lookup, segment_rows
 from kitae.tensor.batch import Layout
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
 
@@ -109,7 +109,7 @@ class WordEmbeddings(nn.Module):
     def forward(self, ids_BL: Tensor, chars_WC: Tensor, positions_BL: Tensor, segments_BL: Tensor | None = None) -> Tensor:
         """x_BLD of the words that ids number in `chars_WC`: every one goes through the convolutions once."""
         x_BLD = lookup(ids_BL, self.words(chars_WC))
-        x_BLD = x_BLD + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
+        x_BLD = x_BLD + segment_rows(segments_BL, self.segment.weight)
         x_BLD = x_BLD + lookup(positions_BL, self.position.weight)
         return dropout(self.norm(x_BLD), self.rate, self.training)
 
