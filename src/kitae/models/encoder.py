@@ -17,6 +17,9 @@ from kitae.models.attention import Kind, choose
 from kitae.models.gdes import DisentangledTable
 from kitae.tensor.batch import Layout
 
+Act = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+"""Activations of feed-forward parts (kitae.models.layers.ACTIVATIONS)."""
+
 
 class EncoderConfig(Config):
     """Numbers of an encoder. A family's subclass has Hugging Face's field names, so that config.json maps by identity.
@@ -24,7 +27,7 @@ class EncoderConfig(Config):
     The upper bounds are beyond any model: they refuse nonsense before memory is asked for it.
     """
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=(), allow_inf_nan=False)
 
     model_type: str
     """Family; it decides the form of the heads and the names of the weights."""
@@ -44,6 +47,8 @@ class EncoderConfig(Config):
     """Standard deviation of new weights (truncated at two of them)."""
     pad_token_id: int = Field(0, ge=0, le=10_000_000)
     """Id of [PAD]; as an input it gives the token table no gradient."""
+    tie_word_embeddings: bool = True
+    """Whether a masked language model predicts through its token table, or through an output table of its own."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -103,6 +108,33 @@ class EncoderConfig(Config):
         return self.model_copy(update={"pad_token_id": pad_token_id})
 
 
+class PostNormConfig(EncoderConfig):
+    """Numbers of an encoder with BERT's blocks and embeddings, whatever its attention: the families from before ModernBERT."""
+
+    hidden_act: Act = "gelu"
+    """Activation of the feed-forward part; gelu is the exact one, by erf."""
+    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    """Dropout on hidden states."""
+    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    """Dropout on attention probabilities."""
+    type_vocab_size: int = Field(2, ge=0)
+    """Number of segment kinds; 0 leaves the segment table out."""
+    layer_norm_eps: float = Field(1e-12, gt=0)
+    """Epsilon of every LayerNorm."""
+    embedding_size: int | None = Field(None, ge=1, le=65_536)
+    """Width of the embeddings; None = hidden_size."""
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embeddings, filled in."""
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def segment_kinds(self) -> int:
+        """How many kinds of segments there are."""
+        return self.type_vocab_size
+
+
 class Encoder(nn.Module, abc.ABC):
     """Ids -> hidden states, no head. The token table is `embed.token`, the repeated layers are `blocks`."""
 
@@ -150,8 +182,15 @@ class Encoder(nn.Module, abc.ABC):
     def chosen(self, layout: Layout, dtype: torch.dtype) -> Kind:
         """The attention path of a batch."""
         length, head_size = layout.pieces_BL.shape[1], self.config.hidden_size // self.config.num_attention_heads
-        device = layout.pieces_BL.device.type
-        return self.kind or choose(device, length=length, head_size=head_size, dtype=dtype, compiled=self.compiled)
+        device = layout.pieces_BL.device
+        return self.kind or choose(
+            device.type,
+            length=length,
+            head_size=head_size,
+            dtype=dtype,
+            compiled=self.compiled,
+            capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
+        )
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

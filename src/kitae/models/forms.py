@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from kitae.models.convert import Rows
-from kitae.models.encoder import EncoderConfig
+from kitae.models.encoder import EncoderConfig, PostNormConfig
 from kitae.models.family import HeadForm, MakeHead
 from kitae.models.heads import SpanHead, TokenHead
 from kitae.models.joint import JointSpanHead
@@ -29,6 +29,12 @@ def _joint_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Mo
     return JointSpanHead(config)
 
 
+def hidden_rate(config: EncoderConfig) -> float:
+    """The dropout of a head that takes the hidden states' rate in transformers, whatever the config says of classification heads."""
+    assert isinstance(config, PostNormConfig)
+    return config.hidden_dropout_prob
+
+
 def _with_labels(make: MakeHead, number: int) -> MakeHead:
     def made(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
         del num_labels
@@ -43,13 +49,15 @@ VOCABULARY: Rows = (
     ("head.bias", "cls.predictions.bias"),
 )
 """Key table of BERT's vocabulary head, which DeBERTa's older classes have too."""
+DECODER = "cls.predictions.decoder"
+"""Its output table: a copy of the token table, or one of its own."""
 
 
 def tied_to(root: str) -> tuple[tuple[str, str], ...]:
     """The copies that a vocabulary head of those names has of the token table and of its own bias."""
     return (
-        ("cls.predictions.decoder.weight", f"{root}.embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+        (f"{DECODER}.weight", f"{root}.embeddings.word_embeddings.weight"),
+        (f"{DECODER}.bias", "cls.predictions.bias"),
     )
 
 

@@ -188,6 +188,18 @@ def lookup(ids: Tensor, table_VE: Tensor, padding: int | None = None) -> Tensor:
     return F.embedding(ids, table_VE, padding)
 
 
+def segment_rows(segments_BL: Tensor | None, table_KE: Tensor) -> Tensor:
+    """x_BLE of the kinds of segments; x_E alone where all tokens are of kind 0: without segments, or in a model that knows one kind."""
+    if segments_BL is None or len(table_KE) == 1:
+        return table_KE[0]  # one broadcast row instead of B * L equal look-ups: its gradient is then a plain sum
+    return lookup(segments_BL, table_KE)
+
+
+def mask_bias(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where `allowed` is true, -inf elsewhere."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
+
+
 def scaled_product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     """factor * left @ right, batched, with the factor applied inside the product."""
     if out is None:

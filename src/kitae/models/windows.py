@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kitae.models.layers import drop, scaled_product
+from kitae.models.layers import drop, mask_bias, scaled_product
 
 SMALLEST = 32
 """Smaller blocks than this cost more in calls than they save in products."""
@@ -40,7 +40,7 @@ def band(pieces_BL: Tensor, *, window: int, dtype: torch.dtype) -> Tensor:
     queries_BKS = keys_BKW[..., size : 2 * size]
     offsets = torch.arange(3 * size)[None] - size - torch.arange(size)[:, None]
     allowed_BKSW = (queries_BKS[..., None] == keys_BKW[:, :, None]) & (offsets.abs() <= window)
-    return torch.zeros(allowed_BKSW.shape, dtype=dtype).masked_fill_(~allowed_BKSW, float("-inf"))
+    return mask_bias(allowed_BKSW, dtype)
 
 
 class BandedAttention(torch.autograd.Function):
