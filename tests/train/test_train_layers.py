@@ -9,7 +9,7 @@ from kitae.models.families import build_masked_lm
 from kitae.models.presets import resolve_preset
 from kitae.tensor.batch import Layout
 from kitae.train.freezing import freeze, frozen_names
-from kitae.train.layers import fused, layer_scales
+from kitae.train.layers import fused, hidden_matrix, layer_scales, place_of
 from kitae.train.optimizer import Optimizer
 from kitae.train.rule_config import FreezeConfig
 
@@ -51,6 +51,21 @@ def test_fused_weights_are_found_by_name_and_shape() -> None:
     }
     found = fused({name: torch.Size(shape) for name, shape in shapes.items()})
     assert found == {"a.blocks.0.attention.qkv.weight": 3, "a.blocks.0.attention.qkv.bias": 3, "a.blocks.0.up.weight": 2}
+
+
+@pytest.mark.parametrize(("preset", "gated"), [("modernbert-tiny", True), ("bert-tiny", False), ("deberta-tiny", False)])
+def test_the_matrices_of_real_families(preset: str, gated: bool) -> None:
+    """Everything in a block is found, a gated feed-forward part is two, and no table or head is a hidden matrix."""
+    model = build_masked_lm(resolve_preset(preset, {"num_hidden_layers": 1}, 50, 16).encoder)
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    matrices = {name for name, shape in shapes.items() if hidden_matrix(name, shape)}
+    assert matrices == {name for name, shape in shapes.items() if ".blocks." in name and len(shape) > 1}
+    parts = {name.split(".")[-2]: count for name, count in fused(shapes).items() if name in matrices}
+    assert parts == ({"qkv": 3, "up": 2} if gated else {"qkv": 3})
+    assert {place_of(name).kind for name in shapes} <= {"block", "embeddings", "beside", "head"}
+    assert {name for name in shapes if place_of(name).kind == "head"} == {name for name in shapes if not name.startswith("encoder.")} | {
+        name for name in shapes if name.startswith("encoder.norm")
+    }
 
 
 def test_frozen_weights_get_no_gradient_and_nothing_is_computed_for_them() -> None:
