@@ -16,7 +16,7 @@ from kitae.models.deberta import Convolution
 from kitae.models.deberta_config import DebertaV2Config
 from kitae.models.families import FAMILIES
 from kitae.models.folder import read_parts
-from kitae.train.optimizer import layer_scales
+from kitae.train.layers import layer_scales
 
 PLAIN = {"position_buckets": -1, "norm_rel_ebd": "none", "share_att_key": False, "conv_kernel_size": 0, "position_biased_input": True}
 OPTIONS = {

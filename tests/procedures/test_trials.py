@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny_trials import LABELS, QUICK, WORDS, relabelled, start, start_folder, task
 
 from kitae.core.artifact import newest, read_manifest, verify
@@ -185,3 +186,24 @@ def test_a_start_of_another_task_gives_its_encoder_only(tmp_path: Path) -> None:
     made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
     assert made.encoder.encoder.embed.token.weight.equal(state["encoder.embed.token.weight"])
     assert not made.encoder.head.dense.weight.equal(state["head.dense.weight"])
+
+
+def test_frozen_layers_are_the_starts_and_every_rule_trains_what_is_left(tmp_path: Path) -> None:
+    data = task(train=24, test=6)
+    for rule in ("lamb", "muon"):
+        given = {
+            "optimizer": rule,
+            "freeze": {"embeddings": True, "layers": 1},
+            "layer_decay": 0.5,
+            "electra_layer_decay": True,
+            "epochs": 1,
+        }
+        run(data, tmp_path / rule, config=TrialConfig.model_validate(dict(QUICK) | given))
+        before = read_parts(tmp_path / "start")["discriminator"].state
+        after = read_parts(tmp_path / rule / "model")["encoder"].state
+        for name, weight in before.items():
+            if name.startswith("encoder."):
+                still = name.startswith(("encoder.embed.", "encoder.blocks.0."))
+                assert torch.equal(after[name], weight) == still, name
+    with pytest.raises(ValidationError, match="need optimizer"):
+        TrialConfig.model_validate({"muon": {}})

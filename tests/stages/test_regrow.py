@@ -197,6 +197,22 @@ def test_generators_that_do_not_fit_are_refused(dataset: Path, pair: Path, tmp_p
         )
     with pytest.raises(KitaeError, match='unknown model key "fractoin"'):
         adapt(tmp_path / "odd", dataset, pair / "discriminator", regrow={"generator": {"fractoin": 0.5}})
+    with pytest.raises(KitaeError, match="freeze.layers = 9, but discriminator has"):
+        adapt(tmp_path / "deep", dataset, pair / "discriminator", train={"length": "6 steps", "freeze": {"layers": 9}})
+    assert not (tmp_path / "deep" / "regrow").exists(), "before hours of regrowing"
+
+
+def test_a_regrown_generator_trains_whole_and_then_both_keep_their_frozen_layers(dataset: Path, pair: Path, tmp_path: Path) -> None:
+    train = {"length": "6 steps", "save_every": "3 steps", "optimizer": "muon", "freeze": {"embeddings": True, "layers": 1}}
+    out = adapt(tmp_path / "run", dataset, pair / "discriminator", regrow={**REGROW, "length": "4 steps"}, train=train)
+    regrow = json.loads((out.path / "regrow" / "identity.json").read_text())["train"]["config"]
+    assert (regrow["optimizer"], regrow["freeze"]) == ("muon", {"embeddings": False, "layers": 0})
+    (grown,) = read_parts(newest(out.path / "regrow")).values()
+    halves = {"generator": grown, "discriminator": read_parts(pair)["discriminator"]}
+    for half, part in read_parts(newest(out.path)).items():
+        for name, weight in part.state.items():
+            still = name.startswith(("encoder.embed.", "encoder.project.", "encoder.blocks.0."))
+            assert torch.equal(weight, halves[half].state[name]) == still, f"{half}.{name}"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from kitae.core.errors import KitaeError
 from kitae.tensor.world import World
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
+from kitae.train.optimizer import Optimizer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
@@ -25,9 +26,9 @@ def losses(folder: Path) -> list[float]:
     return [float(str(r["loss"])) for r in read_metrics(folder) if r["kind"] == "train"]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resumed_run_is_equal_to_the_bit(tmp_path: Path, precision: str) -> None:
-    options = {"length": "12 steps", "precision": precision, "deterministic": True, "keep_last": 9}
+@pytest.mark.parametrize(("precision", "rule"), [("fp32", "adamw"), ("bf16", "adamw"), ("bf16", "lamb"), ("bf16", "muon")])
+def test_resumed_run_is_equal_to_the_bit(tmp_path: Path, precision: str, rule: str) -> None:
+    options = {"length": "12 steps", "precision": precision, "optimizer": rule, "deterministic": True, "keep_last": 9}
     whole = train(tmp_path / "whole", **options)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for later in ("step-00000008", "step-00000012"):
@@ -53,3 +54,20 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None
     train(tmp_path / "good", deterministic=True, save_every="6 steps", keep_last=9)
     good = load_file(tmp_path / "good" / "checkpoints" / "step-00000006" / "weights.safetensors")
     assert all(torch.equal(weight.cpu(), good[name]) for name, weight in toy.named_parameters())
+
+
+@pytest.mark.parametrize("rule", ["adamw", "lamb", "muon"])
+def test_no_rule_waits_for_the_device(rule: str) -> None:
+    device = torch.device("cuda", 0)
+    optimizer = Optimizer(Toy(), config(optimizer=rule, precision="bf16"), device)
+    optimizer.flat.grad.fill_(0.01)
+    before = optimizer.flat.master.clone()
+    for wanted in (True, False):
+        unless = torch.full((), wanted, device=device)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            optimizer.clip()
+            optimizer.step(0.01, unless=unless)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert torch.equal(optimizer.flat.master, before) == wanted

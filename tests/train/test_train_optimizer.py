@@ -7,7 +7,8 @@ import torch
 from toy_training import Toy, ToyBatches, config
 
 from kitae.core.errors import KitaeError
-from kitae.train.optimizer import Optimizer, layer_scales
+from kitae.train.layers import layer_scales
+from kitae.train.optimizer import Optimizer
 
 CPU = torch.device("cpu")
 

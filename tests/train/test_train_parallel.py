@@ -43,6 +43,8 @@ CASES = {
     "fp64": ({"rows": 12, "config": {"precision": "fp64", "length": "40 steps"}}, 1e-8),  # three micro-batches for two ranks
     "fp32": ({"config": {"length": "40 steps"}}, 1e-3),
     "grouped": ({"rows": 12, "head_rate": 0.02, "config": {"precision": "fp64", "length": "40 steps", "clip": 0.05}}, 1e-8),
+    "lamb": ({"rows": 12, "config": {"precision": "fp64", "optimizer": "lamb"}}, 1e-8),
+    "muon": ({"rows": 12, "head_rate": 0.02, "config": {"precision": "fp64", "optimizer": "muon", "freeze": {"layers": 1}}}, 1e-8),
     "short": ({"rows": 4, "config": {"precision": "fp64"}}, 1e-8),  # one micro-batch for two ranks
 }
 

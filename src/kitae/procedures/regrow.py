@@ -36,6 +36,7 @@ from kitae.train.checkpoint import claim
 from kitae.train.config import FlatConfig, TrainConfig, step_rows
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
+from kitae.train.rule_config import FreezeConfig
 from kitae.train.schedule import steps_of
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,8 @@ def _settings(config: RegrowConfig, train: TrainConfig, *, steps: int, measured:
         "warmup": config.warmup,
         "until_flat": config.until_flat if measured else None,
         "layer_decay": 1.0,
+        "electra_layer_decay": False,
+        "freeze": FreezeConfig(),  # the generator's layers are new
         "milestones": (),
     }
     return TrainConfig.model_validate({**dict(train), **own})

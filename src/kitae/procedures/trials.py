@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kitae.core.artifact import newest
-from kitae.core.config import OPERATIONAL, Config
+from kitae.core.config import OPERATIONAL
 from kitae.core.duration import BatchSize, Duration
 from kitae.models.families import build_classifier
 from kitae.models.folder import Part, load_encoder, load_pooler, read_parts
@@ -34,11 +34,12 @@ from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import TrainConfig
 from kitae.train.loop import fit
 from kitae.train.monitor import METRICS, read_metrics
+from kitae.train.rule_config import RuleConfig
 
 log = logging.getLogger(__name__)
 
 
-class TrialConfig(Config):
+class TrialConfig(RuleConfig):
     """How to fine-tune; the same for every encoder and seed that are compared."""
 
     epochs: Annotated[int, Field(ge=1)] = 10
@@ -53,8 +54,6 @@ class TrialConfig(Config):
     """Highest learning rate. 3e-4 suits small encoders, 1e-4 to 2e-5 base and large ones."""
     warmup: Duration = Duration(0.1, "of length")
     """How long the learning rate rises."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Each layer learns at this factor of the rate of the layer above it (ELECTRA: 0.8 for small and base)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
@@ -217,7 +216,12 @@ def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
         micro_batch=BatchSize(min(config.micro_batch or config.batch, config.batch), "rows"),
         learning_rate=config.learning_rate,
         warmup=config.warmup,
+        optimizer=config.optimizer,
+        lamb=config.lamb,
+        muon=config.muon,
         layer_decay=config.layer_decay,
+        electra_layer_decay=config.electra_layer_decay,
+        freeze=config.freeze,
         weight_decay=config.weight_decay,
         clip=config.clip,
         precision=config.precision,

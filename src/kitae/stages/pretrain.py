@@ -36,6 +36,7 @@ from kitae.tensor.world import World, session
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
 from kitae.train.config import TrainConfig, step_rows
+from kitae.train.freezing import check_depths
 from kitae.train.loop import Fitted, fit
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,8 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
         half, folder = parts["discriminator"], out.path / regrowing.NAME
         numbers = regrown_numbers(config, half.config)
         _check_segments("discriminator", half.config, "none", paired=facts.pairs is not None)  # before hours of regrowing
+        found = {"discriminator": half.config, "generator": numbers}
+        check_depths(config.train.freeze, {name: model.num_hidden_layers for name, model in found.items()})
         regrown = regrow(half, numbers, folder, config=config.regrow, masking=settings, train=config.train, ground=ground)
         out.counts[regrowing.NAME] = regrown.counts
         parts = {**parts, "generator": regrown.part}

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
+from kitae.train.rule_config import RuleConfig
 
 MICRO_TOKENS = 4096
 
@@ -36,7 +37,7 @@ class FlatConfig(Config):
         return value
 
 
-class TrainConfig(Config):
+class TrainConfig(RuleConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
@@ -55,15 +56,13 @@ class TrainConfig(Config):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay; norms and biases (every vector) have none."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """Decay rates of AdamW's two running averages."""
+    """Decay rates of the two running averages of AdamW and LAMB."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-6
     """Added to the root of the second average."""
     bias_correction: bool = True
-    """Correct AdamW's averages for their start at zero; ELECTRA's original did not."""
+    """Correct these averages for their start at zero; ELECTRA's original did not."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global norm of the gradient; None clips nothing."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Each layer learns at this factor of the rate of the layer above it; 1 is the same rate everywhere. For fine-tuning."""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     """Of weights and activations. "bf16" keeps fp32 master weights, gradients and optimizer state."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"

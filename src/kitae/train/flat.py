@@ -22,6 +22,8 @@ class Key(NamedTuple):
     """Whether weight decay acts on them."""
     scale: float
     """Factor of the learning rate."""
+    hidden: bool = False
+    """Whether these are matrices of the layers that a rule of their own moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,10 @@ class Span:
     start: int
     end: int
     slots: tuple[Slot, ...]
+
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """The parts of a tensor as long as this span, by parameter name, shaped."""
+        return {slot.name: flat[slot.start - self.start : slot.end - self.start].view(slot.parameter.shape) for slot in self.slots}
 
 
 class FlatWeights:

@@ -1,6 +1,5 @@
 """The optimizer of one module: flat weights, clipping, and the rule that moves them."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -9,41 +8,40 @@ from torch import Tensor, nn
 from kitae.core.errors import KitaeError
 from kitae.tensor.groups import ParameterGroup
 from kitae.train.config import TrainConfig
-from kitae.train.flat import FlatWeights, Key, fill
+from kitae.train.flat import FlatWeights, Key, Span, fill
+from kitae.train.freezing import freeze
+from kitae.train.lamb import Lamb
+from kitae.train.layers import hidden_matrix, layer_scales
+from kitae.train.muon import Muon
 from kitae.train.rules import AdamW, Rule
-
-_LAYER = re.compile(r"\bblocks\.(\d+)\.")
-_EMBEDDINGS = re.compile(r"\b(embed|embed_norm|project|relative|relative_norm|conv)\.")
-
-
-def layer_scales(names: Iterable[str], decay: float) -> dict[str, float]:
-    """Factor of the learning rate per parameter: 1 for heads, decay for the top layer, then decay per layer down to the embeddings.
-
-    Layers are recognised by `blocks.N.` in the name; embeddings by `embed.` and `project.`, in DeBERTa also by what turns positions and
-    neighbours into states beside the blocks.
-    """
-    names = list(names)
-    depth = 1 + max((int(match[1]) for name in names if (match := _LAYER.search(name))), default=-1)
-
-    def below_head(name: str) -> int:
-        match = _LAYER.search(name)
-        return depth - int(match[1]) if match else depth + 1 if _EMBEDDINGS.search(name) else 0
-
-    return {name: decay ** below_head(name) for name in names}
 
 
 def _keys(trained: Mapping[str, nn.Parameter], config: TrainConfig, groups: Sequence[ParameterGroup]) -> dict[str, Key]:
-    scales = layer_scales(trained, config.layer_decay)
+    scales = layer_scales(trained, config.layer_decay, electra=config.electra_layer_decay)
+    hidden = {name: config.optimizer == "muon" and hidden_matrix(name, p.shape) for name, p in trained.items()}
     if not groups:
-        return {name: Key(0, p.ndim > 1, scales[name]) for name, p in trained.items()}
+        return {name: Key(0, p.ndim > 1, scales[name], hidden[name]) for name, p in trained.items()}
     keys: dict[str, Key] = {}
     for number, group in enumerate(groups):
         factor = 1.0 if group.learning_rate is None else group.learning_rate / config.learning_rate
         for name in sorted(group.parameters & trained.keys()):
             assert name not in keys, f"{name} belongs to two groups"
-            keys[name] = Key(-number, trained[name].ndim > 1, factor * scales[name])
+            keys[name] = Key(-number, trained[name].ndim > 1, factor * scales[name], hidden[name])
     assert keys.keys() == trained.keys(), "groups hold all weights"
     return keys
+
+
+def _rules(flat: FlatWeights, config: TrainConfig) -> tuple[Rule, ...]:
+    """The rules of these settings, which together move every span once."""
+    if config.optimizer == "lamb":
+        return (Lamb(flat, flat.spans, config),)
+    hidden: list[Span] = [span for span in flat.spans if span.key.hidden]
+    rest = [span for span in flat.spans if not span.key.hidden]
+    if config.optimizer == "muon" and not hidden:
+        cure = 'set optimizer = "adamw", or leave some layers free'
+        raise KitaeError('optimizer = "muon" is for the matrices of layers, but none is trained', cure=cure)
+    adam: tuple[Rule, ...] = (AdamW(flat, rest, config),) if rest else ()
+    return (Muon(flat, hidden, config), *adam) if hidden else adam
 
 
 class Optimizer:
@@ -52,11 +50,12 @@ class Optimizer:
     def __init__(self, module: nn.Module, config: TrainConfig, device: torch.device, *, groups: Sequence[ParameterGroup] = ()) -> None:
         """`groups` are updated apart from each other (two-optimizer training); without any, all weights are one."""
         self.config = config
+        freeze(module, config.freeze)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not trained:
             raise KitaeError("every weight is frozen: there is nothing to train", cure="leave some layers free")
         self.flat = FlatWeights(module, _keys(trained, config, groups), device, config.precision)
-        self.rules: tuple[Rule, ...] = (AdamW(self.flat, self.flat.spans, config),)
+        self.rules = _rules(self.flat, config)
         orders = sorted({span.key.order for span in self.flat.spans}, reverse=True)
         own = [[span for span in self.flat.spans if span.key.order == order] for order in orders]
         self._clipped = [(spans[0].start, spans[-1].end) for spans in own]  # where each group begins and ends
@@ -100,12 +99,24 @@ class Optimizer:
         return {name: value for rule in self.rules for name, value in rule.state().items()}
 
     def load(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], steps: int) -> None:
-        """Take masters and averages of a checkpoint. Raises KitaeError when names or shapes differ."""
+        """Take masters and averages of a checkpoint. Raises KitaeError when names, shapes or the rule differ; nothing is taken then of
+        another rule's."""
+        wanted = self.state()
+        mine, theirs = ({name.partition(".")[0] for name in kept} for kept in (wanted, state))
+        if mine != theirs:
+            what = f"the checkpoint holds the optimizer's {_listed(theirs)}, but {self.config.optimizer} keeps {_listed(mine)}"
+            raise KitaeError(what, cure="restore the setting optimizer, or choose a new output")
+        if odd := sorted(state.keys() - wanted.keys()):
+            raise KitaeError(f"the checkpoint has optimizer state of {odd[0]}, which is not trained here", cure="choose a new output")
         self.flat.load(weights)
-        fill(self.state(), state, "optimizer state")
+        fill(wanted, state, "optimizer state")
         for rule in self.rules:
             rule.set_steps(steps)
 
     def close(self) -> None:
         """Take the hooks off the module. Its weights stay where they are."""
         self.flat.close()
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return ", ".join(sorted(kinds)) or "nothing"

@@ -1,6 +1,6 @@
 """How weights move along their gradient: one class a rule, over spans of flat weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -26,11 +26,27 @@ class Rule(Protocol):
         """Set how many updates were made."""
 
 
+def by_name(spans: Sequence[Span], kept: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """What a rule keeps, kind by kind and span by span, as "KIND.NAME" of every parameter; views."""
+    return {
+        f"{kind}.{name}": value
+        for kind, flats in kept.items()
+        for span, flat in zip(spans, flats, strict=True)
+        for name, value in span.named(flat).items()
+    }
+
+
+def gated(value: float | Tensor, unless: Tensor | None, like: Tensor, *, otherwise: float = 0.0) -> Tensor:
+    """`value`, or `otherwise` where the scalar `unless` is true: a scalar of the dtype and on the device of `like`. Nobody waits."""
+    chosen = torch.full((), value, dtype=like.dtype, device=like.device) if isinstance(value, float) else value.to(like.dtype)
+    return chosen if unless is None else torch.where(unless, torch.full_like(chosen, otherwise), chosen)
+
+
 class AdamW:
     """Loshchilov & Hutter 2019 (arXiv:1711.05101), fused; without bias correction as in ELECTRA's optimization.py."""
 
     def __init__(self, flat: FlatWeights, spans: Sequence[Span], config: TrainConfig) -> None:
-        self._flat, self._corrects = flat, config.bias_correction
+        self._spans, self._corrects = spans, config.bias_correction
         self._scales = [span.key.scale for span in spans]
         groups = []
         for span in spans:
@@ -38,23 +54,24 @@ class AdamW:
             weights.grad = flat.grad[span.start : span.end]
             groups.append({"params": [weights], "weight_decay": config.weight_decay if span.key.decays else 0.0})
         self._adam = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=True)
-        self._averages = {name: torch.zeros_like(flat.master) for name in ("exp_avg", "exp_avg_sq")}
-        for group, span in zip(self._adam.param_groups, spans, strict=True):
-            views = {name: average[span.start : span.end] for name, average in self._averages.items()}
+        self._averages = {
+            name: [torch.zeros_like(flat.master[span.start : span.end]) for span in spans] for name in ("exp_avg", "exp_avg_sq")
+        }
+        for number, group in enumerate(self._adam.param_groups):
+            views = {name: averages[number] for name, averages in self._averages.items()}
             self._adam.state[group["params"][0]] = {"step": torch.zeros((), device=flat.master.device), **views}
         self.set_steps(0)
 
     def update(self, rate: float, *, unless: Tensor | None) -> None:
         """See `Rule`."""
-        if unless is not None:
-            self._adam.found_inf = unless.to(torch.float32)  # the fused kernel leaves weights and averages alone
+        self._adam.found_inf = None if unless is None else unless.to(torch.float32)  # the kernel leaves weights and averages alone
         for group, scale in zip(self._adam.param_groups, self._scales, strict=True):
             group["lr"] = rate * scale
         self._adam.step()
 
     def state(self) -> dict[str, Tensor]:
         """The running averages by "exp_avg.NAME" and "exp_avg_sq.NAME"."""
-        return {f"{kind}.{name}": value for kind, flat in self._averages.items() for name, value in self._flat.named(flat).items()}
+        return by_name(self._spans, self._averages)
 
     def set_steps(self, steps: int) -> None:
         """See `Rule`; for the bias correction."""
