@@ -70,7 +70,7 @@ def _presets() -> Iterator[str]:
     yield "## Presets of `model`\n\n| preset | layers | hidden size | generator's width | note |\n|---|---:|---:|---:|---|"
     for name, preset in PRESETS.items():
         numbers = preset.encoder
-        width = "" if preset.generator is None else f"{preset.generator:.2g}"
+        width = "" if preset.generator is None else f"{preset.generator.get('fraction', 1.0):.2g}"
         yield f"| `{name}` | {numbers['num_hidden_layers']} | {numbers['hidden_size']} | {width} | {preset.note} |"
     yield ""
 

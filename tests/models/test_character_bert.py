@@ -220,7 +220,7 @@ def test_heads_of_tasks(head, tmp_path):
     config = read_parts(tmp_path / "made")["encoder"].config
     labels = ("a", "b", "c") if head == "token" else ()
     shapes = {name: tensor.shape for name, tensor in bare(config, head, num_labels=3).state_dict().items()}
-    part = Part(family="character_bert", head=head, config=config, labels=labels, state={n: torch.randn(s) for n, s in shapes.items()})
+    part = Part(head=head, config=config, labels=labels, state={n: torch.randn(s) for n, s in shapes.items()})
     write_huggingface(part, tmp_path / "ours")
     again = read_parts(tmp_path / "ours")["encoder"]
     assert (again.head, again.config) == (head, config)

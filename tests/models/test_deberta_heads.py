@@ -64,8 +64,7 @@ def test_a_hand_worked_detection():
 def test_a_discriminator_is_an_encoder_to_transformers_and_whole_to_us(name, tmp_path):
     config = tiny(name, hidden_size=64)
     model = discriminator(config)
-    family = config.model_type
-    write_huggingface(Part(family=family, head="rtd", config=config, state=model.state_dict()), tmp_path)
+    write_huggingface(Part(head="rtd", config=config, state=model.state_dict()), tmp_path)
     assert "architectures" not in json.loads((tmp_path / "config.json").read_text())
     theirs, report = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -163,7 +162,7 @@ def test_the_decoder_in_packed_rows():
 def test_a_model_with_the_decoder_is_an_encoder_to_transformers_and_whole_to_us(tmp_path, caplog):
     config = tiny()
     model = build_masked_lm(config, torch.Generator().manual_seed(3)).eval()
-    write_huggingface(Part(family="deberta-v2", head="mlm", config=config, state=model.state_dict()), tmp_path)
+    write_huggingface(Part(head="mlm", config=config, state=model.state_dict()), tmp_path)
     names = set(load_file(tmp_path / "model.safetensors"))
     assert {"lm_predictions.lm_head.dense.weight", "deberta.embeddings.position_embeddings.weight"} <= names  # Microsoft's names
     _, report = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
@@ -181,7 +180,7 @@ def test_a_pair_of_folders(tmp_path):
     architecture = resolve_preset("deberta-v3-tiny", {}, 97, 40)
     halves = {"generator": build_masked_lm(architecture.generator), "discriminator": build_discriminator(architecture.encoder)}
     for (name, model), head in zip(halves.items(), ("mlm", "rtd"), strict=True):
-        write_huggingface(Part(family="deberta-v2", head=head, config=model.config, state=model.state_dict()), tmp_path / name)
+        write_huggingface(Part(head=head, config=model.config, state=model.state_dict()), tmp_path / name)
     parts = read_parts(tmp_path)
     assert {name: part.head for name, part in parts.items()} == {"generator": "mlm", "discriminator": "rtd"}
     assert parts["generator"].config.num_hidden_layers == 2

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from kitae.core.errors import KitaeError
 from kitae.models.compose import JointSpanFinder, by_question
 from kitae.models.families import build_headed
-from kitae.models.folder import FORMAT, Part, describe, load, read_parts, write_huggingface
+from kitae.models.folder import Part, describe, load, read_parts, write_huggingface
 from kitae.models.joint import JointSpanHead, pieces_of
 from kitae.models.presets import resolve_preset
 
@@ -197,9 +197,9 @@ def test_joint_head_in_half_precision():
 def test_kitae_folders(head, tmp_path):
     labels = ("B", "I", "O") if head == "token" else ()
     model = build_headed(CONFIG, head, num_labels=3, dropout=0.1).eval()
-    part = Part(family="electra", head=head, config=CONFIG, state=model.state_dict(), labels=labels)
+    part = Part(head=head, config=CONFIG, state=model.state_dict(), labels=labels)
     save_file({f"encoder.{name}": tensor for name, tensor in model.state_dict().items()}, tmp_path / "weights.safetensors")
-    (tmp_path / "model.json").write_text(json.dumps({"format": FORMAT, "parts": {"encoder": describe(part)}}))
+    (tmp_path / "model.json").write_text(json.dumps(describe({"encoder": part})))
     (again,) = read_parts(tmp_path).values()
     assert (again.head, again.labels, again.config) == (head, labels, CONFIG)
     loaded = load(again).state_dict()

@@ -46,7 +46,7 @@ def test_ids_and_vectors_are_those_of_transformers(published, shared):
         own = [special.cls, *tokenizer.encode(text).ids.tolist()[:126], special.sep]
         assert batch["input_ids"][row][mask[row]].tolist() == own, text
     (part,) = read_parts(published).values()
-    assert (part.family, part.head, part.config.num_hidden_layers, part.config.hidden_size) == ("bert", "none", 6, 384)
+    assert (part.config.model_type, part.head, part.config.num_hidden_layers, part.config.hidden_size) == ("bert", "none", 6, 384)
     encoder = FAMILIES["bert"].encoder(part.config).eval()
     load_encoder(encoder, part)
     model = transformers.BertModel.from_pretrained(published).eval()

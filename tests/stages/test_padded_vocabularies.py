@@ -37,7 +37,7 @@ def starts(folder: Path, dataset: Path, *, preset: str, rows: int) -> Path:
                 model.head.bias[len(TOKENS) :] = 20.0
         head = "rtd" if name == "discriminator" else "mlm"
         place = folder if len(parts) == 1 else folder / name
-        write_huggingface(Part(family=architecture.family, head=head, config=model.config, state=model.state_dict()), place)
+        write_huggingface(Part(head=head, config=model.config, state=model.state_dict()), place)
         Tokenizer.load(dataset / "tokenizer").save(place)
     return folder
 

@@ -124,7 +124,7 @@ def _started(node: str, config: PretrainConfig) -> Iterator[Size]:
     settings = config.learnt
     if isinstance(settings, RtdConfig) and lacks_generator(settings, parts):
         half = parts["discriminator"]
-        pair = Architecture(family=half.family, encoder=half.config, generator=regrown_numbers(config, half.config))
+        pair = Architecture(encoder=half.config, generator=regrown_numbers(config, half.config))
         found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
         counts, total = {"generator": found.generator, "discriminator": found.encoder}, found.total
     vocab_size = max(part.config.vocab_size for part in parts.values())

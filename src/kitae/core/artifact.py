@@ -217,8 +217,9 @@ def newest(folder: Path) -> Path:
     if (folder / "model").is_dir():
         verify(folder / "model")
         return folder / "model"
-    if (folder / MANIFEST).is_file() and (folder / "model.json").is_file():
-        verify(folder)
+    if (folder / "model.json").is_file():
+        if (folder / MANIFEST).is_file():  # an exported folder has none
+            verify(folder)
         return folder
     if (folder / "config.json").is_file() or (folder / "discriminator").is_dir() or (folder / "generator").is_dir():
         return folder

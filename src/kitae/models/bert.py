@@ -272,6 +272,7 @@ ELECTRA = Family(
     heads={
         "mlm": HeadForm(
             title="generator",
+            name="generator",
             architecture="ElectraForMaskedLM",
             auto="AutoModelForMaskedLM",
             make=mlm_head,
@@ -284,6 +285,7 @@ ELECTRA = Family(
         ),
         "rtd": HeadForm(
             title="discriminator",
+            name="discriminator",
             architecture="ElectraForPreTraining",
             auto="AutoModelForPreTraining",
             make=_rtd_head,

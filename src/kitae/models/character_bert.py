@@ -34,9 +34,9 @@ class CharacterBertConfig(BertConfig):
     """Numbers of a CharacterBERT, under the names of helboukkouri's CharacterBertConfig; its mlm_vocab_size is our vocab_size."""
 
     model_type: Literal["character_bert"] = "character_bert"  # type: ignore[assignment]  # another family than BertConfig's two
-    character_embeddings_dim: int = Field(16, ge=1)
+    character_embeddings_dim: int = Field(16, ge=1, le=65_536)
     """Width of a character's vector."""
-    cnn_filters: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], ...] = Field(
+    cnn_filters: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=65_536)]], ...] = Field(
         FILTERS, min_length=1, max_length=MOST_KERNELS
     )
     """Kinds of kernels: characters that one spans, and how many there are."""

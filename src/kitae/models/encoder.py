@@ -24,7 +24,7 @@ class EncoderConfig(Config):
     The upper bounds are beyond any model: they refuse nonsense before memory is asked for it.
     """
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=(), allow_inf_nan=False)
 
     model_type: str
     """Family; it decides the form of the heads and the names of the weights."""

@@ -134,5 +134,5 @@ ELECTRIC = Family(
     root="electric",
     rows=(),
     flops=_flops,
-    heads={"mlm": HeadForm(title="two-tower generator", architecture="", auto="", make=_head)},
+    heads={"mlm": HeadForm(title="two-tower generator", name="generator", make=_head)},
 )

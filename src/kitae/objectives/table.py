@@ -27,8 +27,6 @@ from kitae.tensor.random import torch_generator
 from kitae.tokenization.special import SpecialIds
 
 log = logging.getLogger(__name__)
-TWO_TOWERS = "electric"
-"""The family of Electric's generator."""
 Build = Callable[[Architecture, Config, SpecialIds, int, int], Objective]
 Load = Callable[[Mapping[str, Part], Config, SpecialIds, int], Objective]
 
@@ -97,7 +95,7 @@ def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, 
     assert isinstance(config, RtdConfig)
     if architecture.generator is None and not config.uniform_generator:
         raise KitaeError(
-            f'objective "rtd" needs a generator, and the family "{architecture.family}" has none',
+            f'objective "rtd" needs a generator, and the family "{architecture.encoder.model_type}" has none',
             cure='take an ELECTRA or DeBERTa-v3 preset, or objective = "mlm"',
         )
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
@@ -136,7 +134,7 @@ def _check_order_head(encoder: EncoderConfig, config: MlmConfig) -> None:
 
 def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, RtdConfig)
-    if "generator" in parts and parts["generator"].family == TWO_TOWERS:
+    if "generator" in parts and isinstance(parts["generator"].config, TwoTowerConfig):
         raise KitaeError("the generator to start from is Electric's", cure='set objective = "electric"')
     if config.uniform_generator:
         parts = {name: part for name, part in parts.items() if name != "generator"}
@@ -165,7 +163,9 @@ def _load_pair(parts: Mapping[str, Part], config: PairConfig, *, with_generator:
 def _build_electric(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, ElectricConfig)
     if not isinstance(architecture.generator, BertConfig):
-        raise KitaeError(f'objective "electric" has no generator for the family "{architecture.family}"', cure="take an ELECTRA preset")
+        raise KitaeError(
+            f'objective "electric" has no generator for the family "{architecture.encoder.model_type}"', cure="take an ELECTRA preset"
+        )
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
     generator = build_masked_lm(TwoTowerConfig.of(architecture.generator), torch_generator(seed, "weights", "generator"))
     if config.embedding_sharing == "disentangled":
@@ -175,7 +175,7 @@ def _build_electric(architecture: Architecture, config: Config, special: Special
 
 def _load_electric(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, ElectricConfig)
-    if "generator" in parts and parts["generator"].family != TWO_TOWERS:
+    if "generator" in parts and not isinstance(parts["generator"].config, TwoTowerConfig):
         raise KitaeError(
             "the generator to start from has no two towers", cure='set objective = "rtd", or start from an Electric checkpoint'
         )

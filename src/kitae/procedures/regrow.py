@@ -117,9 +117,7 @@ def regrow(
     attach = {"tokenizer": ground.dataset / "tokenizer"}
     fitted = fit(objective, batches, settings, folder, world=world, seed=seed, attach=attach, evaluate=meter)
     (part,) = read_parts(fitted.checkpoint).values()  # the module may hold rounded copies of its weights
-    per_token = flops_per_token(
-        Architecture(family=part.family, encoder=part.config), Plan(ground.dataset / "train" / "plan").context, "mlm", masks.mean_rate
-    )
+    per_token = flops_per_token(Architecture(encoder=part.config), Plan(ground.dataset / "train" / "plan").context, "mlm", masks.mean_rate)
     return Regrown(part=part, counts=_counts(fitted, settings, folder, flops=per_token * fitted.tokens))
 
 

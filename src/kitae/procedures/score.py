@@ -16,7 +16,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.compose import Discriminator
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
-from kitae.models.towers import ELECTRIC
+from kitae.models.towers import TwoTowerConfig
 from kitae.tasks.batches import Encoded, by_length, encode
 from kitae.tokenization.tokenizer import Tokenizer
 
@@ -100,7 +100,7 @@ class Scorer:
 
 def is_electric(parts: Mapping[str, Part]) -> bool:
     """Whether the models of a folder are those of Electric, whose discriminator scores texts."""
-    return "generator" in parts and parts["generator"].family == ELECTRIC.root
+    return "generator" in parts and isinstance(parts["generator"].config, TwoTowerConfig)
 
 
 def sentence_scores(

@@ -291,7 +291,7 @@ def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted:
     models = objective.models()
     main = models.get("discriminator") or models["encoder"]
     generator = models["generator"].config if "generator" in models else None
-    architecture = Architecture(family=main.config.model_type, encoder=main.config, generator=generator)
+    architecture = Architecture(encoder=main.config, generator=generator)
     settings = config.learnt
     assert isinstance(settings, MaskingConfig), "every objective masks"
     per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, settings.mean_rate)
