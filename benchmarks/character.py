@@ -11,6 +11,7 @@ characters to words alone, forward and backward.
 
 import argparse
 import itertools
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -22,10 +23,11 @@ from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from benchmarks.mlm import architecture_of, ours
-from benchmarks.paired import by_turns, keep, ratio, serve
+from benchmarks.paired import by_turns, keep, matmul_gflops, profile, ratio, serve
 from kitae.core.runtime import keep_memory
 from kitae.data.sampler import DatasetFacts, Sampler
 from kitae.models.character_bert import CharacterBertConfig
+from kitae.models.cost import flops_per_token
 from kitae.models.families import build_masked_lm
 from kitae.objectives.mlm import MlmConfig
 from kitae.tensor.batch import Batch
@@ -189,14 +191,22 @@ def main() -> None:
         found |= by_turns({name: [*common, name] for name in sides}, arguments.rounds + 1)
     found = {name: values[1:] for name, values in found.items()}  # the first round warms up
     some = [batches(arguments.run, arguments.rows)(number) for number in range(4)]
+    length = DatasetFacts.read(arguments.run / "dataset").max_length
+    flops = flops_per_token(architecture_of(arguments.run, arguments.preset), length=length, objective="mlm", mask_rate=0.15)
+    possible = {"fp32": matmul_gflops(torch.float32), "bf16": matmul_gflops(torch.bfloat16)}
+    speeds = {name.removeprefix("step:"): statistics.median(values) for name, values in found.items() if name.startswith("step:")}
     pairs = [(what, precision) for what in ("front", "step") for precision in ("fp32", "bf16")]
     keep(
-        f"character-{arguments.preset}-{DatasetFacts.read(arguments.run / 'dataset').max_length}",
+        f"character-{arguments.preset}-{length}",
         {
             "rows": arguments.rows,
             "distinct words, share of real positions": sum(len(batch.chars_WC) for batch in some) / sum(batch.num_tokens for batch in some),
             "real tokens per second": found,
+            "flops per token": flops,
+            "GFLOPS of a large matrix product": possible,
+            "MFU of the step": {name: speed * flops / 1e9 / possible[name.partition(":")[2]] for name, speed in speeds.items()},
             **{f"{what}, {p}: kitae / plain": ratio(found[f"{what}:kitae:{p}"], found[f"{what}:plain:{p}"]) for what, p in pairs},
+            "profile, kitae:bf16": profile(ours(arguments.run, arguments.preset, "bf16", arguments.rows)),
         },
     )
 

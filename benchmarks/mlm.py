@@ -19,7 +19,7 @@ import torch
 import transformers
 from torch import nn
 
-from benchmarks.paired import by_turns, keep, matmul_gflops, ratio, serve
+from benchmarks.paired import by_turns, keep, matmul_gflops, profile, ratio, serve
 from benchmarks.peers import choose, drawn
 from benchmarks.pretrain import filled_rows
 from kitae.core.runtime import keep_memory
@@ -34,7 +34,7 @@ from kitae.objectives.table import build
 from kitae.tensor.random import seed_dropout
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import TrainConfig
-from kitae.train.optimizer import FlatAdamW
+from kitae.train.optimizer import Optimizer
 
 IGNORED = -100
 Step = Callable[[], int]
@@ -54,7 +54,7 @@ def ours(run: Path, preset: str, precision: str, rows: int, *, compiled: bool = 
     objective = build(architecture_of(run, preset), MlmConfig(), tokenizer.special, tokenizer.vocab_size, 1)
     config = TrainConfig.model_validate({"length": "100 steps", "precision": precision})
     sampler = Sampler(run / "dataset", split="train", rows_per_step=rows, rows_per_micro_batch=rows, seed=1)
-    optimizer = FlatAdamW(objective, config, torch.device("cpu"))
+    optimizer = Optimizer(objective, config, torch.device("cpu"))
     objective.train()
     for part in objective.modules():
         if compiled and isinstance(part, Encoder):
@@ -137,16 +137,6 @@ def weighed(step: Step) -> Callable[[], float]:
         return max(living) / 1e6
 
     return measure
-
-
-def profile(step: Step, most: int = 14) -> list[dict[str, object]]:
-    """The operations that take most of a step's time, with their share of it."""
-    step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        step()
-    rows = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
-    whole = sum(row.self_cpu_time_total for row in rows)
-    return [{"operation": row.key, "calls": row.count, "share": round(row.self_cpu_time_total / whole, 4)} for row in rows[:most]]
 
 
 def work(arguments: argparse.Namespace) -> None:

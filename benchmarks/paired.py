@@ -66,6 +66,16 @@ def matmul_gflops(dtype: torch.dtype, size: int = 2048, times: int = 5) -> float
     return best
 
 
+def profile(step: Callable[[], object], most: int = 14) -> list[dict[str, object]]:
+    """The operations that take most of a step's time, with their share of it."""
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        step()
+    rows = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
+    whole = sum(row.self_cpu_time_total for row in rows)
+    return [{"operation": row.key, "calls": row.count, "share": round(row.self_cpu_time_total / whole, 4)} for row in rows[:most]]
+
+
 def machine() -> dict[str, object]:
     """What was measured on."""
     model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")

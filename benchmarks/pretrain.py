@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.paired import by_turns, keep, matmul_gflops, ratio, serve
+from benchmarks.paired import by_turns, keep, matmul_gflops, profile, ratio, serve
 from benchmarks.peers import ComposedElectra, choose, document_pieces, electra_config, padded_rows
 from kitae.core.runtime import keep_memory
 from kitae.data.sampler import Sampler
@@ -28,7 +28,7 @@ from kitae.objectives.table import build
 from kitae.tensor.random import seed_dropout
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import TrainConfig
-from kitae.train.optimizer import FlatAdamW
+from kitae.train.optimizer import Optimizer
 
 ROWS, LENGTH, STEPS = 32, 128, 3
 
@@ -40,7 +40,7 @@ def ours(run: Path, preset: str, precision: str, compiled: bool) -> Callable[[],
     objective = build(architecture, RtdConfig(), tokenizer.special, tokenizer.vocab_size, 1)
     config = TrainConfig.model_validate({"length": "100 steps", "precision": precision})
     sampler = Sampler(run / "dataset", split="train", rows_per_step=ROWS, rows_per_micro_batch=ROWS, seed=1)
-    optimizer = FlatAdamW(objective, config, torch.device("cpu"))
+    optimizer = Optimizer(objective, config, torch.device("cpu"))
     objective.train()
     if compiled:
         for part in objective.modules():
@@ -136,6 +136,7 @@ def main() -> None:
     flops = flops_per_token(architecture, length=LENGTH, objective="rtd", mask_rate=0.15)
     achieved = {name: statistics.median(values) * flops / 1e9 for name, values in found.items()}
     possible = {"fp32": matmul_gflops(torch.float32), "bf16": matmul_gflops(torch.bfloat16)}
+    keep_memory()
     best = "compiled:bf16" if arguments.compiled else "kitae:bf16"
     keep(
         f"pretrain-{arguments.preset}-memory-{arguments.memory}",
@@ -150,6 +151,7 @@ def main() -> None:
             "kitae fp32 / transformers fp32": ratio(found["kitae:fp32"], found["transformers:fp32"]),
             f"{best} / transformers fp32": ratio(found[best], found["transformers:fp32"]),
             f"{best} / transformers bf16": ratio(found[best], found["transformers:bf16"]),
+            f"profile, {best}, {STEPS} steps": profile(ours(arguments.run, arguments.preset, "bf16", arguments.compiled)),
         },
     )
 

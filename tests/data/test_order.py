@@ -20,6 +20,7 @@ from kitae.tensor.batch import Batch
 from kitae.tensor.random import key
 from kitae.tensor.world import World
 from kitae.train.feed import Feed
+from kitae.train.schedule import Timetable
 
 NAMES = ("wiki", "web", "books")
 SIZES = (12, 300, 70)
@@ -137,7 +138,8 @@ def test_ranks_share_a_step_out_completely(folder: Path, size: int) -> None:
         def prepare(self, batch: Batch, seed: int) -> Batch:
             return batch
 
-    feeds = [Feed(parts, Unprepared(), seed=1, world=World(rank=rank, size=size), total=50) for rank in range(size)]  # type: ignore[arg-type]
+    times = Timetable(total=50, warmup=0, save=50, evaluate=50, log=50, milestones=frozenset(), flat=0)
+    feeds = [Feed(parts, Unprepared(), seed=1, world=World(rank=rank, size=size), times=times) for rank in range(size)]  # type: ignore[arg-type]
     for step in (0, 1, 21):
         shares = [feed.take(step) for feed in feeds]
         assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from character_oracle import RAW, make, write
-from character_weights import segments
+from character_weights import SENTENCES, segments
 from hypothesis import given
 from hypothesis import strategies as st
 from model_layouts import packed
@@ -48,16 +48,28 @@ def numbered(rows: int, length: int, count: int) -> Tensor:
     return torch.randint(1, count, (rows, length), generator=torch.Generator().manual_seed(2))
 
 
+def test_words_are_spelled_as_the_authors_spell_them():
+    roles = {"[CLS]": "cls", "[SEP]": "sep", "[MASK]": "mask"}
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))["characters"]
+    assert len(golden) == len(SENTENCES)
+    for sentence, expected in zip(SENTENCES, golden, strict=True):
+        spelled = [
+            characters.special_row(roles[word], 50) if word in roles else characters.rows([word], 50)[0] for word in sentence.split()
+        ]
+        spelled += [characters.special_row("pad", 50)] * (len(expected) - len(spelled))
+        assert [row.tolist() for row in spelled] == expected
+
+
 def test_numbers_of_the_authors_code(tmp_path):
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     make("sequence", tmp_path, max_word_length=50)
     model = load(read_parts(tmp_path)["encoder"])
     chars = torch.tensor(golden["characters"])
-    rows, mask = chars.flatten(0, 1), chars.sum(-1) > 0
-    ids = torch.arange(len(rows)).view(mask.shape)
+    chars_WC, mask = chars.flatten(0, 1), chars.sum(-1) > 0
+    ids = torch.arange(len(chars_WC)).view(mask.shape)
     with torch.no_grad():
-        found = model.encoder.embed.words(rows).view(*mask.shape, -1)
-        hidden = model.encoder(ids, Layout.padded(mask), segments(chars), rows)
+        found = model.encoder.embed.words(chars_WC).view(*mask.shape, -1)
+        hidden = model.encoder(ids, Layout.padded(mask), segments(chars), chars_WC)
         pooled = torch.tanh(model.head.dense(hidden[:, 0]))
     torch.testing.assert_close(found, torch.tensor(golden["words"]), **NEAR)
     torch.testing.assert_close(hidden[mask], torch.tensor(golden["hidden"])[mask], **NEAR)
@@ -212,6 +224,10 @@ def test_heads_of_pre_training(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
     write(tmp_path / "plain", state, "CharacterBertForMaskedLM")
     assert read_parts(tmp_path / "plain")["encoder"].head == "mlm"
+    raw = json.loads((tmp_path / "plain" / "config.json").read_text(encoding="utf-8"))
+    del raw["architectures"]
+    (tmp_path / "plain" / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+    assert read_parts(tmp_path / "plain")["encoder"].head == "pretraining"
 
 
 @pytest.mark.parametrize("head", ["token", "span", "choice"])
@@ -238,7 +254,7 @@ def test_heads_of_tasks(head, tmp_path):
         ({"cnn_filters": [[13, 2]]}, "13 characters"),
         ({"max_word_length": 3}, "max_word_length"),
         ({"cnn_filters": [[1, 4], [2, 5]]}, "convolutions.2"),
-        ({"mlm_vocab_size": 24}, "head.table"),
+        ({"mlm_vocab_size": 24}, "head.bias"),
         ({"num_highway_layers": 3}, "highways.2"),
         ({"embedding_size": 6}, "embedding_size"),
         ({"surprise": 1}, "surprise"),

@@ -114,16 +114,46 @@ def test_convolution_of_packed_rows(width, groups, rows, seed):
 
 
 def test_dropout_falls_on_embeddings_positions_and_convolution(tmp_path):
-    pair = make("deberta-v2", "mlm", tmp_path)
+    """A quarter of each is zero, other elements in every block, and the rest is larger by a third."""
+    pair = make("deberta-v2", "mlm", tmp_path, hidden_dropout_prob=0.25, share_att_key=False, conv_act="relu")
     ids, _, layout, kinds = pair.rows((40, 17))
-    pair.ours.train()
+    encoder, tables = pair.ours.encoder, []
+    encoder.conv.norm = torch.nn.Identity()
+    for block in encoder.blocks:
+        block.attention.pos_key.register_forward_pre_hook(lambda _, given: tables.append(given[0]))
+    zeros, embedded = torch.zeros(2, 40, 32), torch.randn(2, 40, 32, generator=torch.Generator().manual_seed(1))
+
+    def seen() -> list[torch.Tensor]:
+        tables.clear()
+        first = encoder.hidden_states(ids, layout, kinds)[0]
+        return [first, *tables, encoder.conv(embedded, zeros, layout)]
+
+    exact = seen()
+    encoder.train()
     torch.manual_seed(1)
-    first = pair.ours(ids, layout, kinds)
-    torch.manual_seed(1)
-    again = pair.ours(ids, layout, kinds)
-    other = pair.ours(ids, layout, kinds)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    one, other = seen(), seen()
+    assert len(exact) == 5
+    for whole, first, second in zip(exact, one, other, strict=True):
+        alive = whole != 0
+        kept = alive & (first != 0)
+        assert 0.7 < float(kept.sum() / alive.sum()) < 0.8
+        torch.testing.assert_close(first[kept], whole[kept] / 0.75, rtol=1e-5, atol=1e-5)
+        assert not torch.equal(first, second)
+    assert not torch.equal(one[1], one[2])
+
+
+def test_texts_longer_than_max_position_embeddings(tmp_path):
+    """Without absolute positions nothing ends there: as in transformers, distances go on to the last rows of the table."""
+    pair = make("deberta-v2", "mlm", tmp_path, length=64, position_buckets=16, type_vocab_size=0)
+    assert pair.part.config.positions == 64
+    ids, mask, layout, _ = pair.rows((600, 90))
+    pair.theirs.double()
+    pair.ours.double()
+    with torch.no_grad():
+        theirs = pair.their_logits(ids, mask)
+        torch.testing.assert_close(pair.our_logits(ids, layout), theirs, rtol=1e-9, atol=1e-9)
+        row = packed(((600, 90),), 690)
+        torch.testing.assert_close(pair.our_logits(ids[mask][None], row), theirs, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", ["deberta", "deberta-v2"])
@@ -158,6 +188,7 @@ def test_compiled_blocks_give_the_same(backend, family, tmp_path):
         ({"conv_kernel_size": 4}, "is even"),
         ({"conv_groups": 3}, "not a multiple of conv_groups"),
         ({"position_buckets": 1}, "position_buckets 1"),
+        ({"position_buckets": 16, "max_relative_positions": 9}, "give at least 10"),
         ({"embedding_size": 8, "legacy": False}, "legacy = false"),
         ({"pad_token_id": 50}, "none of the 50 tokens"),
         ({"enhanced_mask_decoder": True}, "position_biased_input = false"),
@@ -188,6 +219,7 @@ def test_refused_config_json(fields, said, tmp_path):
     with pytest.raises(KitaeError) as caught:
         read_parts(tmp_path)
     assert said in str(caught.value)
+    assert caught.value.where == str(tmp_path / "config.json")
 
 
 def test_what_lies_beside_the_blocks_learns_as_slowly_as_embeddings(tmp_path):

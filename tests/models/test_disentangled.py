@@ -123,6 +123,15 @@ def test_buckets_are_those_of_transformers(buckets, span):
     assert int(log_bucket(torch.tensor(span - 1), buckets=buckets, max_distance=span)) == buckets - 1
 
 
+@pytest.mark.parametrize("span", [1, 2, 5, 64, 128, 129])
+def test_models_of_short_rows_have_an_own_bucket_for_every_distance(span):
+    distances = torch.arange(1 - span, span)
+    assert torch.equal(log_bucket(distances, buckets=256, max_distance=span), distances)
+    x = torch.zeros(1, span, 1)
+    theirs = build_relative_position(x, x, bucket_size=256, max_position=span)[0]
+    assert torch.equal(log_bucket(torch.arange(span)[:, None] - torch.arange(span), buckets=256, max_distance=span), theirs)
+
+
 def drawn(kind: str, layout: Layout, rate: float, dtype: torch.dtype = torch.float64, seed: int = 3) -> list[Tensor]:
     """Values at real tokens and gradients of one pass with dropout; the same inputs in every call."""
     heads, size, buckets, span = 2, 8, 8, 40
@@ -208,31 +217,37 @@ def test_without_gradients_the_same_bits(kind):
     assert torch.equal(plain, attend_relative(*inputs, plan, heads=2, dropout=0.0))
 
 
+@pytest.mark.parametrize("layout", ["packed", "padded", "blocks"])
 @pytest.mark.parametrize("given", [(True, True), (True, False), (False, True), (False, False)])
-def test_flex_attention(given, monkeypatch):
+def test_flex_attention(given, layout, monkeypatch):
     """Its plain form on a CPU; torch refuses gradients there although the operations are at hand, so the guard is lifted."""
     monkeypatch.setattr(torch.nn.attention.flex_attention, "_validate_device", lambda *_: None)
-    layout = LAYOUTS["packed"]
-    inputs = [random(3, 36, 24, seed=1), *(random(16, 8, seed=seed) if one else None for seed, one in enumerate(given, start=2))]
-    weights, results = random(3, 36, 8, seed=9).detach(), []
+    b, length = LAYOUTS[layout].pieces_BL.shape
+    inputs = [random(b, length, 24, seed=1), *(random(16, 8, seed=seed) if one else None for seed, one in enumerate(given, start=2))]
+    weights, results = random(b, length, 8, seed=9).detach(), []
     for kind in ("flex", "dense"):
-        plan = make_relative_plan(layout, kind=kind, dtype=torch.float64, buckets=8, max_distance=30)
+        plan = make_relative_plan(LAYOUTS[layout], kind=kind, dtype=torch.float64, buckets=8, max_distance=30)
         out = attend_relative(*inputs, plan, heads=2, dropout=0.0)
         results.append([out, *torch.autograd.grad((out * weights).sum(), [x for x in inputs if x is not None])])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=EXACT, atol=EXACT)
 
 
+def chosen(device: str, *, length: int = 512, head_size: int = 64, dtype: torch.dtype = torch.bfloat16, **others: object) -> str:
+    return choose_relative(device, length=length, head_size=head_size, dtype=dtype, **{"dropout": 0.0, **others})
+
+
 def test_choice_of_path():
-    assert choose_relative("cpu", length=512, head_size=64, dropout=0.1) == "block"
-    assert choose_relative("cpu", length=513, head_size=64, dropout=0.1) == "spans"
-    assert choose_relative("cpu", length=513, head_size=64, dropout=0.1, compiled=True) == "dense"
-    assert choose_relative("cuda", length=512, head_size=64, dropout=0.1) == "sdpa", "FlexAttention has no dropout"
-    assert choose_relative("cuda", length=512, head_size=64, dropout=0.0) == "flex"
-    assert choose_relative("cuda", length=512, head_size=8, dropout=0.0) == "sdpa", "FlexAttention takes no small heads"
+    assert chosen("cpu", dropout=0.1) == "block"
+    assert chosen("cpu", length=513, dropout=0.1) == "spans"
+    assert chosen("cpu", length=513, compiled=True) == "dense"
+    assert chosen("cuda") == "flex"
+    assert chosen("cuda", dropout=0.1) == "sdpa", "FlexAttention has no dropout"
+    assert chosen("cuda", head_size=8) == "sdpa", "FlexAttention takes no small heads"
+    assert chosen("cuda", dtype=torch.float64) == "sdpa", "FlexAttention adds up in fp32"
     torch.use_deterministic_algorithms(True)
     try:
-        assert choose_relative("cuda", length=512, head_size=64, dropout=0.0) == "sdpa", "FlexAttention adds gradients up in any order"
+        assert chosen("cuda") == "sdpa", "FlexAttention adds gradients up in any order"
     finally:
         torch.use_deterministic_algorithms(False)
 

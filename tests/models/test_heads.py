@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from model_layouts import packed
-from model_pairs import ORACLES, make
+from model_pairs import CLASSES, ORACLES, make
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
@@ -39,6 +39,23 @@ def test_choices_of_a_question_are_those_of_transformers(family, tmp_path):
         theirs = pair.theirs(input_ids=ids.view(2, 2, -1), attention_mask=mask.long().view(2, 2, -1), **segments).logits
         ours = by_question(pair.ours(ids, layout, kinds), (2, 2))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+RATES = {"bert": {"classifier_dropout": 0.3}, "deberta": {"cls_dropout": 0.4, "pooler_dropout": 0.5}}
+OWN_KEYS = (("electra", "choice"), *(("modernbert", head) for head in ("sequence", "token", "choice")))
+"""Classes whose dropout has keys that no other class reads."""
+
+
+@pytest.mark.parametrize(("family", "head"), [key for key in CLASSES if key[1] in ("sequence", "token", "choice") and key not in OWN_KEYS])
+def test_rates_of_dropout_are_those_of_transformers(family, head, tmp_path):
+    """Where nobody asks for another: each class reads other keys of its config."""
+    own = RATES["deberta" if family.startswith("deberta") else "bert"]
+    pair = make(family, head, tmp_path, hidden_dropout_prob=0.2, **own)
+    modules = {name: module for name, module in pair.theirs.named_modules() if isinstance(module, torch.nn.Dropout)}
+    theirs = {module.p for name, module in modules.items() if not name.startswith(pair.theirs.base_model_prefix)}
+    ours = pair.ours.head
+    assert theirs == {ours.rate, getattr(ours, "early_rate", 0.0) or ours.rate}
+    assert load(pair.part, dropout=0.1).head.rate == 0.1
 
 
 def test_picked_positions_of_a_tagger():

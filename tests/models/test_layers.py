@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from kitae.models.attention import BlockAttention, attend, choose, make_plan
 from kitae.models.bert import BertConfig, BertEncoder
 from kitae.models.families import build_masked_lm
-from kitae.models.layers import dropout, dropout_add, keep_mask, lookup, random_bytes
+from kitae.models.layers import activated_linear, drop, dropout, dropout_add, gelu_tanh, lookup, random_bytes
 from kitae.tensor.batch import Layout
 
 ROWS = ((10, 20, 6), (36,), (3, 1, 25))
@@ -27,7 +27,7 @@ def test_random_bytes_cover_all_values_evenly():
 def test_the_mean_rate_of_many_calls_is_exact(rate):
     torch.manual_seed(3)
     calls = 4000
-    rates = torch.tensor([1 - 1 / keep_mask(torch.Size((1,)), rate=rate, dtype=torch.float32)[1] for _ in range(calls)]).double()
+    rates = torch.tensor([1 - 1 / drop(1, rate=rate).factor for _ in range(calls)]).double()
     goal = min(rate, 255 / 256)
     assert len(rates.unique()) == (1 if goal * 256 == int(goal * 256) else 2)
     assert (rates * 256 - goal * 256).abs().max() < 1
@@ -38,7 +38,8 @@ def test_the_mean_rate_of_many_calls_is_exact(rate):
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.003])
 def test_dropout_share_and_scale(rate, dtype):
     torch.manual_seed(1)
-    keep, factor = keep_mask(torch.Size((1000, 1000)), rate=rate, dtype=dtype)
+    drops = drop(1_000_000, rate=rate)
+    keep, factor = drops.keep(torch.Size((1000, 1000)), dtype), drops.factor
     assert set(keep.unique().tolist()) == {0.0, 1.0}
     true = 1 - 1 / factor
     assert abs(true - rate) < 1 / 256
@@ -200,3 +201,44 @@ def test_compiled_blocks_give_the_same_numbers(backend):
     assert float((outputs[0][0] == 0).float().mean()) < 0.01
     torch.testing.assert_close(outputs[1][0], outputs[0][0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(outputs[1][1], outputs[0][1], rtol=1e-4, atol=1e-4)
+
+
+def gated(x: Tensor) -> Tensor:
+    active, gate = x.chunk(2, dim=-1)
+    return F.gelu(active) * gate
+
+
+@pytest.mark.parametrize("activation", [F.gelu, gelu_tanh, F.relu, gated], ids=["gelu", "tanh", "relu", "gated"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_an_activation_worked_out_again_gives_the_same_bits(activation, bias, dtype):
+    torch.manual_seed(2)
+    layer = torch.nn.Linear(16 if activation is gated else 32, 8, bias=bias, dtype=dtype)
+    x = torch.randn(3, 5, 32, dtype=dtype)
+    ways = []
+    for way in (lambda x: layer(activation(x)), lambda x: activated_linear(x, layer, activation)):
+        entered = x.clone().requires_grad_()
+        out = way(entered)
+        ways.append((out, *torch.autograd.grad((out.double() ** 2).sum(), (entered, *layer.parameters()))))
+    assert all(torch.equal(plain, thrifty) for plain, thrifty in zip(*ways, strict=True))
+
+
+@pytest.mark.parametrize("frozen", ["x", "weight", "both"])
+def test_what_is_frozen_gets_no_gradient(frozen):
+    layer = torch.nn.Linear(6, 4)
+    layer.weight.requires_grad_(frozen == "x")
+    x = torch.randn(2, 6, requires_grad=frozen == "weight")
+    activated_linear(x, layer, F.gelu).sum().backward()
+    assert (x.grad is None) == (frozen != "weight")
+    assert (layer.weight.grad is None) == (frozen != "x")
+    assert torch.equal(layer.bias.grad, torch.full((4,), 2.0))
+
+
+def test_neither_masks_nor_activated_states_are_kept_for_the_backward_pass():
+    encoder = BertEncoder(BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128))
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        encoder.train()(torch.randint(5, 50, (2, 36)), packed(ROWS[:2], 36))
+    wide = [tensor for tensor in kept if tensor.shape[-1] == 128 and tensor.shape[0] == 2]
+    assert len(wide) == 1, "the states before the activation, and nothing else of that width"
+    assert not any(set(tensor.unique().tolist()) == {0.0, 1.0} for tensor in kept if tensor.is_floating_point() and tensor.dim() > 2)

@@ -186,8 +186,9 @@ def test_no_segments_at_all():
     assert encoder(torch.ones(1, 5, dtype=torch.long), Layout.padded(torch.ones(1, 5, dtype=torch.bool))).shape == (1, 5, 16)
 
 
-def test_segments_of_pairs_are_no_matter_to_a_model_that_knows_one_kind(tmp_path):
-    pair = make("roberta", "sequence", tmp_path)
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2"])
+def test_segments_of_pairs_are_no_matter_to_a_model_that_knows_one_kind(family, tmp_path):
+    pair = make(family, "sequence", tmp_path, type_vocab_size=1)
     ids, mask, layout, _ = pair.rows(LENGTHS)
     kinds = torch.randint(0, 2, ids.shape)
     with torch.no_grad():

@@ -232,3 +232,13 @@ def test_new_weights():
     assert first["encoder.blocks.1.mlp_norm.weight"].unique().tolist() == [1.0]
     assert build_masked_lm(architecture.encoder).state_dict()["head.bias"].abs().max() == 0
     assert build_classifier(architecture.encoder, 7).head.out.weight.shape == (7, 64)
+
+
+@pytest.mark.parametrize("name", ["bert-tiny", "electra-tiny", "roberta-tiny", "deberta-base", "deberta-v2-tiny", "deberta-v3-tiny"])
+def test_new_biases_are_zero(name):
+    """DeBERTa's first version has some that are no layer's own `bias`."""
+    config = resolve_preset(name, {"hidden_size": 64, "num_hidden_layers": 4}, 100, 64).encoder
+    state = build_masked_lm(config).state_dict()
+    biases = [name for name in state if name.endswith("bias")]
+    assert len(biases) > 10
+    assert not [name for name in biases if state[name].abs().max() > 0]

@@ -9,7 +9,6 @@ from rows import SPECIAL, VOCAB, batch, bert
 from kitae.objectives import table
 from kitae.objectives.mlm import MaskingConfig, MlmConfig
 from kitae.objectives.rates import mean_rate, parse_rate, rate_at
-from kitae.train.schedule import progress_of_step
 
 
 def test_values_worked_by_hand() -> None:
@@ -20,7 +19,6 @@ def test_values_worked_by_hand() -> None:
     assert [rate_at(late, part) for part in (0.0, 0.5, 0.625, 0.9)] == pytest.approx([0.4, 0.4, 0.3, 0.2])
     assert mean_rate(late) == pytest.approx(0.5 * 0.4 + 0.25 * 0.3 + 0.25 * 0.2)
     assert rate_at(0.15, 0.3) == mean_rate(0.15) == 0.15
-    assert [progress_of_step(step, 4) for step in range(4)] == [0.125, 0.375, 0.625, 0.875]
 
 
 @pytest.mark.parametrize("unit", ["token", "word", "span", "ngram"])

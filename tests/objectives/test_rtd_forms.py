@@ -17,7 +17,7 @@ from kitae.objectives.detection import binary_losses, uniform_ids
 from kitae.objectives.rtd import RtdConfig, RtdObjective
 from kitae.train.checkpoint import State, load, save
 from kitae.train.config import TrainConfig
-from kitae.train.optimizer import FlatAdamW
+from kitae.train.optimizer import Optimizer
 
 SHARED = "encoder.embed."
 PLAIN = torch.device("cpu")
@@ -33,7 +33,7 @@ def train_config(precision: str) -> TrainConfig:
     return TrainConfig.model_validate({"length": "3 steps", "precision": precision, "learning_rate": 1e-3})
 
 
-def steps(objective: RtdObjective, optimizer: FlatAdamW, numbers: range) -> None:
+def steps(objective: RtdObjective, optimizer: Optimizer, numbers: range) -> None:
     for step in numbers:
         prepared = objective.prepare(batch([[30], [17]], length=32, seed=step, step=step), 1)
         optimizer.start_gradient()
@@ -100,14 +100,14 @@ def test_a_disentangled_step_by_hand() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_disentangled_checkpoint_resumes_bit_equal_and_reads_as_whole_tables(precision: str, tmp_path: Path) -> None:
     whole = rtd(embedding_sharing="disentangled")
-    through = FlatAdamW(whole, train_config(precision), PLAIN)
+    through = Optimizer(whole, train_config(precision), PLAIN)
     steps(whole, through, range(2))
     state = State(step=2, tokens_seen=0, seconds=0.0, world_size=1, seed=1, config={})
     place = save(tmp_path, whole, through, state, {})
     steps(whole, through, range(2, 4))
 
     again = rtd(embedding_sharing="disentangled")
-    optimizer = FlatAdamW(again, train_config(precision), PLAIN)
+    optimizer = Optimizer(again, train_config(precision), PLAIN)
     load(place, again, optimizer)
     exact = {name: value.clone() for name, value in optimizer.weights().items()}
     steps(again, optimizer, range(2, 4))
@@ -132,7 +132,7 @@ def test_a_disentangled_checkpoint_resumes_bit_equal_and_reads_as_whole_tables(p
 
 def test_a_checkpoint_without_its_difference_is_refused(tmp_path: Path) -> None:
     objective = rtd(embedding_sharing="disentangled")
-    optimizer = FlatAdamW(objective, train_config("fp32"), PLAIN)
+    optimizer = Optimizer(objective, train_config("fp32"), PLAIN)
     place = save(tmp_path, objective, optimizer, State(step=1, tokens_seen=0, seconds=0.0, world_size=1, seed=1, config={}), {})
     described = (place / "model.json").read_text()
     assert '"discriminator.encoder.embed.token": "generator.encoder.embed.token"' in described

@@ -1,85 +1,38 @@
-"""CharacterBERT from text to predictions: words outside of the vocabulary keep their characters, any workers, any start, any domain."""
+"""CharacterBERT from text to predictions: words outside of the vocabulary keep their characters, any workers, processes and stops."""
 
-import dataclasses
 import json
-import logging
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from character_runs import BYTES, KNOWN, LENGTH, make_dataset, run, settings, text, tokenizer_of, weights, write_corpus
 
-from kitae.core.artifact import Inputs, Out, newest, seal
+from kitae.core.artifact import Inputs, Out, newest
 from kitae.core.errors import KitaeError
 from kitae.data import spelling
 from kitae.data.sampler import DatasetFacts, Heldout, Sampler
 from kitae.data.shards import Shards
-from kitae.models.folder import load, read_parts, write_huggingface
+from kitae.models.folder import load, read_parts
 from kitae.objectives.mlm import MlmConfig
 from kitae.procedures.fill import Filler
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, read_start, run_trial
-from kitae.stages import dataset, export, pretrain
-from kitae.stages.dataset import DatasetConfig
-from kitae.stages.pretrain import PretrainConfig
+from kitae.stages import export, pretrain
 from kitae.tasks.batches import collate, encode
 from kitae.tasks.records import Example, TaskData
 from kitae.tensor.batch import Layout
 from kitae.tensor.random import numpy_generator
 from kitae.text.corpus import ShardWriter
 from kitae.tokenization.characters import rows, special_row
-from kitae.tokenization.definition import Definition
-from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.monitor import read_metrics
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-KNOWN = tuple(f"w{number}" for number in range(30))
-LONG = "internationalisierung" * 4
-LENGTH, BYTES = 32, 20
-
-
-def text(seed: int, sentences: int = 9) -> str:
-    """Sentences in which a word decides the next; one word in eight is not of the vocabulary."""
-    random = np.random.default_rng(seed)
-    lines = []
-    for _ in range(sentences):
-        first = int(random.integers(30))
-        words = [f"w{(first + i) % 30}" for i in range(int(random.integers(4, 12)))]
-        lines.append(" ".join(f"名{word}{random.integers(40)}" if random.random() < 0.125 else word for word in words))
-    return "\n".join([*lines, f"{LONG}{seed} {LONG} [MASK] [SEP]"])
-
-
-def write_corpus(folder: Path, *, shards: int = 3, documents: int = 12) -> Path:
-    characters = {}
-    for split, count in (("train", shards), ("heldout", 1)):
-        total = 0
-        with ShardWriter(folder / split) as writer:
-            for shard in range(count):
-                for number in range(documents):
-                    made = text(1000 * (split == "heldout") + 100 * shard + number)
-                    total += len(made)
-                    writer.write(json.dumps({"id": f"{shard}/{number}", "source": ("a", "b")[number % 2], "text": made}).encode())
-                writer.close()
-        characters[split] = total
-    (folder / "corpus.json").write_text(json.dumps({"sources": ["a", "b"], "language": "ja", "characters": characters}))
-    return folder
-
-
-def tokenizer_of(folder: Path, words: tuple[str, ...] = KNOWN, word_bytes: int = BYTES) -> Path:
-    spec = SegmenterSpec(kind="whitespace")
-    made = Definition(tokens=(*SPECIAL, *words), spec=spec, algorithm="characters-of-words", word_bytes=word_bytes)
-    Tokenizer(made).save(folder)
-    return folder
-
-
-def make_dataset(folder: Path, corpus: Path, tokenizer: Path, workers: int = 1, **settings: object) -> Path:
-    folder.mkdir()
-    config = DatasetConfig.model_validate({"max_length": LENGTH, "workers": workers, **settings})
-    dataset.run(config, Inputs(parents={"corpus": corpus, "tokenizer": tokenizer}, seed=1), Out(path=folder))
-    seal(folder, kind="dataset", facts={"licences": []})
-    return folder
+SCRIPT = Path(__file__).with_name("character_runs.py")
 
 
 @pytest.fixture(scope="module")
@@ -95,29 +48,6 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, corpus: Path, tokenizer: Path) -> Path:
     return make_dataset(tmp_path_factory.mktemp("made") / "dataset", corpus, tokenizer)
-
-
-def settings(**changes: object) -> PretrainConfig:
-    train = {
-        "length": "8 steps", "batch": "8 rows", "micro_batch": "4 rows", "learning_rate": 3e-3, "log_every": "1 step",
-        "save_every": "4 steps", "evaluate_every": "8 steps", "deterministic": True, "device": "cpu",
-    } | changes.pop("train", {})  # type: ignore[operator]  # fmt: skip
-    config = {"max_word_length": BYTES}
-    base = {"model": "character-bert-tiny", "objective": "mlm", "train": train, "config": config}
-    return PretrainConfig.model_validate(base | changes)
-
-
-def run(folder: Path, data: Path, *, start: Path | None = None, **changes: object) -> Out:
-    out = Out(path=folder)
-    parents = {"dataset": data} | ({"start": start} if start else {})
-    if start is not None:
-        changes |= {"model": None, "config": {}}
-    pretrain.run(settings(**changes), Inputs(parents=parents, seed=1), out)
-    return out
-
-
-def weights(folder: Path, step: int = 8) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints" / f"step-{step:08d}" / "weights.safetensors")
 
 
 def test_every_word_of_the_text_can_be_read_back(made, corpus, tokenizer):
@@ -199,7 +129,7 @@ def test_32_sentences_are_learned_by_heart(tmp_path):
     (corpus / "corpus.json").write_text(json.dumps(facts))
     data = make_dataset(tmp_path / "dataset", corpus, tokenizer_of(tmp_path / "tokenizer"), max_length=12)
     loaded = Tokenizer.load(data / "tokenizer")
-    config = settings(config={"max_word_length": BYTES, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    config = settings(config={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
     objective = pretrain.new_objective(config, data, 12, loaded, seed=1)
     prepared = objective.prepare(Sampler(data, rows_per_step=32, rows_per_micro_batch=32, seed=1).micro(0, 0), 1)
     optimizer = torch.optim.Adam(objective.parameters(), lr=5e-3)
@@ -213,93 +143,6 @@ def test_32_sentences_are_learned_by_heart(tmp_path):
     assert losses[0] > 3
     assert losses[-1] < 0.1
     assert objective.summarize(objective.eval().measure(prepared))["mlm_accuracy"] == 1
-
-
-def test_a_new_domain_gets_its_vocabulary_and_loses_nothing_of_the_encoder(trained, corpus, tmp_path, caplog):
-    words = (*KNOWN[10:], "名w3", *(f"名w{i}0" for i in range(9)))
-    data = make_dataset(tmp_path / "dataset", corpus, tokenizer_of(tmp_path / "tokenizer", words))
-    with caplog.at_level(logging.INFO):
-        out = run(tmp_path / "adapt", data, start=trained.path, train={"length": "1 step", "learning_rate": 1e-30, "save_every": "1 step"})
-    assert "35 words: 25 keep what the start knows of them, 10 begin anew, 10 of the start's are left out" in caplog.text
-    before, after = weights(trained.path), weights(out.path, 1)
-    assert before.keys() == after.keys()
-    for name, tensor in before.items():
-        if "head.table" not in name:
-            torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-12)
-    old, new = (*SPECIAL, *KNOWN), (*SPECIAL, *words)
-    shared = [(new.index(word), old.index(word)) for word in new if word in old]
-    for leaf in ("weight", "bias"):
-        theirs, ours = before[f"encoder.head.table.{leaf}"], after[f"encoder.head.table.{leaf}"]
-        assert len(ours) == len(new)
-        for here, there in shared:
-            torch.testing.assert_close(ours[here], theirs[there], rtol=0, atol=1e-12)
-    fresh = after["encoder.head.table.weight"][-10:]
-    assert 0.01 < fresh.std() < 0.03
-    assert len(fresh.unique(dim=0)) == 10
-    expected = before["encoder.head.table.bias"][[there for _, there in shared]].mean()
-    torch.testing.assert_close(after["encoder.head.table.bias"][-10:], expected.expand(10))
-    part = read_parts(newest(out.path))["encoder"]
-    assert part.config.vocab_size == 35 + 5 - 5
-
-
-def test_pairs_are_learnt_beside_words_and_survive_a_new_vocabulary(corpus, tokenizer, tmp_path):
-    """As the authors pre-train: masked words and next sentences."""
-    order = {"objective_config": {"sentence_order": "nsp"}}
-    data = make_dataset(tmp_path / "dataset", corpus, tokenizer, packing="pairs")
-    out = run(tmp_path / "pretrain", data, train={"length": "2 steps", "save_every": "2 steps"}, **order)
-    assert "heldout/a/nsp_loss" in out.counts["heldout"]
-    other = make_dataset(tmp_path / "other", corpus, tokenizer_of(tmp_path / "words", KNOWN[5:]), packing="pairs")
-    few = {"length": "1 step", "learning_rate": 1e-30, "save_every": "1 step"}
-    run(tmp_path / "adapt", other, start=out.path, train=few, **order)
-    before, after = weights(out.path, 2), weights(tmp_path / "adapt", 1)
-    assert before.keys() == after.keys()
-    for name in before:
-        if "head.table" not in name:
-            torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-12)
-    assert read_parts(newest(tmp_path / "adapt"))["encoder"].head == "pretraining"
-
-
-def test_the_same_vocabulary_goes_on_as_it_is(trained, made, tmp_path, caplog):
-    with caplog.at_level(logging.INFO):
-        out = run(tmp_path / "adapt", made, start=trained.path, train={"length": "1 step", "learning_rate": 1e-30, "save_every": "1 step"})
-    assert "begin anew" not in caplog.text
-    before, after = weights(trained.path), weights(out.path, 1)
-    assert all(torch.allclose(after[name], before[name], rtol=0, atol=1e-12) for name in before)
-
-
-def test_an_encoder_without_head_and_tokenizer_gets_a_head(trained, made, tmp_path):
-    """As the authors published theirs."""
-    part = read_parts(newest(trained.path))["encoder"]
-    bare = {name: tensor for name, tensor in part.state.items() if name.startswith("encoder.")}
-    write_huggingface(dataclasses.replace(part, head="none", state=bare), tmp_path / "bare")
-    out = run(tmp_path / "adapt", made, start=tmp_path / "bare", train={"length": "1 step", "learning_rate": 1e-30, "save_every": "1 step"})
-    after = weights(out.path, 1)
-    for name, tensor in bare.items():
-        torch.testing.assert_close(after[f"encoder.{name}"], tensor, rtol=0, atol=1e-12)
-    assert 0.01 < after["encoder.head.table.weight"].std() < 0.03
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"config": {"max_word_length": 30}}, "20 characters in the tokenizer (word_bytes) and 30 in the model"),
-        ({"model": "bert-tiny", "config": {}}, "which the model does not read"),
-        ({"initialization": "informed"}, "informed initial weights"),
-        ({"objective": "rtd"}, "has none"),
-    ],
-)
-def test_models_that_do_not_fit(changes, told, made, tmp_path):
-    with pytest.raises(KitaeError) as error:
-        run(tmp_path / "run", made, **changes)
-    assert told in error.value.what
-
-
-def test_a_model_of_characters_wants_a_tokenizer_of_characters(trained, corpus, tmp_path):
-    Tokenizer(Definition(tokens=(*SPECIAL, *KNOWN), spec=SegmenterSpec(kind="whitespace"))).save(tmp_path / "tokenizer")
-    data = make_dataset(tmp_path / "dataset", corpus, tmp_path / "tokenizer")
-    for start in (None, trained.path):
-        with pytest.raises(KitaeError, match="the model reads the characters of words, the tokenizer gives wordpiece tokens"):
-            run(tmp_path / "run", data, start=start)
 
 
 def test_a_cut_table_of_words_is_damage(made, tmp_path):
@@ -392,3 +235,17 @@ def test_long_texts_are_cut_where_the_model_ends(tokenizer):
     encoded = encode(loaded, "w1 w2\nw3 nie gehört\n" * 5, max_length=8)
     assert (len(encoded.ids), len(encoded.rows), encoded.words.tolist()) == (8, 8, [-1, 0, 1, 2, 3, 4, 5, -1])
     assert encoded.ids.tolist() == [2, 6, 7, 8, 1, 1, 6, 3]
+
+
+def test_two_processes_read_what_one_does(made, tmp_path):
+    """Three micro-batches a step for two ranks: each brings the words of its own micro-batches alone."""
+    changes = {"train": {"precision": "fp64", "batch": "12 rows", "length": "12 steps"}}
+    run(tmp_path / "one", made, **changes)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    line = [*command, tmp_path / "two", made, json.dumps(changes)]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = ([record["loss"] for record in read_metrics(tmp_path / name) if record["kind"] == "train"] for name in ("one", "two"))
+    assert len(one) == 12
+    assert two == pytest.approx(one, rel=1e-8)

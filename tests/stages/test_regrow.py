@@ -21,8 +21,8 @@ from kitae.models.folder import read_parts, write_huggingface
 from kitae.models.presets import generator_for
 from kitae.procedures.regrow import RegrowFlatConfig
 from kitae.stages.pretrain import PretrainConfig, run, sources
+from kitae.train.ending import is_flat
 from kitae.train.monitor import read_metrics
-from kitae.train.schedule import is_flat
 
 SCRIPT = Path(__file__).with_name("tiny_pretraining.py")
 FLAT = {"every": "4 steps", "share": 0.02, "patience": 1, "drop": 0.03}

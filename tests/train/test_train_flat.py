@@ -12,9 +12,9 @@ from kitae.core.errors import KitaeError
 from kitae.core.recipe import validate
 from kitae.tensor.world import World
 from kitae.train.config import FlatConfig, TrainConfig
+from kitae.train.ending import is_flat
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
-from kitae.train.schedule import is_flat
 
 CURVE = {step: 4.0 * 0.5 ** (step / 4) + 1.0 for step in range(100)}  # 2 % better at step 28 than at 26
 RULE = {"loss": "mlm_loss", "every": "2 steps", "share": 0.02, "patience": 2}

@@ -46,6 +46,7 @@ def test_intervals_and_milestones() -> None:
     assert (times.save, times.milestones, times.warmup) == (25, frozenset({5, 50}), 12)
     assert [step for step in range(1, 101) if times.due(times.save, step)] == [25, 50, 75, 100]
     assert rate_of_step(config(), times, 99) > 0
+    assert [times.progress(step) for step in (0, 1, 99)] == [0.005, 0.015, 0.995]
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,21 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kitae.chain.recipe import BASELINES, CORPUS_KEYS, Recipe, task_named
+from kitae.chain.recipe import BASELINES, CORPUS_KEYS, AdaptTable, Recipe, task_named
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node, ancestors, order
 from kitae.core.paths import locate, unfit
+from kitae.core.recipe import validate
 from kitae.objectives.sentence_order import check_order
 from kitae.stages.corpus import CorpusConfig
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
-from kitae.stages.pretrain import PretrainConfig, learnt_order
+from kitae.stages.pretrain import PretrainConfig, check_new, learnt_order
 from kitae.stages.table import STAGES, stage
+from kitae.stages.tokenizer import TokenizerConfig
 
 
 def nodes(recipe: Recipe, where: str) -> list[Node]:
@@ -36,6 +38,8 @@ def nodes(recipe: Recipe, where: str) -> list[Node]:
     for node in made:  # before hours of tokenizing
         if isinstance(node.config, PretrainConfig) and recipe.dataset is not None:
             _check_pairs(node.name, node.config, recipe.dataset, where)
+            if recipe.tokenizer is not None and node.name == "pretrain":
+                _check_new(node.config, recipe.tokenizer, where)
     known = {*names, *(node.stage for node in made), *(name.rpartition("/")[0] for name in names), *STAGES} - {""}
     for name in recipe.replace:
         if name not in known:
@@ -65,6 +69,15 @@ def _check_pairs(name: str, config: PretrainConfig, dataset: DatasetConfig, wher
         raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{name}.objective_config]") from error
 
 
+def _check_new(config: PretrainConfig, tokenizer: TokenizerConfig, where: str) -> None:
+    if config.model is None or config.start is not None or tokenizer.from_ is not None:
+        return  # said by a folder
+    try:
+        check_new(config, tokenizer.algorithm, tokenizer.own_word_bytes)
+    except KitaeError as error:
+        raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [pretrain]") from error
+
+
 def _pretraining(recipe: Recipe, where: str) -> list[Node]:
     made = []
     if recipe.corpus is not None:
@@ -91,11 +104,36 @@ def _adaptation(recipe: Recipe, where: str) -> list[Node]:
     outside = {"start": adapt.start, "start_generator": adapt.start_generator}
     config = PretrainConfig.model_validate({**learnt, **given, "train": adapt.train, **outside})
     parents = {"dataset": "adapt.dataset"} | ({} if adapt.start is not None else {"start": "pretrain"})
+    made = [make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {})]
+    if adapt.tokenizer is not None:
+        made.append(make("adapt.tokenizer", "tokenizer", _own_words(adapt, recipe.tokenizer, where), {"corpus": "adapt.corpus"}))
+    tokenizer = "tokenizer" if adapt.tokenizer is None else "adapt.tokenizer"
     return [
-        make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {}),
-        make("adapt.dataset", "dataset", dataset, {"corpus": "adapt.corpus", "tokenizer": "tokenizer"}),
+        *made,
+        make("adapt.dataset", "dataset", dataset, {"corpus": "adapt.corpus", "tokenizer": tokenizer}),
         make("adapt", "pretrain", config, parents),
     ]
+
+
+def _own_words(adapt: AdaptTable, general: TokenizerConfig | None, where: str) -> TokenizerConfig:
+    """[tokenizer], unless one of the two takes a finished vocabulary, with the settings of [adapt.tokenizer] on top."""
+    table = adapt.tokenizer or {}
+    below = general if general is not None and general.from_ is None and "from" not in table else None
+    settings = {} if below is None else below.model_dump(by_alias=True, exclude_unset=True)
+    config = validate(TokenizerConfig, {**settings, **table}, where, "adapt.tokenizer")
+    if config.from_ is None and config.algorithm != "characters-of-words":
+        raise KitaeError(
+            f"a model of {config.algorithm} tokens cannot change its vocabulary",
+            cure='remove the table; a CharacterBERT can, with algorithm = "characters-of-words"',
+            where=f"{where}, table [adapt.tokenizer]",
+        )
+    if adapt.start is None and below is not None and config.own_word_bytes != below.own_word_bytes:
+        raise KitaeError(
+            f"words of {config.own_word_bytes} characters, but the model learns to read words of {below.own_word_bytes} from [tokenizer]",
+            cure="give both the same algorithm and word_bytes",
+            where=f"{where}, table [adapt.tokenizer]",
+        )
+    return config
 
 
 def _with_tasks(recipe: Recipe, config: CorpusConfig, where: str) -> CorpusConfig:

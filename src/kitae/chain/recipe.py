@@ -25,13 +25,13 @@ from kitae.train.config import TrainConfig, step_rows
 CORPUS_KEYS = ("holdout", "language", "normalization", "decontaminate")
 """What [adapt] may set for its own corpus."""
 BASELINES = ("majority", "tfidf")
+DEBUG_TOKENS, DEBUG_DOCUMENTS, DEBUG_EXAMPLES = 3000, 300, 120
 DEBUG: raw_recipe.Raw = {  # what `scale = "debug"` lays over a recipe: the same chain, in minutes
-    "tokenizer": {"vocab_size": 3000, "limit_alphabet": 1000},
+    "tokenizer": {"vocab_size": DEBUG_TOKENS},
     "pretrain": {"train": {"length": "20 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
     "adapt": {"train": {"length": "10 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
     "finetune": {"seeds": [1, 2], "epochs": 1},
 }
-DEBUG_DOCUMENTS, DEBUG_EXAMPLES = 300, 120
 
 
 class AdaptTable(Config):
@@ -59,6 +59,10 @@ class AdaptTable(Config):
     """What is learnt; the default is [pretrain]'s, and without that table it is needed."""
     objective_config: dict[str, object] | None = None
     """Overrides of the objective's fields; the default is [pretrain]'s."""
+    tokenizer: dict[str, object] | None = None
+    """A vocabulary of the domain's own, made from its text: settings of [tokenizer] that differ, none in an empty table ({}). Only a model
+    that reads the characters of words can change its vocabulary: its head gets the new words, its encoder goes on. The default is
+    [tokenizer]'s vocabulary."""
 
 
 class FinetuneTable(FinetuneSettings):
@@ -136,6 +140,11 @@ def task_named(recipe: Recipe, name: str, where: str) -> TaskConfig:
 
 def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     known = {key: value for key, value in DEBUG.items() if key in raw}
+    tokenizer = raw.get("tokenizer")
+    if isinstance(tokenizer, dict) and "from" in tokenizer:
+        del known["tokenizer"]
+    elif isinstance(tokenizer, dict) and tokenizer.get("algorithm", "wordpiece") == "wordpiece":
+        known["tokenizer"] = {"vocab_size": DEBUG_TOKENS, "limit_alphabet": 1000}
     small = raw_recipe.merge(raw, known)
     pretrain = small.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
@@ -158,9 +167,10 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
 def _check(recipe: Recipe, where: str) -> None:
     outside = recipe.adapt is not None and recipe.adapt.start is not None
     taken = recipe.tokenizer is not None and recipe.tokenizer.from_ is not None
+    own = recipe.adapt is not None and recipe.adapt.tokenizer is not None
     needs = (
         ("tokenizer", recipe.tokenizer is not None and not taken, "corpus", recipe.corpus),
-        ("dataset", recipe.dataset is not None, "tokenizer", recipe.tokenizer),
+        ("dataset", recipe.dataset is not None and (recipe.corpus is not None or not own), "tokenizer", recipe.tokenizer),
         ("pretrain", recipe.pretrain is not None, "dataset", recipe.dataset),
         ("pretrain", recipe.pretrain is not None, "corpus", recipe.corpus),
         ("adapt", recipe.adapt is not None, "dataset", recipe.dataset),

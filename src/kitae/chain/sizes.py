@@ -88,18 +88,20 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
 
     A vocabulary that is not made yet counts as large as its setting; nodes whose numbers cannot be known yet are left out.
     """
-    configs = {node.stage: node.config for node in nodes if node.stage in ("tokenizer", "dataset")}
-    tokenizer, dataset = configs.get("tokenizer"), configs.get("dataset")
+    by_name = {node.name: node for node in nodes}
     for node in nodes:
         config = node.config
-        if not isinstance(config, PretrainConfig) or not isinstance(tokenizer, TokenizerConfig):
+        if not isinstance(config, PretrainConfig):
             continue
+        dataset = by_name[node.parents["dataset"]]
+        tokenizer = by_name[dataset.parents["tokenizer"]]
         if config.start is not None:
             yield from _started(node.name, config)
-        elif config.model is not None and "start" not in node.parents and isinstance(dataset, DatasetConfig):
+        elif config.model is not None and "start" not in node.parents:
+            assert isinstance(dataset.config, DatasetConfig)
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
-                architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, pad_token_id=pad)
+                architecture = resolve_preset(config.model, config.config, vocab_size, dataset.config.max_length, pad_token_id=pad)
                 settings = config.learnt
                 if isinstance(settings, RtdConfig) and settings.uniform_generator:
                     architecture = replace(architecture, generator=None)
@@ -131,9 +133,11 @@ def _started(node: str, config: PretrainConfig) -> Iterator[Size]:
     yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size)
 
 
-def _vocabulary(config: TokenizerConfig, output: Path) -> tuple[int, int]:
+def _vocabulary(node: Node, output: Path) -> tuple[int, int]:
     """(size, id of [PAD]) of the tokenizer that is there, else what its settings promise; size 0 when neither says."""
-    place = output / "tokenizer" if (output / "tokenizer" / "manifest.json").is_file() else None
+    config = node.config
+    assert isinstance(config, TokenizerConfig)
+    place = output / node.name if (output / node.name / "manifest.json").is_file() else None
     if place is None and config.from_ is not None:
         place = locate(config.from_)
         if not place.exists():

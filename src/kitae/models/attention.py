@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
-from kitae.models.layers import dropout as drop
-from kitae.models.layers import keep_mask, scaled_product
+from kitae.models.layers import drop, mask_bias, scaled_product
+from kitae.models.layers import dropout as dropped
 from kitae.models.windows import BandedAttention, band, pays, within
 from kitae.tensor.batch import Layout
 
@@ -84,8 +84,7 @@ def make_plan(layout: Layout, *, kind: Kind, dtype: torch.dtype, window: int | N
         mask = mask & within(mask.shape[1], window, mask.device)
     if kind == "block" and bool(mask.all()):
         return AttentionPlan(kind=kind)
-    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
-    return AttentionPlan(kind=kind, bias_BLL=bias)
+    return AttentionPlan(kind=kind, bias_BLL=mask_bias(mask, dtype))
 
 
 def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) -> Tensor:
@@ -107,12 +106,12 @@ def attend(qkv_BLC: Tensor, plan: AttentionPlan, *, heads: int, dropout: float) 
     else:
         scores = torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5  # scaled before the mask, as Hugging Face does
         probabilities = torch.softmax(scores if bias is None else scores + bias, dim=-1)
-        x_BNLH = torch.matmul(drop(probabilities, dropout, True), v)
+        x_BNLH = torch.matmul(dropped(probabilities, dropout, True), v)
     return x_BNLH.transpose(1, 2).reshape(b, length, channels // 3)
 
 
 class BlockAttention(torch.autograd.Function):
-    """scores -> mask -> softmax -> dropout -> values in few passes; keeps the probabilities and the dropout mask only.
+    """scores -> mask -> softmax -> dropout -> values in few passes; keeps the probabilities and the random bytes of dropout only.
 
     Inputs: qkv_BLC, additive bias_BLL or None, heads, dropout rate. Half precision rounds the scores; the softmax itself
     works in fp32 inside torch.
@@ -127,25 +126,27 @@ class BlockAttention(torch.autograd.Function):
         if bias_BLL is not None:
             scores.view(b, heads, length, length).add_(bias_BLL[:, None])
         probabilities = torch.softmax(scores, dim=-1)
-        keep, ctx.factor = keep_mask(probabilities.shape, rate=rate, dtype=probabilities.dtype) if rate else (None, 1.0)
-        out = scaled_product(probabilities if keep is None else probabilities * keep, stacked[2], ctx.factor)
-        ctx.save_for_backward(stacked, probabilities, keep)
+        ctx.drops = drop(probabilities.numel(), rate=rate) if rate else None
+        factor = 1.0 if ctx.drops is None else ctx.drops.factor
+        out = scaled_product(probabilities if ctx.drops is None else ctx.drops.dropped(probabilities), stacked[2], factor)
+        ctx.save_for_backward(stacked, probabilities)
         ctx.heads = heads
         return out.view(b, heads, length, size).transpose(1, 2).reshape(b, length, channels // 3)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BLD: Tensor) -> tuple[Tensor, None, None, None]:
-        stacked, probabilities, keep = ctx.saved_tensors
+        stacked, probabilities = ctx.saved_tensors
+        factor = 1.0 if ctx.drops is None else ctx.drops.factor
         b, length, width = grad_BLD.shape
         size = width // ctx.heads
         grad = grad_BLD.view(b, length, ctx.heads, size).transpose(1, 2).reshape(b * ctx.heads, length, size)
-        dropped = probabilities if keep is None else probabilities * keep
+        dropped = probabilities if ctx.drops is None else ctx.drops.dropped(probabilities)
         out = torch.empty_like(stacked)
-        scaled_product(dropped.transpose(1, 2), grad, ctx.factor, out=out[2])
-        scores = scaled_product(grad, stacked[2].transpose(1, 2), ctx.factor)
-        if keep is not None:
-            scores.mul_(keep)
+        scaled_product(dropped.transpose(1, 2), grad, factor, out=out[2])
+        scores = scaled_product(grad, stacked[2].transpose(1, 2), factor)
+        if ctx.drops is not None:
+            scores.mul_(ctx.drops.keep(scores.shape, scores.dtype))
         scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
         scaled_product(scores, stacked[1], size**-0.5, out=out[0])
         scaled_product(scores.transpose(1, 2), stacked[0], size**-0.5, out=out[1])

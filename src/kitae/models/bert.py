@@ -13,32 +13,20 @@ from torch.nn import functional as F
 
 from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
-from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
-from kitae.models.family import Family, HeadForm
+from kitae.models.encoder import Encoder, EncoderConfig, PostNormConfig, working_dtype
+from kitae.models.family import Family, Head, HeadForm, MakeHead
 from kitae.models.forms import JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
-from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
+from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup, segment_rows
 from kitae.tensor.batch import Layout
 
 NARROW = ("electra", "electric")
 """Families whose embeddings may be narrower than their states."""
 
 
-class BertFields(EncoderConfig):
-    """Numbers of every encoder of BERT's form, under Hugging Face's field names."""
+class BertFields(PostNormConfig):
+    """Numbers of every encoder with BERT's attention, under Hugging Face's field names; only ELECTRA has embeddings of another width."""
 
-    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] = "gelu"
-    """Activation of the feed-forward part; gelu is the exact one, by erf."""
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    """Dropout on hidden states."""
-    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    """Dropout on attention probabilities."""
-    type_vocab_size: int = Field(2, ge=0)
-    """Number of segment kinds; 0 leaves the segment table out."""
-    layer_norm_eps: float = Field(1e-12, gt=0)
-    """Epsilon of every LayerNorm."""
-    embedding_size: int | None = Field(None, ge=1, le=65_536)
-    """Width of the embeddings; None = hidden_size. Only ELECTRA may differ."""
     classifier_dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout in the classification head; None = hidden_dropout_prob."""
 
@@ -47,16 +35,6 @@ class BertFields(EncoderConfig):
         if self.model_type not in NARROW and self.embedding_width != self.hidden_size:
             raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
         return self
-
-    @property
-    def embedding_width(self) -> int:
-        """Width of the embeddings, filled in."""
-        return self.embedding_size or self.hidden_size
-
-    @property
-    def segment_kinds(self) -> int:
-        """How many kinds of segments there are."""
-        return self.type_vocab_size
 
     @property
     def first_position(self) -> int:
@@ -98,9 +76,7 @@ class Embeddings(nn.Module):
         """Embed ids; returns x_BLE. Without segments, or in a model that knows one kind, every token is of kind 0."""
         x_BLE = lookup(ids_BL, self.token.weight, self.padding)
         if self.segment is not None:
-            alike = segments_BL is None or self.segment.num_embeddings == 1
-            # One broadcast row instead of B * L equal look-ups: its gradient is then a plain sum.
-            x_BLE = x_BLE + (self.segment.weight[0] if alike else lookup(segments_BL, self.segment.weight))
+            x_BLE = x_BLE + segment_rows(segments_BL, self.segment.weight)
         x_BLE = x_BLE + lookup(positions_BL + self.first, self.position.weight)
         return dropout(self.norm(x_BLE), self.rate, self.training)
 
@@ -126,7 +102,7 @@ class Block(nn.Module):
         rate = self.attention_rate if self.training else 0.0
         attended = attend(self.qkv(x_BLD), plan, heads=self.heads, dropout=rate)
         x_BLD = self.attn_norm(dropout_add(self.out(attended), x_BLD, self.rate, self.training))
-        fed = self.down(self.activation(self.up(x_BLD)))
+        fed = activated_linear(self.up(x_BLD), self.down, self.activation)
         return self.mlp_norm(dropout_add(fed, x_BLD, self.rate, self.training))
 
 
@@ -172,10 +148,6 @@ def mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead:
     return MlmHead(config, activation=activation, eps=config.layer_norm_eps)
 
 
-def _pretraining_head(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
-    return PretrainingHead(mlm_head(config, num_labels=num_labels, rate=rate), OrderHead(config))
-
-
 def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> RtdHead:
     assert isinstance(config, BertFields)
     del num_labels, rate
@@ -184,22 +156,22 @@ def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> RtdHead
 
 def pooled_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
     """BERT's pooler and a layer over it."""
-    return SequenceHead(config, activation=torch.tanh, early=False, num_labels=num_labels, rate=rate)
+    return SequenceHead(config, activation=torch.tanh, num_labels=num_labels, rate=rate)
 
 
 def _electra_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
-    return SequenceHead(config, activation=F.gelu, early=True, num_labels=num_labels, rate=rate)
+    return SequenceHead(config, activation=F.gelu, num_labels=num_labels, rate=rate, early_rate=rate)
 
 
 def _summary_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
-    return SequenceHead(config, activation=F.gelu, early=False, num_labels=num_labels, rate=rate)
+    return SequenceHead(config, activation=F.gelu, num_labels=num_labels, rate=rate)
 
 
-def rows_of(root: str) -> Rows:
-    """Key table of an encoder."""
+def rows_of(root: str, words: Rows = ()) -> Rows:
+    """Key table of an encoder; `words` are the rows of what it has in the place of a token table."""
     layer = f"{root}.encoder.layer.{{}}"
     return (
-        ("encoder.embed.token", f"{root}.embeddings.word_embeddings"),
+        *(words or (("encoder.embed.token", f"{root}.embeddings.word_embeddings"),)),
         ("encoder.embed.position", f"{root}.embeddings.position_embeddings"),
         ("encoder.embed.segment", f"{root}.embeddings.token_type_embeddings"),
         ("encoder.embed.norm", f"{root}.embeddings.LayerNorm"),
@@ -223,6 +195,46 @@ def with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
     return outward
 
 
+def heads_of(
+    root: str, name: str, make: MakeHead, rows: Rows = VOCABULARY, tied: tuple[tuple[str, str], ...] | None = None
+) -> dict[Head, HeadForm]:
+    """The heads of BERT's classes: `root` begins the names of an encoder's weights, `name` those of transformers' classes.
+
+    `make` builds the vocabulary head, `rows` are its key table and `tied` its copies; they are BERT's if nothing is said.
+    """
+    pooler = ("head.dense", f"{root}.pooler.dense")
+    tied = tied_to(root) if tied is None else tied
+
+    def pretraining(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
+        return PretrainingHead(make(config, num_labels=num_labels, rate=rate), OrderHead(config))
+
+    return {
+        "pretraining": HeadForm(  # before "mlm", whose weights it has too: a folder that names no class is asked in this order
+            title="masked language model with a head for sentence pairs",
+            architecture=f"{name}ForPreTraining",
+            auto="AutoModelForPreTraining",
+            make=pretraining,
+            rows=(*rows, ("order.dense", pooler[1]), ("order.out", "cls.seq_relationship")),
+            tied=tied,
+        ),
+        "mlm": HeadForm(
+            title="masked language model",
+            architecture=f"{name}ForMaskedLM",
+            auto="AutoModelForMaskedLM",
+            make=make,
+            rows=rows,
+            tied=tied,
+            unused=(f"{root}.pooler.", "cls.seq_relationship."),
+        ),
+        "sequence": sequence_form(name, pooled_head, (pooler, ("head.out", "classifier"))),
+        "token": token_form(name, unused=(f"{root}.pooler.",)),
+        "span": span_form(name, unused=(f"{root}.pooler.",)),
+        "choice": choice_form(name, pooled_head, (pooler, ("head.out", "classifier"))),
+        "joint": JOINT,
+        "none": HeadForm(title="encoder", architecture=f"{name}Model", auto="AutoModel", rows=(pooler,)),
+    }
+
+
 BERT = Family(
     title="BERT",
     config=BertConfig,
@@ -232,31 +244,7 @@ BERT = Family(
     flops=body_flops,
     outward=with_segments("bert"),
     defaults={"vocab_size": 30522},
-    heads={
-        "pretraining": HeadForm(  # before "mlm", whose weights it has too: a folder that names no class is asked in this order
-            title="masked language model with a head for sentence pairs",
-            architecture="BertForPreTraining",
-            auto="AutoModelForPreTraining",
-            make=_pretraining_head,
-            rows=(*VOCABULARY, ("order.dense", "bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
-            tied=tied_to("bert"),
-        ),
-        "mlm": HeadForm(
-            title="masked language model",
-            architecture="BertForMaskedLM",
-            auto="AutoModelForMaskedLM",
-            make=mlm_head,
-            rows=VOCABULARY,
-            tied=tied_to("bert"),
-            unused=("bert.pooler.", "cls.seq_relationship."),
-        ),
-        "sequence": sequence_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
-        "token": token_form("Bert", unused=("bert.pooler.",)),
-        "span": span_form("Bert", unused=("bert.pooler.",)),
-        "choice": choice_form("Bert", pooled_head, (("head.dense", "bert.pooler.dense"), ("head.out", "classifier"))),
-        "joint": JOINT,
-        "none": HeadForm(title="encoder", architecture="BertModel", auto="AutoModel", rows=(("head.dense", "bert.pooler.dense"),)),
-    },
+    heads=heads_of("bert", "Bert", mlm_head),
     aliases={"BertLMHeadModel": "mlm"},
 )
 

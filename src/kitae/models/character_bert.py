@@ -10,19 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kitae.models.attention import make_plan
-from kitae.models.bert import BertConfig, Block, pooled_head
+from kitae.models.bert import BertFields, Block, heads_of, rows_of
 from kitae.models.bert import body_flops as blocks_flops
 from kitae.models.character_cnn import CharacterCnn
 from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
-from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
-from kitae.models.heads import OrderHead, PretrainingHead
-from kitae.models.layers import ACTIVATIONS, dropout, lookup
+from kitae.models.family import Family
+from kitae.models.forms import VOCABULARY
+from kitae.models.heads import MlmHead
+from kitae.models.layers import ACTIVATIONS, dropout, lookup, segment_rows
 from kitae.tensor.batch import Layout
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
 
@@ -30,10 +31,10 @@ MOST_KERNELS = 16
 FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
 
 
-class CharacterBertConfig(BertConfig):
+class CharacterBertConfig(BertFields):
     """Numbers of a CharacterBERT, under the names of helboukkouri's CharacterBertConfig; its mlm_vocab_size is our vocab_size."""
 
-    model_type: Literal["character_bert"] = "character_bert"  # type: ignore[assignment]  # another family than BertConfig's two
+    model_type: Literal["character_bert"] = "character_bert"
     character_embeddings_dim: int = Field(16, ge=1, le=65_536)
     """Width of a character's vector."""
     cnn_filters: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=65_536)]], ...] = Field(
@@ -45,14 +46,12 @@ class CharacterBertConfig(BertConfig):
     num_highway_layers: int = Field(2, ge=0, le=MOST_KERNELS)
     """Number of highway layers behind the convolutions."""
     max_word_length: int = Field(50, ge=FEWEST)
-    """Characters (bytes of UTF-8) of a word's row, with its two ends; the tokenizer's word_bytes."""
+    """Characters (bytes of UTF-8) of a word's row, with its two ends: the tokenizer's word_bytes."""
     type_vocab_size: int = Field(2, ge=1)
     """Number of segment kinds."""
 
     @model_validator(mode="after")
     def _fitting_characters(self) -> Self:
-        if self.embedding_width != self.hidden_size:
-            raise ValueError(f"embedding_size {self.embedding_size} differs from hidden_size {self.hidden_size}: only ELECTRA can do that")
         widest = max(size for size, _ in self.cnn_filters)
         if widest > self.max_word_length:
             raise ValueError(f"a kernel of cnn_filters spans {widest} characters, a word has {self.max_word_length}")
@@ -64,6 +63,12 @@ class CharacterBertConfig(BertConfig):
         return self.max_word_length
 
     @classmethod
+    def room(cls, length: int, pad_token_id: int, word_bytes: int = 0) -> dict[str, object]:
+        """The fields that make room for pieces of `length` words, of `word_bytes` characters each, in a new model."""
+        numbers = super().room(length, pad_token_id)
+        return numbers | {"max_word_length": word_bytes} if word_bytes else numbers
+
+    @classmethod
     def adapted(cls, raw: Mapping[str, object]) -> dict[str, object]:
         """vocab_size, which the authors' releases fill with null or the number of characters, is mlm_vocab_size here."""
         rest = {key: value for key, value in raw.items() if key not in ("vocab_size", "mlm_vocab_size")}
@@ -72,7 +77,8 @@ class CharacterBertConfig(BertConfig):
 
     def huggingface(self) -> dict[str, object]:
         """The fields as helboukkouri's transformers reads them."""
-        raw = self.model_dump(mode="json", exclude={"vocab_size", "embedding_size"})
+        raw = super().huggingface()
+        del raw["vocab_size"]
         return raw | {"mlm_vocab_size": self.vocab_size, "tie_word_embeddings": False}
 
     def padded(self, pad_token_id: int) -> Self:
@@ -103,7 +109,7 @@ class WordEmbeddings(nn.Module):
     def forward(self, ids_BL: Tensor, chars_WC: Tensor, positions_BL: Tensor, segments_BL: Tensor | None = None) -> Tensor:
         """x_BLD of the words that ids number in `chars_WC`: every one goes through the convolutions once."""
         x_BLD = lookup(ids_BL, self.words(chars_WC))
-        x_BLD = x_BLD + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
+        x_BLD = x_BLD + segment_rows(segments_BL, self.segment.weight)
         x_BLD = x_BLD + lookup(positions_BL, self.position.weight)
         return dropout(self.norm(x_BLD), self.rate, self.training)
 
@@ -130,20 +136,17 @@ class CharacterBertEncoder(Encoder):
             yield x_BLD
 
 
-class WordHead(nn.Module):
-    """Hidden states -> words of the vocabulary: dense, activation, LayerNorm, and an output table of its own."""
+class WordHead(MlmHead):
+    """A vocabulary head with an output table of its own: the encoder has none to share."""
 
     def __init__(self, config: CharacterBertConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.table = nn.Linear(config.hidden_size, config.vocab_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
+        super().__init__(config, activation=ACTIVATIONS[config.hidden_act], eps=config.layer_norm_eps)
+        self.table = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
 
     def forward(self, x_ND: Tensor, table_VE: Tensor | None) -> Tensor:
-        """logits_NV of positions gathered beforehand; the encoder has no table to share (`table_VE` is None)."""
+        """logits_NV of positions gathered beforehand; `table_VE` is None."""
         assert table_VE is None
-        return self.table(self.norm(self.activation(self.dense(x_ND))))
+        return super().forward(x_ND, self.table)
 
 
 def body_flops(config: EncoderConfig, length: float) -> float:
@@ -165,43 +168,27 @@ def _word_head(config: EncoderConfig, *, num_labels: int, rate: float) -> WordHe
     return WordHead(config)
 
 
-def _pretraining_head(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
-    return PretrainingHead(_word_head(config, num_labels=num_labels, rate=rate), OrderHead(config))
-
-
-_EMBEDDINGS = "character_bert.embeddings"
-_LAYER = "character_bert.encoder.layer.{}"
-_WORDS = f"{_EMBEDDINGS}.word_embeddings"
-_ROWS: Rows = (
-    ("encoder.embed.words.characters.weight", f"{_WORDS}._char_embedding_weights"),
-    *((f"encoder.embed.words.convolutions.{i}", f"{_WORDS}.char_conv_{i}") for i in range(MOST_KERNELS)),
-    *((f"encoder.embed.words.highways.{i}.both", f"{_WORDS}._highways._layers.{i}") for i in range(MOST_KERNELS)),
-    ("encoder.embed.words.project", f"{_WORDS}._projection"),
-    ("encoder.embed.position", f"{_EMBEDDINGS}.position_embeddings"),
-    ("encoder.embed.segment", f"{_EMBEDDINGS}.token_type_embeddings"),
-    ("encoder.embed.norm", f"{_EMBEDDINGS}.LayerNorm"),
-    ("encoder.blocks.{}.qkv", tuple(f"{_LAYER}.attention.self.{name}" for name in ("query", "key", "value"))),
-    ("encoder.blocks.{}.out", f"{_LAYER}.attention.output.dense"),
-    ("encoder.blocks.{}.attn_norm", f"{_LAYER}.attention.output.LayerNorm"),
-    ("encoder.blocks.{}.up", f"{_LAYER}.intermediate.dense"),
-    ("encoder.blocks.{}.down", f"{_LAYER}.output.dense"),
-    ("encoder.blocks.{}.mlp_norm", f"{_LAYER}.output.LayerNorm"),
+_CNN = "character_bert.embeddings.word_embeddings"
+_WORDS: Rows = (
+    ("encoder.embed.words.characters.weight", f"{_CNN}._char_embedding_weights"),
+    *((f"encoder.embed.words.convolutions.{i}", f"{_CNN}.char_conv_{i}") for i in range(MOST_KERNELS)),
+    *((f"encoder.embed.words.highways.{i}.both", f"{_CNN}._highways._layers.{i}") for i in range(MOST_KERNELS)),
+    ("encoder.embed.words.project", f"{_CNN}._projection"),
 )
-_VOCABULARY: Rows = (
-    ("head.dense", "cls.predictions.transform.dense"),
-    ("head.norm", "cls.predictions.transform.LayerNorm"),
-    ("head.table.weight", "cls.predictions.decoder.weight"),
-    ("head.table.bias", "cls.predictions.bias"),
+_HEADS = heads_of(
+    "character_bert",
+    "CharacterBert",
+    _word_head,
+    rows=(*VOCABULARY, ("head.table", "cls.predictions.decoder.weight")),
+    tied=(("cls.predictions.decoder.bias", "cls.predictions.bias"),),
 )
-_POOLER = ("head.dense", "character_bert.pooler.dense")
-_TIED = (("cls.predictions.decoder.bias", "cls.predictions.bias"),)
 
 CHARACTER_BERT = Family(
     title="CharacterBERT",
     config=CharacterBertConfig,
     encoder=CharacterBertEncoder,
     root="character_bert",
-    rows=_ROWS,
+    rows=rows_of("character_bert", words=_WORDS),
     flops=body_flops,
     defaults={"vocab_size": 100_000},
     fixed={
@@ -213,27 +200,5 @@ CHARACTER_BERT = Family(
         "bos_character_id": (BEGIN, None),
         "eos_character_id": (END, None),
     },
-    heads={
-        "pretraining": HeadForm(  # before "mlm": a folder that names no class is asked in this order
-            title="masked language model with a head for sentence pairs",
-            architecture="CharacterBertForPreTraining",
-            make=_pretraining_head,
-            rows=(*_VOCABULARY, ("order.dense", "character_bert.pooler.dense"), ("order.out", "cls.seq_relationship")),
-            tied=_TIED,
-        ),
-        "mlm": HeadForm(
-            title="masked language model",
-            architecture="CharacterBertForMaskedLM",
-            make=_word_head,
-            rows=_VOCABULARY,
-            tied=_TIED,
-            unused=("character_bert.pooler.", "cls.seq_relationship."),
-        ),
-        "sequence": replace(sequence_form("CharacterBert", pooled_head, (_POOLER, ("head.out", "classifier"))), auto=""),
-        "token": replace(token_form("CharacterBert"), auto=""),
-        "span": replace(span_form("CharacterBert"), auto=""),
-        "choice": replace(choice_form("CharacterBert", pooled_head, (_POOLER, ("head.out", "classifier"))), auto=""),
-        "joint": JOINT,
-        "none": HeadForm(title="encoder", architecture="CharacterBertModel", rows=(_POOLER,)),
-    },
+    heads={head: replace(form, auto="") for head, form in _HEADS.items()},
 )

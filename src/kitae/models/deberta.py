@@ -15,7 +15,7 @@ from kitae.models.attention import Kind
 from kitae.models.deberta_config import DebertaV2Config, DisentangledConfig
 from kitae.models.disentangled import RelativeKind, RelativePlan, attend_relative, choose_relative, make_relative_plan
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
-from kitae.models.layers import ACTIVATIONS, dropout, dropout_add, lookup
+from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup, segment_rows
 from kitae.tensor.batch import Layout
 
 WIDE_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {**ACTIVATIONS, "tanh": torch.tanh}
@@ -36,12 +36,12 @@ class Embeddings(nn.Module):
         self.segment = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
 
     def forward(self, ids_BL: Tensor, positions_BL: Tensor, segments_BL: Tensor | None = None) -> Tensor:
-        """Embed ids; returns x_BLE. Without segments every token is of kind 0."""
+        """Embed ids; returns x_BLE. Without segments, or in a model that knows one kind, every token is of kind 0."""
         x_BLE = lookup(ids_BL, self.token.weight, self.padding)
         if self.position is not None:
             x_BLE = x_BLE + lookup(positions_BL, self.position.weight)
         if self.segment is not None:
-            x_BLE = x_BLE + (self.segment.weight[0] if segments_BL is None else lookup(segments_BL, self.segment.weight))
+            x_BLE = x_BLE + segment_rows(segments_BL, self.segment.weight)
         return x_BLE
 
 
@@ -126,7 +126,7 @@ class Block(nn.Module):
         attended = attend_relative(qkv_BLC, key_RD, query_RD, plan, heads=self.heads, dropout=rate)
         residual = x_BLD if query_BLD is None else query_BLD
         x_BLD = self.attn_norm(dropout_add(self.out(attended), residual, self.rate, self.training))
-        fed = self.down(self.activation(self.up(x_BLD)))
+        fed = activated_linear(self.up(x_BLD), self.down, self.activation)
         return self.mlp_norm(dropout_add(fed, x_BLD, self.rate, self.training))
 
 
@@ -220,7 +220,8 @@ class DebertaEncoder(Encoder):
         dtype = working_dtype(x_BLD)
         rate = config.attention_probs_dropout_prob if self.training else 0.0
         length, head_size = ids_BL.shape[1], config.hidden_size // config.num_attention_heads
-        chosen = choose_relative(ids_BL.device.type, length=length, head_size=head_size, dropout=rate, compiled=self.compiled)
+        device = ids_BL.device.type
+        chosen = choose_relative(device, length=length, head_size=head_size, dtype=dtype, dropout=rate, compiled=self.compiled)
         kind = chosen if self.kind is None else RELATIVE[self.kind]
         plan = make_relative_plan(layout, kind=kind, dtype=dtype, buckets=config.buckets, max_distance=config.reach)
         table_RD = None if self.relative is None else self.relative.weight

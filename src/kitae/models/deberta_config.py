@@ -5,29 +5,19 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from kitae.core.errors import KitaeError
-from kitae.models.encoder import EncoderConfig
+from kitae.models.encoder import Act, PostNormConfig
 
 Term = Literal["p2c", "c2p"]
-Act = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
-WideAct = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh"]
+WideAct = Literal[Act, "tanh"]
 
 
-class DisentangledConfig(EncoderConfig):
-    """What all versions of DeBERTa have in common."""
+class DisentangledConfig(PostNormConfig):
+    """What all versions of DeBERTa have in common; hidden_dropout_prob falls on the table of relative positions too."""
 
-    hidden_act: Act = "gelu"
-    """Activation of the feed-forward part; gelu is the exact one, by erf."""
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    """Dropout on hidden states and on the table of relative positions."""
-    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    """Dropout on attention probabilities."""
     type_vocab_size: int = Field(0, ge=0)
     """Number of segment kinds; 0 leaves the segment table out."""
     layer_norm_eps: float = Field(1e-7, gt=0)
     """Epsilon of every LayerNorm."""
-    embedding_size: int | None = Field(None, ge=1)
-    """Width of the embeddings; None = hidden_size."""
     relative_attention: bool = False
     """Whether attention sees relative positions; all published models have it."""
     max_relative_positions: int = Field(-1, ge=-1)
@@ -70,16 +60,6 @@ class DisentangledConfig(EncoderConfig):
             raise ValueError("enhanced_mask_decoder has one layout on disk only: leave legacy at true")
 
     @property
-    def embedding_width(self) -> int:
-        """Width of the embeddings, filled in."""
-        return self.embedding_size or self.hidden_size
-
-    @property
-    def segment_kinds(self) -> int:
-        """How many kinds of segments there are."""
-        return self.type_vocab_size
-
-    @property
     def head_dropout(self) -> float:
         """Dropout rate before the last layer of a classification head."""
         return self.hidden_dropout_prob if self.cls_dropout is None else self.cls_dropout
@@ -101,7 +81,7 @@ class DisentangledConfig(EncoderConfig):
 
     @classmethod
     def adapted(cls, raw: Mapping[str, object]) -> dict[str, object]:
-        """Without the widths that follow from others, and with terms as a list. Raises KitaeError where a width does not follow."""
+        """Without the widths that follow from others, and with terms as a list. A width that does not follow stays, and is refused."""
         fields = dict(raw)
         terms = fields.get("pos_att_type", [])
         if terms is None or isinstance(terms, str):  # transformers takes "p2c|c2p" and null too
@@ -111,8 +91,8 @@ class DisentangledConfig(EncoderConfig):
             fields["embedding_size"] = None
         if isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
             for key, only in (("attention_head_size", hidden // heads), ("pooler_hidden_size", hidden)):
-                if fields.pop(key, None) not in (None, only):
-                    raise KitaeError(f"config.json has {key} = {raw[key]!r}", cure=f"only {only} is supported")
+                if fields.get(key) in (None, only):
+                    fields.pop(key, None)
         return fields
 
     def huggingface(self) -> dict[str, object]:
@@ -152,11 +132,14 @@ class DebertaV2Config(DisentangledConfig):
     """Groups of the convolution."""
 
     @model_validator(mode="after")
-    def _convolves(self) -> Self:
+    def _consistent(self) -> Self:
         if self.conv_kernel_size and self.conv_kernel_size % 2 == 0:
             raise ValueError(f"conv_kernel_size {self.conv_kernel_size} is even: the convolution looks equally far to both sides")
         if self.position_buckets == 1:
             raise ValueError("position_buckets 1 is too few: give at least 2, or -1 for none")
+        nearest = self.position_buckets // 2 + 2
+        if self.position_buckets > 0 and self.reach < min(nearest, self.max_position_embeddings):
+            raise ValueError(f"max_relative_positions {self.reach} is within half of position_buckets: give at least {nearest}, or -1")
         if self.hidden_size % self.conv_groups:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of conv_groups {self.conv_groups}")
         if self.norm_rel_ebd != "none" and not self.relative_attention:

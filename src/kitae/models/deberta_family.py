@@ -1,20 +1,19 @@
 """The records of DeBERTa's two families: names of weights on disk, heads, and what of a config.json can be followed."""
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
 
 from kitae.models.convert import Rows, State
-from kitae.models.deberta import DebertaEncoder, body_flops
+from kitae.models.deberta import WIDE_ACTIVATIONS, DebertaEncoder, body_flops
 from kitae.models.deberta_config import DebertaConfig, DebertaV2Config, DisentangledConfig
-from kitae.models.deberta_heads import ContextHead, DebertaRtdHead, EnhancedMaskHead
+from kitae.models.deberta_heads import DebertaRtdHead, EnhancedMaskHead
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, Head, HeadForm
-from kitae.models.forms import JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
-from kitae.models.heads import MlmHead
+from kitae.models.forms import JOINT, VOCABULARY, choice_form, hidden_rate, sequence_form, span_form, tied_to, token_form
+from kitae.models.heads import MlmHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS
 
 log = logging.getLogger(__name__)
@@ -32,6 +31,11 @@ MICROSOFT = {
 
 UNUSED = ("cls.predictions.", "mask_predictions.")
 """Heads of pre-training, which Microsoft's folders hold beside the encoder."""
+WIDTHS: Mapping[str, tuple[object, ...]] = {
+    "attention_head_size": ("hidden_size / num_attention_heads",),
+    "pooler_hidden_size": ("hidden_size",),
+}
+"""Keys that `adapted` leaves when they are not what follows from others."""
 POOLED: Rows = (("head.dense", "pooler.dense"), ("head.out", "classifier"))
 COMMON: Rows = (
     ("encoder.embed.token", "deberta.embeddings.word_embeddings"),
@@ -80,7 +84,8 @@ def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Modu
 
 def _context_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
     assert isinstance(config, DisentangledConfig)
-    return ContextHead(config, num_labels=num_labels, rate=rate)
+    activation = WIDE_ACTIVATIONS[config.pooler_hidden_act]
+    return SequenceHead(config, activation=activation, num_labels=num_labels, rate=rate, early_rate=config.pooler_dropout)
 
 
 def _renamed(state: State, names: Mapping[str, str]) -> State:
@@ -120,7 +125,7 @@ def _regrouped(state: State, turn: Callable[[Tensor, int], Tensor], heads: int) 
     """v1's stacked projections in another order; one whose shape does not fit is left to the check of shapes."""
     out = dict(state)
     for name, tensor in state.items():
-        if re.search(r"\.in_proj\.weight$", name) and tensor.dim() == 2 and tensor.shape[0] % (3 * heads) == 0:
+        if name.endswith(".in_proj.weight") and tensor.dim() == 2 and tensor.shape[0] % (3 * heads) == 0:
             out[name] = turn(tensor, heads).reshape(tensor.shape)
     return out
 
@@ -171,7 +176,7 @@ def _heads(name: str) -> Mapping[Head, HeadForm]:
             unused=("mask_predictions.",),
         ),
         "sequence": sequence_form(name, _context_head, POOLED, unused=UNUSED),
-        "token": token_form(name, unused=UNUSED),
+        "token": replace(token_form(name, unused=UNUSED), rate=hidden_rate),
         "span": span_form(name, unused=UNUSED),
         "choice": choice_form(name, _context_head, POOLED),
         "joint": JOINT,
@@ -193,7 +198,7 @@ DEBERTA = Family(
     heads={**_heads("Deberta"), "choice": replace(choice_form("", _context_head, ()), architecture="", auto="")},
     flops=body_flops,
     defaults={"vocab_size": 50265},
-    fixed={"talking_head": (False, None)},
+    fixed={**WIDTHS, "talking_head": (False, None)},
     neutral=frozenset({"padding_idx"}),
     older_names=_older_names,
     inward=_first_inward,
@@ -215,6 +220,7 @@ DEBERTA_V2 = Family(
         "num_attention_heads": 24,
         "intermediate_size": 6144,
     },
+    fixed=WIDTHS,
     neutral=frozenset({"padding_idx"}),
     older_names=_older_names,
     inward=_inward,

@@ -1,16 +1,16 @@
-"""Heads that only DeBERTa has: its detector of replaced tokens, its classification head, and its enhanced mask decoder.
+"""Heads that only DeBERTa has: its detector of replaced tokens and its enhanced mask decoder.
 
-Shapes: B rows, L positions, N texts, D hidden size, P absolute positions, V vocabulary, C labels.
+Shapes: B rows, L positions, D hidden size, P absolute positions.
 """
 
 import torch
 from torch import Tensor, nn
 
-from kitae.models.deberta import WIDE_ACTIVATIONS, DebertaEncoder
+from kitae.models.deberta import DebertaEncoder
 from kitae.models.deberta_config import DisentangledConfig
 from kitae.models.encoder import Encoder
 from kitae.models.heads import Decoder, MlmHead
-from kitae.models.layers import ACTIVATIONS, dropout
+from kitae.models.layers import ACTIVATIONS
 from kitae.tensor.batch import Layout
 
 
@@ -33,22 +33,6 @@ class DebertaRtdHead(nn.Module):
         starts = (places - layout.positions_BL * layout.mask_BL).flatten()
         first_BLD = x_BLD.flatten(0, 1).index_select(0, starts).view_as(x_BLD)
         return self.out(self.activation(self.dense(self.norm(first_BLD + x_BLD)))).squeeze(-1)
-
-
-class ContextHead(nn.Module):
-    """One vector per text ([CLS]) -> labels: dropout, dense, activation, dropout, out (transformers' `ContextPooler` and classifier)."""
-
-    def __init__(self, config: DisentangledConfig, *, num_labels: int, rate: float) -> None:
-        super().__init__()
-        self.activation = WIDE_ACTIVATIONS[config.pooler_hidden_act]
-        self.early_rate, self.rate = config.pooler_dropout, rate
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, num_labels)
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        """logits_NC."""
-        x_ND = self.activation(self.dense(dropout(x_ND, self.early_rate, self.training)))
-        return self.out(dropout(x_ND, self.rate, self.training))
 
 
 class EnhancedMaskHead(MlmHead, Decoder):

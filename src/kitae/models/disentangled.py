@@ -18,7 +18,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from kitae.models.attention import cover
 from kitae.models.layers import dropout as drop
-from kitae.models.layers import lookup
+from kitae.models.layers import lookup, mask_bias
 from kitae.models.skewed import Call, Chunk, SkewedAttention
 from kitae.tensor.batch import Layout
 
@@ -53,15 +53,18 @@ class RelativePlan:
     """Which tiles of the scores are worth computing (kind flex)."""
 
 
-def choose_relative(device: str, *, length: int, head_size: int, dropout: float, compiled: bool = False) -> RelativeKind:
+def choose_relative(
+    device: str, *, length: int, head_size: int, dtype: torch.dtype, dropout: float, compiled: bool = False
+) -> RelativeKind:
     """The fastest path for rows of `length` on a type of device; `dropout` is the rate on probabilities in this pass.
 
-    FlexAttention offers no dropout, adds up the gradients of position tables in any order, and takes no heads below FLEX_HEAD: all
-    three send CUDA to sdpa.
+    FlexAttention offers no dropout, adds up the gradients of position tables in any order, takes no heads below FLEX_HEAD and works in
+    fp32 at most: all four send CUDA to sdpa.
     On a CPU, compiled and plain blocks drop the same elements for rows up to LONG_ROW; longer rows draw in another order.
     """
     if device == "cuda":
-        return "sdpa" if dropout or head_size < FLEX_HEAD or torch.are_deterministic_algorithms_enabled() else "flex"
+        exact = dtype == torch.float64 or torch.are_deterministic_algorithms_enabled()
+        return "sdpa" if exact or dropout or head_size < FLEX_HEAD else "flex"
     if compiled:
         return "dense"
     return "block" if length <= LONG_ROW else "spans"
@@ -70,9 +73,12 @@ def choose_relative(device: str, *, length: int, head_size: int, dropout: float,
 def log_bucket(distances: Tensor, *, buckets: int, max_distance: int) -> Tensor:
     """The bucket (int64, in 1 - buckets ... buckets - 1) of signed distances: exact up to buckets / 2, then wider and wider.
 
-    A distance of max_distance - 1 has bucket buckets - 1. As DeBERTa's `make_log_bucket_position`, in fp64.
+    A distance of max_distance - 1 has bucket buckets - 1. As DeBERTa's `make_log_bucket_position`, in fp64: its fp32 puts one distance of
+    160,000 into another bucket, and none of the published models' (256 buckets, 512 positions).
     """
     half = buckets // 2
+    if max_distance <= half + 1:  # short rows: every distance that there is has a bucket of its own
+        return distances
     sizes = distances.abs().clamp(min=1).double()
     wide = (sizes / half).log() / math.log((max_distance - 1) / half) * (half - 1)
     wide = torch.ceil(wide - 1e-9) + half  # a distance at the very end of its bucket is not rounded into the next
@@ -84,7 +90,8 @@ def make_relative_plan(layout: Layout, *, kind: RelativeKind, dtype: torch.dtype
 
     With `buckets` > 0 (DeBERTa-v2 and v3: `position_buckets`) tables have R = 2 * buckets rows and distances up to `max_distance`
     share them by their logarithm; with 0 (v1, or v2 without buckets) R = 2 * max_distance. `max_distance` is
-    `max_relative_positions`, or `max_position_embeddings` where that is below 1. Distances beyond the ends take the rows at the ends.
+    `max_relative_positions`, or `max_position_embeddings` where that is below 1. Distances beyond the ends take the rows at the ends, as
+    in transformers; microsoft/DeBERTa takes row 1 for keys far behind a query, because rows of `max_distance` positions never train row 0.
     """
     chunks = _chunks(layout, kind, dtype) if kind in ("block", "spans") else ()
     pieces_BL = layout.pieces_BL
@@ -103,7 +110,7 @@ def make_relative_plan(layout: Layout, *, kind: RelativeKind, dtype: torch.dtype
 
         blocks = create_block_mask(same_piece, len(pieces_BL), None, length, length, device=pieces_BL.device)
         return RelativePlan(kind=kind, rows_W=rows, blocks=blocks)
-    return RelativePlan(kind=kind, rows_W=rows, bias_BLL=_bias(layout, dtype))
+    return RelativePlan(kind=kind, rows_W=rows, bias_BLL=mask_bias(layout.block_mask_BLL, dtype))
 
 
 def attend_relative(
@@ -185,19 +192,13 @@ def _compiled_flex() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def _bias(layout: Layout, dtype: torch.dtype) -> Tensor:
-    """0 where a position may attend, -inf elsewhere."""
-    mask = layout.block_mask_BLL
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
-
-
 def _chunks(layout: Layout, kind: RelativeKind, dtype: torch.dtype) -> tuple[Chunk, ...]:
     """Cover the rows: whole rows with a mask, as many at once as the cache takes, or piece by piece."""
     rows, length = layout.pieces_BL.shape
     spans = cover(layout)
     if kind == "spans" or (len(spans) > rows and len(spans) * PIECE_COST <= rows * length**2):
         return tuple(Chunk(start=row * length + start, count=1, length=end - start) for row, start, end in spans)
-    bias = _bias(layout, dtype) if len(spans) > rows else None
+    bias = mask_bias(layout.block_mask_BLL, dtype) if len(spans) > rows else None
     step = max(1, CHUNK // length)
     return tuple(
         Chunk(start=row * length, count=min(step, rows - row), length=length, bias=None if bias is None else bias[row : row + step])

@@ -17,6 +17,9 @@ from kitae.models.attention import Kind, choose
 from kitae.models.gdes import DisentangledTable
 from kitae.tensor.batch import Layout
 
+Act = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+"""Activations of feed-forward parts (kitae.models.layers.ACTIVATIONS)."""
+
 
 class EncoderConfig(Config):
     """Numbers of an encoder. A family's subclass has Hugging Face's field names, so that config.json maps by identity.
@@ -84,9 +87,9 @@ class EncoderConfig(Config):
         return "cls"
 
     @classmethod
-    def room(cls, length: int, pad_token_id: int) -> dict[str, object]:
-        """The fields that make room for pieces of `length` tokens in a new model."""
-        del pad_token_id  # only families that count positions from it need it
+    def room(cls, length: int, pad_token_id: int, word_bytes: int = 0) -> dict[str, object]:
+        """The fields that make room for pieces of `length` tokens, of `word_bytes` characters each where they are words, in a new model."""
+        del pad_token_id, word_bytes  # only families that count positions from the one, or read the other, need them
         return {"max_position_embeddings": length}
 
     @classmethod
@@ -101,6 +104,33 @@ class EncoderConfig(Config):
     def padded(self, pad_token_id: int) -> Self:
         """The same with the [PAD] of a tokenizer."""
         return self.model_copy(update={"pad_token_id": pad_token_id})
+
+
+class PostNormConfig(EncoderConfig):
+    """Numbers of an encoder with BERT's blocks and embeddings, whatever its attention: the families from before ModernBERT."""
+
+    hidden_act: Act = "gelu"
+    """Activation of the feed-forward part; gelu is the exact one, by erf."""
+    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    """Dropout on hidden states."""
+    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    """Dropout on attention probabilities."""
+    type_vocab_size: int = Field(2, ge=0)
+    """Number of segment kinds; 0 leaves the segment table out."""
+    layer_norm_eps: float = Field(1e-12, gt=0)
+    """Epsilon of every LayerNorm."""
+    embedding_size: int | None = Field(None, ge=1, le=65_536)
+    """Width of the embeddings; None = hidden_size."""
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embeddings, filled in."""
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def segment_kinds(self) -> int:
+        """How many kinds of segments there are."""
+        return self.type_vocab_size
 
 
 class Encoder(nn.Module, abc.ABC):

@@ -48,12 +48,12 @@ def bare(config: EncoderConfig, head: Head, *, num_labels: int = 2, dropout: flo
     Raises KitaeError when the family has no such head.
     """
     family = FAMILIES[config.model_type]
-    make = family.heads[head].make if head in family.heads else None
-    if make is None:
+    form = family.heads.get(head)
+    if form is None or form.make is None:
         raise KitaeError(f"{family.title} has no head of the kind {head}", cure=f"known are {', '.join(family.heads)}")
-    rate = config.head_dropout if dropout is None else dropout
+    rate = form.rate(config) if dropout is None else dropout
     with torch.device("meta"):
-        return COMPOSED[head](family.encoder(config), make(config, num_labels=num_labels, rate=rate))
+        return COMPOSED[head](family.encoder(config), form.make(config, num_labels=num_labels, rate=rate))
 
 
 def build_masked_lm(config: EncoderConfig, generator: torch.Generator | None = None) -> MaskedLm:
@@ -113,7 +113,7 @@ def _initialize(module: nn.Module, deviation: float, generator: torch.Generator)
     for name, parameter in module.named_parameters(recurse=False):
         if isinstance(module, nn.LayerNorm):
             parameter.fill_(1.0 if name == "weight" else 0.0)
-        elif name == "bias":
+        elif name.endswith("bias"):
             parameter.zero_()
         else:
             nn.init.trunc_normal_(parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)

@@ -43,6 +43,11 @@ class MakeHead(Protocol):
         """The head for an encoder of these numbers."""
 
 
+def usual_rate(config: EncoderConfig) -> float:
+    """The dropout of most heads: what the config says of its classification head."""
+    return config.head_dropout
+
+
 def _same(state: State, config: EncoderConfig) -> State:
     del config
     return state
@@ -67,6 +72,8 @@ class HeadForm:
     """The Auto class of transformers that loads it; "" when transformers lacks the class."""
     make: MakeHead | None = None
     """Builds the head; None for a bare encoder."""
+    rate: Callable[[EncoderConfig], float] = usual_rate
+    """Dropout before the last layer, where nobody asks for another."""
     rows: Rows = ()
     """Key table of the head, empty where only kitae has one; of a bare encoder a pooler, which may be absent and is only passed on."""
     tied: tuple[tuple[str, str], ...] = ()

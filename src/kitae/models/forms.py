@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from kitae.models.convert import Rows
-from kitae.models.encoder import EncoderConfig
+from kitae.models.encoder import EncoderConfig, PostNormConfig
 from kitae.models.family import HeadForm, MakeHead
 from kitae.models.heads import SpanHead, TokenHead
 from kitae.models.joint import JointSpanHead
@@ -27,6 +27,12 @@ def _span_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Mod
 def _joint_head(config: EncoderConfig, *, num_labels: int, rate: float) -> nn.Module:
     del num_labels, rate
     return JointSpanHead(config)
+
+
+def hidden_rate(config: EncoderConfig) -> float:
+    """The dropout of a head that takes the hidden states' rate in transformers, whatever the config says of classification heads."""
+    assert isinstance(config, PostNormConfig)
+    return config.hidden_dropout_prob
 
 
 def _with_labels(make: MakeHead, number: int) -> MakeHead:

@@ -60,22 +60,20 @@ class RtdHead(nn.Module):
 
 
 class SequenceHead(nn.Module):
-    """One vector per text ([CLS]) -> labels: dense, activation, out; dropout before `out` and, with `early`, before `dense`.
+    """One vector per text ([CLS]) -> labels: dense, activation, out; dropout before `out` and, at `early_rate`, before `dense`.
 
-    BERT: tanh (its pooler). ELECTRA: gelu, early. RoBERTa: tanh, early.
+    BERT: tanh (its pooler). ELECTRA: gelu, as much dropout early. RoBERTa: tanh, the same. DeBERTa: its pooler's activation and dropout.
     """
 
-    def __init__(self, config: EncoderConfig, *, activation: Activation, early: bool, num_labels: int, rate: float) -> None:
+    def __init__(self, config: EncoderConfig, *, activation: Activation, num_labels: int, rate: float, early_rate: float = 0.0) -> None:
         super().__init__()
-        self.activation, self.early, self.rate = activation, early, rate
+        self.activation, self.early_rate, self.rate = activation, early_rate, rate
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.out = nn.Linear(config.hidden_size, num_labels)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """logits_NC."""
-        if self.early:
-            x_ND = dropout(x_ND, self.rate, self.training)
-        x_ND = self.activation(self.dense(x_ND))
+        x_ND = self.activation(self.dense(dropout(x_ND, self.early_rate, self.training)))
         return self.out(dropout(x_ND, self.rate, self.training))
 
 

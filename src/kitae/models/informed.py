@@ -18,6 +18,7 @@ from torch import Tensor
 from kitae.core.errors import KitaeError
 from kitae.models.bert import BertEncoder
 from kitae.models.compose import MaskedLm
+from kitae.models.encoder import Encoder
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 STRENGTH = 8.0
@@ -26,13 +27,18 @@ LOUDNESS = 2.0
 """Positions begin this many times as large as tokens."""
 
 
+def check_informed(encoder: type[Encoder]) -> None:
+    """Raise KitaeError for an encoder that has other embeddings or blocks."""
+    if not issubclass(encoder, BertEncoder):
+        raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
+
+
 def inform(models: Iterable[torch.nn.Module], log_frequencies_V: Tensor) -> None:
     """Give new models (with an `encoder`) these weights in place; embeddings that they share must be shared already."""
     with torch.no_grad():
         for model in models:
             encoder = model.encoder
-            if not isinstance(encoder, BertEncoder):
-                raise KitaeError("informed initial weights are for BERT, RoBERTa and ELECTRA only", cure='set initialization = "normal"')
+            check_informed(type(encoder))
             _set_positions(encoder)
             _set_neighbours(encoder)
             if isinstance(model, MaskedLm):

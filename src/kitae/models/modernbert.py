@@ -15,7 +15,7 @@ from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
-from kitae.models.layers import ACTIVATIONS, dropout, lookup
+from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, lookup
 from kitae.models.modernbert_config import FIXED, NEUTRAL, ModernBertConfig
 from kitae.models.rotary import Rotation, rotate, rotation
 from kitae.tensor.batch import Layout
@@ -57,8 +57,15 @@ class Block(nn.Module):
         qkv = self.qkv(x_BLD if self.attn_norm is None else self.attn_norm(x_BLD))
         attended = attend(rotate(qkv, turn, heads=self.heads), plan, heads=self.heads, dropout=rate)
         x_BLD = x_BLD + dropout(self.out(attended), rate, self.training)
-        active, gate = self.up(self.mlp_norm(x_BLD)).chunk(2, dim=-1)
-        return x_BLD + self.down(dropout(self.activation(active) * gate, self.rate, self.training))
+        fed = self.up(self.mlp_norm(x_BLD))
+        if self.rate and self.training:
+            return x_BLD + self.down(dropout(self.gated(fed), self.rate, True))
+        return x_BLD + activated_linear(fed, self.down, self.gated)
+
+    def gated(self, x_BLF: Tensor) -> Tensor:
+        """The first half of the features, activated, times the second."""
+        active, gate = x_BLF.chunk(2, dim=-1)
+        return self.activation(active) * gate
 
 
 class ModernBertEncoder(Encoder):

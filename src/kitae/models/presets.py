@@ -123,7 +123,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }
 
-_FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings", "pad_token_id")
+_FROM_DATA = ("model_type", "vocab_size", "max_position_embeddings", "pad_token_id", "max_word_length")
 
 
 def fields(family: str) -> tuple[str, ...]:
@@ -131,9 +131,12 @@ def fields(family: str) -> tuple[str, ...]:
     return tuple(name for name in FAMILIES[family].config.model_fields if name not in _FROM_DATA)
 
 
-def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, max_length: int, *, pad_token_id: int = 0) -> Architecture:
-    """Numbers of a preset with overrides, for pieces of `max_length` tokens. Raises KitaeError for an unknown preset or key, or
-    numbers that do not fit.
+def resolve_preset(
+    name: str, overrides: Mapping[str, object], vocab_size: int, max_length: int, *, pad_token_id: int = 0, word_bytes: int = 0
+) -> Architecture:
+    """Numbers of a preset with overrides, for pieces of `max_length` tokens (`word_bytes`: characters of a word, where words are read).
+
+    Raises KitaeError for an unknown preset or key, or numbers that do not fit.
 
     Overrides are fields of the family's config; `generator` is a table of such fields, of `fraction` (its width as a share) and of
     `layers` (a whole number, or a decimal one up to 1.0 for a share of the discriminator's); both are 1.0 where neither preset nor
@@ -152,7 +155,7 @@ def resolve_preset(name: str, overrides: Mapping[str, object], vocab_size: int, 
     known = fields(preset.family)
     _known(own, (*known, "generator") if preset.generator else known)
     _known(generator, (*known, "fraction", "layers"))
-    room = FAMILIES[preset.family].config.room(max_length, pad_token_id)
+    room = FAMILIES[preset.family].config.room(max_length, pad_token_id, word_bytes)
     common = {"model_type": preset.family, "vocab_size": vocab_size, "pad_token_id": pad_token_id, **room}
     encoder = _config({**preset.encoder, **_derived(own, _widening(preset.encoder)), **own, **common}, name)
     if preset.generator is None:

@@ -1,6 +1,7 @@
 """RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020) and CamemBERT (Martin et al. 2020): BERT's encoder, whose positions are
 counted from the row behind [PAD]'s id, as fairseq numbered them."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.bert import BertEncoder, BertFields, body_flops, pooled_head, rows_of, with_segments
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, HeadForm
-from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
+from kitae.models.forms import JOINT, choice_form, hidden_rate, sequence_form, span_form, token_form
 from kitae.models.heads import MlmHead, SequenceHead
 
 
@@ -41,8 +42,9 @@ class RobertaConfig(BertFields):
         return self.max_position_embeddings - self.first_position
 
     @classmethod
-    def room(cls, length: int, pad_token_id: int) -> dict[str, object]:
+    def room(cls, length: int, pad_token_id: int, word_bytes: int = 0) -> dict[str, object]:
         """The fields that make room for pieces of `length` tokens in a new model."""
+        del word_bytes
         return {"max_position_embeddings": length + pad_token_id + 1}
 
     def padded(self, pad_token_id: int) -> "RobertaConfig":
@@ -62,7 +64,7 @@ def _mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead
 
 
 def _sequence_head(config: EncoderConfig, *, num_labels: int, rate: float) -> SequenceHead:
-    return SequenceHead(config, activation=torch.tanh, early=True, num_labels=num_labels, rate=rate)
+    return SequenceHead(config, activation=torch.tanh, num_labels=num_labels, rate=rate, early_rate=rate)
 
 
 def _family(title: str, *, name: str, vocab_size: int) -> Family:
@@ -95,7 +97,7 @@ def _family(title: str, *, name: str, vocab_size: int) -> Family:
             ),
             "token": token_form(name, unused=pooler),
             "span": span_form(name, unused=pooler),
-            "choice": choice_form(name, pooled_head, (pooled, ("head.out", "classifier"))),
+            "choice": replace(choice_form(name, pooled_head, (pooled, ("head.out", "classifier"))), rate=hidden_rate),
             "joint": JOINT,
             "none": HeadForm(title="encoder", architecture=f"{name}Model", auto="AutoModel", rows=(pooled,)),
         },

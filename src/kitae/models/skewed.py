@@ -5,7 +5,7 @@ rows of S positions, M = G * N matrices. W = 2 * (longest S) - 1 distances; T po
 
 A relative term is the product of a block of T queries (or keys) with the rows of the table that its S + T - 1 distances need, and a
 strided view of that product (`_band`), in which neighbours lie side by side: neither gather nor scatter. Products with the R rows
-themselves would be fewer where distances share rows, but need both. One row more than needed keeps U even: products are faster then.
+themselves would be fewer where distances share rows, but need both. One row more than needed makes U even where S is: products are faster.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kitae.models.layers import drop_bytes
+from kitae.models.layers import drop, scaled_product
 
 BLOCK = 128
 """Most positions of a block: a short one wastes no products on distances that it has not, a long one makes larger products."""
@@ -55,7 +55,7 @@ class Call:
     """Whether dropout draws a byte for every pair of positions of a row, as the dense form does; else only for those that may attend."""
 
 
-class Drops:
+class PairDrops:
     """Which probabilities are dropped: a random byte each, compared again in the backward pass (in fp32 a mask takes four times that)."""
 
     def __init__(self, call: Call, rows: int, length: int) -> None:
@@ -64,7 +64,7 @@ class Drops:
         self.square = call.square
         sizes = [chunk.count * chunk.length**2 * call.heads for chunk in call.chunks]
         count = rows * length**2 * call.heads if call.square else sum(sizes)
-        self.bytes, self.least, self.factor = drop_bytes(count, rate=call.rate)
+        self.bytes, self.least, self.factor = drop(count, rate=call.rate)
         self.split = () if call.square else self.bytes.split(sizes)
 
     def keep(self, number: int, chunk: Chunk, dtype: torch.dtype) -> Tensor:
@@ -112,12 +112,6 @@ def _band(x_MTU: Tensor, length: int) -> Tensor:
     return x_MTU.as_strided((matrices, block, length), (block * width, width - 1, 1), block - 1)
 
 
-def _product(left: Tensor, right: Tensor, factor: float) -> Tensor:
-    """factor * left @ right, batched, with the factor applied inside the product."""
-    out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    return torch.baddbmm(out, left, right, beta=0, alpha=factor, out=out)
-
-
 def _parts(flat_PC: Tensor, chunk: Chunk, heads: int, parts: int) -> Tensor:
     """A chunk's heads [parts, M, S, H] of positions with `parts` vectors each."""
     flat = flat_PC[chunk.places].view(chunk.count, chunk.length, parts, heads, -1)
@@ -136,7 +130,7 @@ def _probabilities(qkv: Tensor, chunk: Chunk, key: Table | None, query: Table | 
     """Softmax of the scores [M, S, S]."""
     q, k, _ = qkv
     _, length, _ = q.shape
-    scores = _product(q, k.transpose(1, 2), factor)
+    scores = scaled_product(q, k.transpose(1, 2), factor)
     if key is not None:
         for block, term in _terms(q, chunk, key, factor):
             scores[:, block].add_(term)
@@ -152,7 +146,7 @@ def _probabilities(qkv: Tensor, chunk: Chunk, key: Table | None, query: Table | 
 def _terms(x_MSH: Tensor, chunk: Chunk, table: Table, factor: float) -> Iterator[tuple[slice, Tensor]]:
     """Of every block of queries (or keys) x: its positions, and its scores [M, T, S] with the distances to all positions."""
     for block, window in table.windows(chunk):
-        yield block, _band(_product(x_MSH[:, block], table.columns[: len(x_MSH), :, window], factor), chunk.length)
+        yield block, _band(scaled_product(x_MSH[:, block], table.columns[: len(x_MSH), :, window], factor), chunk.length)
 
 
 class SkewedAttention(torch.autograd.Function):
@@ -169,7 +163,7 @@ class SkewedAttention(torch.autograd.Function):
         flat = qkv_BLC.reshape(rows * length, channels)
         key = None if key_RD is None else Table.spread(key_RD, rows_W, call)
         query = None if query_RD is None else Table.spread(query_RD, rows_W.flip(0), call)
-        drops = Drops(call, rows, length) if call.rate else None
+        drops = PairDrops(call, rows, length) if call.rate else None
         out = qkv_BLC.new_empty(rows * length, channels // 3)
         kept = []
         for number, chunk in enumerate(call.chunks):
@@ -179,7 +173,7 @@ class SkewedAttention(torch.autograd.Function):
                 kept.append(probabilities)
             if drops is not None:
                 probabilities = drops.keep(number, chunk, probabilities.dtype).mul_(probabilities)
-            _put(out, chunk, _product(probabilities, qkv[2], 1.0 if drops is None else drops.factor)[None])
+            _put(out, chunk, scaled_product(probabilities, qkv[2], 1.0 if drops is None else drops.factor)[None])
         ctx.save_for_backward(flat, key_RD, query_RD, rows_W, *kept)
         ctx.call, ctx.drops, ctx.tables = call, drops, (key, query)
         return out.view(rows, length, channels // 3)
@@ -197,15 +191,15 @@ class SkewedAttention(torch.autograd.Function):
             (grad,) = _parts(grad_flat, chunk, call.heads, 1)
             factor = 1.0 if drops is None else drops.factor
             keep = None if drops is None else drops.keep(number, chunk, probabilities.dtype)
-            scores = _product(grad, v.transpose(1, 2), factor)
+            scores = scaled_product(grad, v.transpose(1, 2), factor)
             if keep is not None:
                 scores.mul_(keep)
                 keep.mul_(probabilities)
             dropped = probabilities if keep is None else keep
-            grad_v = _product(dropped.transpose(1, 2), grad, factor)
+            grad_v = scaled_product(dropped.transpose(1, 2), grad, factor)
             scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
-            grad_q = _product(scores, k, call.factor)
-            grad_k = _product(scores.transpose(1, 2), q, call.factor)
+            grad_q = scaled_product(scores, k, call.factor)
+            grad_k = scaled_product(scores.transpose(1, 2), q, call.factor)
             if key is not None:
                 key.add(scores, q, grad_q, chunk, call.factor)
             if query is not None:
@@ -239,7 +233,7 @@ class TableGradient:
                 term = scores.new_zeros(shape)  # blocks of one size have one band: what lies beside it stays 0
             _band(term, length).copy_(scores[:, block])
             grad_MSH[:, block].baddbmm_(term, self.table.rows[:matrices, window], alpha=factor)
-            self.sums[:matrices, window].add_(_product(term.transpose(1, 2), x_MSH[:, block], factor))
+            self.sums[:matrices, window].add_(scaled_product(term.transpose(1, 2), x_MSH[:, block], factor))
 
     def gathered(self, rows_W: Tensor, table_RD: Tensor) -> Tensor:
         """The gradient of the table itself: rows that several distances share get the sum, in a fixed order."""

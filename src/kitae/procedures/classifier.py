@@ -91,7 +91,7 @@ def load(folder: Path) -> tuple[Classification, Tokenizer, Use]:
 def read_tokenizer(place: Path, part: Part) -> Tokenizer:
     """The tokenizer of a model's folder. Raises KitaeError when it has tokens that the model lacks, or does not fit otherwise."""
     tokenizer = Tokenizer.load(place / "tokenizer" if (place / "tokenizer").is_dir() else place)
-    check_reading(part.config, tokenizer, where=str(place))
+    check_reading(part.config, tokenizer.definition.algorithm, tokenizer.definition.word_bytes, where=str(place))
     if tokenizer.speller is None and tokenizer.vocab_size > part.config.vocab_size:
         raise KitaeError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the encoder {part.config.vocab_size}",

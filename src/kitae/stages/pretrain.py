@@ -17,8 +17,9 @@ from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
 from kitae.models.cost import flops_per_token
 from kitae.models.encoder import EncoderConfig
+from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts
-from kitae.models.informed import inform
+from kitae.models.informed import check_informed, inform
 from kitae.models.presets import PRESETS, Architecture, generator_for, resolve_preset
 from kitae.objectives import table
 from kitae.objectives.mlm import MaskingConfig, MlmConfig
@@ -28,7 +29,7 @@ from kitae.objectives.sentence_order import SentenceOrder, check_order
 from kitae.procedures import regrow as regrowing
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.procedures.regrow import Ground, RegrowConfig, regrow
-from kitae.procedures.words import WITH_WORDS, check_reading, with_vocabulary
+from kitae.procedures.words import check_reading, with_words_of
 from kitae.tensor.random import key, torch_generator
 from kitae.tensor.world import World, session
 from kitae.tokenization.tokenizer import Tokenizer
@@ -194,13 +195,24 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
     """The objective with new weights; pure function of its arguments. Raises KitaeError without a preset."""
     if config.model is None:
         raise KitaeError("pretrain.model is missing", cure="name a preset, or give a start")
-    settings = config.learnt
-    architecture = resolve_preset(config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=tokenizer.special.pad)
-    check_reading(architecture.encoder, tokenizer, where="[pretrain]")
+    settings, definition = config.learnt, tokenizer.definition
+    architecture = resolve_preset(
+        config.model, config.config, tokenizer.vocab_size, max_length, pad_token_id=definition.special.pad, word_bytes=definition.word_bytes
+    )
+    check_reading(architecture.encoder, definition.algorithm, definition.word_bytes, where="[pretrain]")
     objective = table.build(architecture, settings, tokenizer.special, tokenizer.vocab_size, seed)
     if config.initialization == "informed":
         inform(objective.models().values(), log_frequencies(dataset, tokenizer.vocab_size))
     return objective
+
+
+def check_new(config: PretrainConfig, algorithm: str, word_bytes: int) -> None:
+    """Refuse a preset whose new weights cannot be trained on what a tokenizer of this algorithm gives. For before there is one."""
+    assert config.model is not None, "without a preset there is a start"
+    architecture = resolve_preset(config.model, config.config, 1000, 512, word_bytes=word_bytes)
+    check_reading(architecture.encoder, algorithm, word_bytes)
+    if config.initialization == "informed":
+        check_informed(FAMILIES[architecture.encoder.model_type].encoder)
 
 
 def _fitting(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts, *, seed: int) -> dict[str, Part]:
@@ -213,14 +225,7 @@ def _fitting(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts
     if tokenizer.speller is None:
         _check_tokens(home, tokenizer, where=str(place))
         return dict(parts)
-    theirs = () if home is None else Tokenizer.load(home).tokens
-    if theirs == tokenizer.tokens:
-        return dict(parts)
-    generator = torch_generator(seed, "weights", "vocabulary")
-    return {
-        name: with_vocabulary(part, theirs, tokenizer.tokens, generator) if part.head in (*WITH_WORDS, "none") else part
-        for name, part in parts.items()
-    }
+    return with_words_of(tokenizer, parts, place, home, torch_generator(seed, "weights", "vocabulary"))
 
 
 def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> None:
@@ -242,7 +247,7 @@ def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> Non
 
 def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFacts, *, where: str) -> None:
     """Refuse a start that reads words otherwise than the tokenizer writes them, or has too few positions."""
-    check_reading(part.config, tokenizer, where=where)
+    check_reading(part.config, tokenizer.definition.algorithm, tokenizer.definition.word_bytes, where=where)
     if part.config.positions < facts.max_length:
         raise KitaeError(
             f"the {name} has {part.config.positions} positions, the data set's rows have {facts.max_length}",

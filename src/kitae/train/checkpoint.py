@@ -21,7 +21,7 @@ from kitae.core.artifact import checkpoints, seal, sweep, verify, write_folder
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
-from kitae.train.optimizer import FlatAdamW
+from kitae.train.optimizer import Optimizer
 
 log = logging.getLogger(__name__)
 IDENTITY = "identity.json"
@@ -51,7 +51,7 @@ def _aliases(module: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(value), name) for name, value in module.named_parameters(remove_duplicate=False)}
 
 
-def _tensors(module: nn.Module, optimizer: FlatAdamW) -> dict[str, Tensor]:
+def _tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """Exact weights and buffers under every name of the module's state dict, on the CPU, none sharing memory."""
     exact, aliases = optimizer.weights(), _aliases(module)
     kept: dict[str, Tensor] = {}
@@ -61,7 +61,7 @@ def _tensors(module: nn.Module, optimizer: FlatAdamW) -> dict[str, Tensor]:
     return kept
 
 
-def save(folder: Path, module: nn.Module, optimizer: FlatAdamW, state: State, attach: Mapping[str, Path]) -> Path:
+def save(folder: Path, module: nn.Module, optimizer: Optimizer, state: State, attach: Mapping[str, Path]) -> Path:
     """Write the checkpoint of `state.step` below `folder/checkpoints`. Raises KitaeError when the disk is full."""
     path = folder / "checkpoints" / f"step-{state.step:08d}"
     with write_folder(path) as beside:
@@ -82,9 +82,9 @@ def save(folder: Path, module: nn.Module, optimizer: FlatAdamW, state: State, at
     return path
 
 
-def load(path: Path, module: nn.Module, optimizer: FlatAdamW) -> State:
+def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
     """Fill module and optimizer from a verified checkpoint. Raises KitaeError when a name or shape differs."""
-    device = str(optimizer.master.device)
+    device = str(optimizer.flat.master.device)
     weights = load_file(path / "weights.safetensors", device=device)
     aliases = _aliases(module)
     own = module.state_dict()

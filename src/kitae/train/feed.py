@@ -10,7 +10,7 @@ import torch
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train.batches import Batches, Learner
-from kitae.train.schedule import progress_of_step
+from kitae.train.schedule import Timetable
 
 AHEAD = 3
 """Steps that are prepared before their turn: small steps take less time on a device than their preparation in one thread."""
@@ -23,9 +23,9 @@ class Feed:
     What it hands over is a pure function of (seed, step), so that working ahead changes nothing.
     """
 
-    def __init__(self, batches: Batches, learner: Learner, *, seed: int, world: World, total: int) -> None:
+    def __init__(self, batches: Batches, learner: Learner, *, seed: int, world: World, times: Timetable) -> None:
         self._batches, self._learner, self._seed, self._world = batches, learner, seed, world
-        self._total = total
+        self._times = times
         background = world.device.type != "cpu"
         threads = max(1, min(THREADS, (os.cpu_count() or 1) // 2))
         self._pool = ThreadPoolExecutor(threads, "prepare", initializer=self._enter) if background else None
@@ -38,7 +38,7 @@ class Feed:
 
     def prepare(self, step: int, micro: int) -> Batch:
         """One prepared micro-batch on the CPU, which knows how far the training is."""
-        batch = dataclasses.replace(self._batches.micro(step, micro), progress=progress_of_step(step, self._total))
+        batch = dataclasses.replace(self._batches.micro(step, micro), progress=self._times.progress(step))
         return self._learner.prepare(batch, self._seed)
 
     def _shipped(self, step: int, micro: int) -> Batch:
@@ -54,7 +54,7 @@ class Feed:
         if self._pool is None:
             share = [self.prepare(step, micro) for micro in self._numbers()]
         else:
-            for later in range(step, min(step + 1 + AHEAD, self._total)):
+            for later in range(step, min(step + 1 + AHEAD, self._times.total)):
                 if later not in self._ahead:
                     self._ahead[later] = [self._pool.submit(self._shipped, later, micro) for micro in self._numbers()]
             share = [future.result() for future in self._ahead.pop(step)]

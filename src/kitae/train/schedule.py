@@ -1,12 +1,11 @@
 """From durations to steps, and from the fraction of the training done to the learning rate: pure functions."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kitae.core.duration import Duration
 from kitae.train.batches import Batches
-from kitae.train.config import FlatConfig, TrainConfig
+from kitae.train.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +20,10 @@ class Timetable:
     milestones: frozenset[int]
     flat: int
     """Steps between the measurements that may end the training; 0 for none."""
+
+    def progress(self, step: int) -> float:
+        """Share of the training that is done in the middle of step number `step` (from 0)."""
+        return (step + 0.5) / self.total
 
     def measures(self, step: int) -> bool:
         """Whether held-out data are measured after `step` steps."""
@@ -72,13 +75,6 @@ def timetable(config: TrainConfig, batches: Batches) -> Timetable:
     )
 
 
-def is_flat(config: FlatConfig, first: float, losses: Sequence[float]) -> bool:
-    """Whether the best loss is below the first, from before the training, by the share `drop`, and none of the last `patience` ones
-    below the best one before them by `share`."""
-    before, recent = losses[: -config.patience], losses[-config.patience :]
-    return bool(before) and min(losses) <= first * (1 - config.drop) and min(recent) > min(before) * (1 - config.share)
-
-
 def rate(config: TrainConfig, fraction: float, warmup: float) -> float:
     """The learning rate when `fraction` (0..1) of the training is done, of which `warmup` (0..1) is the warm-up.
 
@@ -91,11 +87,6 @@ def rate(config: TrainConfig, fraction: float, warmup: float) -> float:
     return config.learning_rate * max(0.0, 1 - fraction) / (1 - warmup)
 
 
-def progress_of_step(step: int, total: int) -> float:
-    """Share of a training of `total` steps that is done in the middle of step number `step` (from 0)."""
-    return (step + 0.5) / total
-
-
 def rate_of_step(config: TrainConfig, times: Timetable, step: int) -> float:
     """The learning rate of step number `step` (from 0): that of the step's middle, so that no step is wasted on a zero rate."""
-    return rate(config, progress_of_step(step, times.total), times.warmup / times.total)
+    return rate(config, times.progress(step), times.warmup / times.total)
