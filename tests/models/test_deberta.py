@@ -16,6 +16,7 @@ from kitae.models.deberta import Convolution
 from kitae.models.deberta_config import DebertaV2Config
 from kitae.models.families import FAMILIES
 from kitae.models.folder import load, read_parts
+from kitae.tensor.batch import Texts
 from kitae.train.optimizer import layer_scales
 
 PLAIN = {"position_buckets": -1, "norm_rel_ebd": "none", "share_att_key": False, "conv_kernel_size": 0, "position_biased_input": True}
@@ -125,7 +126,7 @@ def test_dropout_falls_on_embeddings_positions_and_convolution(tmp_path):
 
     def seen() -> list[torch.Tensor]:
         tables.clear()
-        first = encoder.hidden_states(ids, layout, kinds)[0]
+        first = encoder.hidden_states(Texts(ids, layout, kinds))[0]
         return [first, *tables, encoder.conv(embedded, zeros, layout)]
 
     exact = seen()
@@ -169,7 +170,7 @@ def test_compiled_blocks_give_the_same(backend, family, tmp_path):
             encoder.compiled = True
             encoder.blocks[0].compile(backend=backend, fullgraph=True)
         torch.manual_seed(4)  # the same elements are dropped
-        out = encoder(ids, layout, kinds)[layout.mask_BL]
+        out = encoder(Texts(ids, layout, kinds))[layout.mask_BL]
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         gradients = torch.cat([parameter.grad.flatten() for parameter in encoder.parameters()])
         outputs.append((out.detach(), gradients))

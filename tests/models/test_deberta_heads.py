@@ -14,6 +14,7 @@ from kitae.models.deberta_heads import DebertaRtdHead
 from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm
 from kitae.models.folder import Part, load, load_encoder, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
+from kitae.tensor.batch import Texts
 
 ROWS = ((10, 20, 6), (36,), (3, 1, 25), (40,))
 
@@ -33,11 +34,11 @@ def test_every_position_is_judged_together_with_the_beginning_of_its_piece(name)
     layout = packed(ROWS, 40)
     ids = torch.randint(5, 97, (4, 40)).masked_fill(~layout.mask_BL, 0)
     with torch.no_grad():
-        whole = model(ids, layout)
+        whole = model(Texts(ids, layout))
         for row, start, end in layout.spans():
             alone_ids, _, alone, _ = padded(97, (end - start,))
             alone_ids = ids[row : row + 1, start:end]
-            torch.testing.assert_close(model(alone_ids, alone)[0], whole[row, start:end], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(model(Texts(alone_ids, alone))[0], whole[row, start:end], rtol=1e-5, atol=1e-5)
 
 
 def test_a_hand_worked_detection():
@@ -72,12 +73,12 @@ def test_a_discriminator_is_an_encoder_to_transformers_and_whole_to_us(name, tmp
     ids, mask, layout, _ = padded(97, (40, 17))
     with torch.no_grad():
         expected = theirs.eval()(**inputs(ids, mask)).last_hidden_state
-        torch.testing.assert_close(model.encoder(ids, layout)[mask], expected[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.encoder(Texts(ids, layout))[mask], expected[mask], rtol=1e-5, atol=1e-5)
     part = read_parts(tmp_path)["discriminator"]
     assert (part.head, part.config) == ("rtd", config)
     assert all(torch.equal(tensor, model.state_dict()[key]) for key, tensor in part.state.items())
     with torch.no_grad():
-        assert torch.equal(load(part)(ids, layout), model(ids, layout))
+        assert torch.equal(load(part)(Texts(ids, layout)), model(Texts(ids, layout)))
 
 
 def microsoft(folder, **changes: object):
@@ -103,7 +104,7 @@ def test_a_folder_of_microsoft_as_discriminator(tmp_path):
     part = read_parts(tmp_path)["discriminator"]
     assert part.head == "rtd"
     assert torch.equal(part.state["head.out.weight"], state["mask_predictions.classifier.weight"])
-    assert load(part)(*padded(97, (9,))[::2]).shape == (1, 9)
+    assert load(part)(Texts(*padded(97, (9,))[::2])).shape == (1, 9)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +123,9 @@ def test_a_folder_of_microsoft_as_what_it_says_it_is(architecture, head, tmp_pat
     ids, mask, layout, _ = padded(97, (40, 17))
     with torch.no_grad():
         expected = pair.theirs.deberta(**inputs(ids, mask)).last_hidden_state
-        torch.testing.assert_close(encoder(ids, layout)[mask], expected[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(encoder(Texts(ids, layout))[mask], expected[mask], rtol=1e-5, atol=1e-5)
         if head == "mlm":  # the names tell the layout of the head, whatever `legacy` says
-            torch.testing.assert_close(load(part)(ids, layout)[mask], pair.their_logits(ids, mask), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(load(part)(Texts(ids, layout))[mask], pair.their_logits(ids, mask), rtol=1e-5, atol=1e-5)
     save_file(state | {"mask_prediction.weight": torch.ones(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(KitaeError, match=r"no place in this model: mask_prediction\.weight"):
         read_parts(tmp_path)
@@ -137,13 +138,13 @@ def test_the_decoder_reads_the_states_before_the_last_block(tmp_path):
     ids, mask, layout, _ = padded(97, (40, 17))
     encoder, head = model.encoder, model.head
     with torch.no_grad():
-        states = encoder.hidden_states(ids, layout)
-        _, around = encoder._start(ids, layout, None)
+        states = encoder.hidden_states(Texts(ids, layout))
+        _, around = encoder._start(Texts(ids, layout))
         query = states[-2] + head.position.weight[: ids.shape[1]]
         for _ in range(2):
             query = encoder.blocks[-1](states[-2], around.table_RD, around.plan, query)
-        torch.testing.assert_close(model(ids, layout)[mask], head(query, model.table_VE)[mask], rtol=1e-6, atol=1e-6)
-        assert not torch.allclose(model(ids, layout)[mask], head(states[-1], model.table_VE)[mask], atol=1e-2)
+        torch.testing.assert_close(model(Texts(ids, layout))[mask], head(query, model.table_VE)[mask], rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(model(Texts(ids, layout))[mask], head(states[-1], model.table_VE)[mask], atol=1e-2)
 
 
 def test_the_decoder_in_packed_rows():
@@ -152,10 +153,10 @@ def test_the_decoder_in_packed_rows():
     ids = torch.randint(5, 97, (4, 40)).masked_fill(~layout.mask_BL, 0)
     picks = torch.tensor([3, 14, 33, 50, 90])
     with torch.no_grad():
-        whole = model(ids, layout)
-        torch.testing.assert_close(model(ids, layout, None, picks), whole.flatten(0, 1)[picks], rtol=1e-5, atol=1e-5)
+        whole = model(Texts(ids, layout))
+        torch.testing.assert_close(model(Texts(ids, layout), picks), whole.flatten(0, 1)[picks], rtol=1e-5, atol=1e-5)
         for row, start, end in layout.spans():
-            alone = model(ids[row : row + 1, start:end], padded(97, (end - start,))[2])
+            alone = model(Texts(ids[row : row + 1, start:end], padded(97, (end - start,))[2]))
             torch.testing.assert_close(alone[0], whole[row, start:end], rtol=1e-5, atol=1e-5)
 
 
@@ -173,7 +174,7 @@ def test_a_model_with_the_decoder_is_an_encoder_to_transformers_and_whole_to_us(
     assert (part.head, part.config) == ("mlm", config)
     ids, _, layout, _ = padded(97, (40, 17))
     with torch.no_grad():
-        assert torch.equal(load(part)(ids, layout), model(ids, layout))
+        assert torch.equal(load(part)(Texts(ids, layout)), model(Texts(ids, layout)))
 
 
 def test_a_pair_of_folders(tmp_path):
@@ -200,7 +201,7 @@ def test_the_decoder_with_compiled_blocks():
     logits = []
     for model in (plain, compiled):
         torch.manual_seed(4)  # the same elements are dropped
-        logits.append(model(ids, layout)[mask])
+        logits.append(model(Texts(ids, layout))[mask])
         logits[-1].square().sum().backward()
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-4)
     for (name, mine), other in zip(compiled.named_parameters(), plain.parameters(), strict=True):

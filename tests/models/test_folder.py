@@ -17,6 +17,7 @@ from kitae.models.family import LABELLED
 from kitae.models.folder import Part, describe, load, load_encoder, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
 from kitae.models.sharing import share_embeddings
+from kitae.tensor.batch import Texts
 
 
 def edit(folder, **changes):
@@ -70,7 +71,7 @@ def test_bare_encoders(family, tmp_path):
     ids, mask, layout, kinds = pair.rows((40, 17))
     with torch.no_grad():
         theirs = bare(**inputs(ids, mask, kinds)).last_hidden_state
-        torch.testing.assert_close(encoder(ids, layout, kinds)[mask], theirs[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(encoder(Texts(ids, layout, kinds))[mask], theirs[mask], rtol=1e-5, atol=1e-5)
     with pytest.raises(KitaeError, match="without a head"):
         load(part)
     write_huggingface(part, tmp_path / "again")
@@ -102,7 +103,7 @@ def test_a_model_of_bert_for_pretraining(tmp_path):
     (part,) = read_parts(tmp_path).values()
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=kinds).prediction_logits
-        torch.testing.assert_close(load(part)(ids, layout, kinds)[mask], logits[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(load(part)(Texts(ids, layout, kinds))[mask], logits[mask], rtol=1e-5, atol=1e-5)
 
 
 def test_old_names_and_explicit_ties_are_accepted(tmp_path):
@@ -265,4 +266,4 @@ def test_a_model_without_segments_exports(tmp_path):
     ids, mask, layout, _ = padded(200, (32, 9))
     with torch.no_grad():
         expected = theirs(input_ids=ids, attention_mask=mask.long()).logits
-        torch.testing.assert_close(model(ids, layout)[mask], expected[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(Texts(ids, layout))[mask], expected[mask], rtol=1e-5, atol=1e-5)

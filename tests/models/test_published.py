@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from kitae.models.families import FAMILIES
 from kitae.models.folder import load_encoder, read_parts, write_huggingface
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.tokenizer import Tokenizer
 
 
@@ -52,7 +52,7 @@ def test_ids_and_vectors_are_those_of_transformers(published, shared):
     model = transformers.BertModel.from_pretrained(published).eval()
     with torch.no_grad():
         expected = model(**batch).last_hidden_state
-        vectors = encoder(batch["input_ids"], Layout.padded(mask), batch["token_type_ids"])
+        vectors = encoder(Texts(batch["input_ids"], Layout.padded(mask), batch["token_type_ids"]))
     assert expected[mask].std() > 0.1
     torch.testing.assert_close(vectors[mask], expected[mask], rtol=1e-5, atol=1e-5)
 

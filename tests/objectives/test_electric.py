@@ -16,7 +16,7 @@ from kitae.models.folder import read_parts, write_huggingface, write_kitae
 from kitae.objectives import table
 from kitae.objectives.electric import ElectricConfig, ElectricObjective
 from kitae.objectives.rtd import RtdConfig
-from kitae.tensor.batch import Batch
+from kitae.tensor.batch import Batch, Texts
 
 
 def electric(**fields: object) -> ElectricObjective:
@@ -32,8 +32,8 @@ class Fixed(nn.Module):
         super().__init__()
         self.numbers = numbers
 
-    def forward(self, *inputs: object) -> Tensor:
-        self.seen = inputs[0]
+    def forward(self, texts: Batch, *others: object) -> Tensor:
+        self.seen = texts.ids_BL
         return self.numbers
 
 
@@ -163,7 +163,7 @@ def test_sentences_learned_by_heart_are_likelier_than_shuffled_ones() -> None:
     for row in shuffled:
         row[1:11] = row[1:11][torch.from_numpy(random.permutation(10))]
     with torch.no_grad():
-        real, mixed = (-objective.discriminator(ids, texts.layout)[:, 1:11].sum(dim=1) for ids in (texts.ids_BL, shuffled))
+        real, mixed = (-objective.discriminator(Texts(ids, texts.layout))[:, 1:11].sum(dim=1) for ids in (texts.ids_BL, shuffled))
     assert bool((real > mixed + 3).all())
     assert objective.summarize(objective.measure(objective.prepare(texts, 2)))["nce_auc"] > 0.9
 

@@ -12,7 +12,7 @@ from kitae.core.artifact import Inputs, Out, newest
 from kitae.models.folder import load, read_parts
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 TRAIN = {"length": "4 steps", "save_every": "4 steps", "evaluate_every": "4 steps"}
 V3 = {"embedding_sharing": "disentangled", "optimizers": "separate", "discriminator_weight": 10.0, "replacement": [1.0, 0.0, 0.0]}
@@ -40,7 +40,7 @@ def test_trained_exported_and_loaded_in_transformers(dataset: Path, tmp_path: Pa
     batch = tokenizer(["w1 w2 [MASK] w4", "w9"], padding=True, return_tensors="pt")
     mask = batch["attention_mask"].bool()
     with torch.no_grad():
-        ours = load(part)(batch["input_ids"], Layout.padded(mask))
+        ours = load(part)(Texts(batch["input_ids"], Layout.padded(mask)))
         torch.testing.assert_close(ours[mask], theirs.eval()(**batch).logits[mask], rtol=1e-5, atol=1e-5)
     adapted = pretrain(tmp_path / "adapt", dataset, start=folder, model=None, objective="mlm", train=TRAIN)
     assert read_parts(newest(adapted.path))["encoder"].config == part.config
@@ -60,7 +60,7 @@ def test_a_pair_with_disentangled_embeddings(dataset: Path, tmp_path: Path) -> N
         ids = torch.arange(5, 25)[None]
         mask = torch.ones_like(ids, dtype=torch.bool)
         with torch.no_grad():
-            ours = load(parts[name]).encoder(ids, Layout.padded(mask))
+            ours = load(parts[name]).encoder(Texts(ids, Layout.padded(mask)))
             torch.testing.assert_close(ours, theirs(input_ids=ids).last_hidden_state, rtol=1e-5, atol=1e-5)
     again = read_parts(folder)
     for name, part in parts.items():

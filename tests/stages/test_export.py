@@ -15,7 +15,7 @@ from kitae.models.folder import Part, describe, load, read_parts
 from kitae.models.presets import resolve_preset
 from kitae.models.sharing import share_embeddings
 from kitae.stages.export import USES, ExportConfig, run, sources
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 
@@ -82,7 +82,7 @@ def same_logits(place: Path, name: str, folder: Path, auto: type, *, length: int
         assert ids[row, : len(own)].tolist() == own
         assert int(mask[row].sum()) == len(own)
     with torch.no_grad():
-        ours = model(ids, Layout.padded(mask))
+        ours = model(Texts(ids, Layout.padded(mask)))
     if ours.shape[:2] == mask.shape:
         ours, theirs = ours[mask], theirs[mask]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -215,7 +215,7 @@ def test_heads_of_tasks_give_our_logits(head, family, tmp_path):
     told = {"batch": batch, "model": model.eval()}
     with torch.no_grad():
         exec(USES[head].split("\nprint")[0], told)  # what the README says to write
-        ours = load(read_parts(place)["encoder"])(batch["input_ids"], Layout.padded(mask))
+        ours = load(read_parts(place)["encoder"])(Texts(batch["input_ids"], Layout.padded(mask)))
     if head == "span":
         torch.testing.assert_close(ours[mask].unbind(-1), (told["found"].start_logits[mask], told["found"].end_logits[mask]))
     elif head == "token":

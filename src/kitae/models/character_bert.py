@@ -24,7 +24,7 @@ from kitae.models.family import Family
 from kitae.models.forms import VOCABULARY
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS, dropout, lookup, segment_rows
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Texts
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
 
 MOST_KERNELS = 16
@@ -124,12 +124,12 @@ class CharacterBertEncoder(Encoder):
         self.embed = WordEmbeddings(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
 
-    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
-        """x_BLD before the first block and after each. `chars_WC` is needed: int64, W rows that `ids_BL` number."""
-        assert chars_WC is not None, "a CharacterBERT reads the characters of words"
-        x_BLD = self.embed(ids_BL, chars_WC, layout.positions_BL, segments_BL)
+    def states(self, texts: Texts) -> Iterator[Tensor]:
+        """x_BLD before the first block and after each."""
+        assert texts.chars_WC is not None, "a CharacterBERT reads the characters of words"
+        x_BLD = self.embed(texts.ids_BL, texts.chars_WC, texts.layout.positions_BL, texts.segments_BL)
         dtype = working_dtype(x_BLD)
-        plan = make_plan(layout, kind=self.chosen(layout, dtype), dtype=dtype)
+        plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype)
         yield x_BLD
         for block in self.blocks:
             x_BLD = block(x_BLD, plan)

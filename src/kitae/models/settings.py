@@ -68,11 +68,7 @@ def to_config(raw: Mapping[str, object], family: Family, *, where: str) -> Encod
     """A family's config from the JSON of Hugging Face. Raises KitaeError naming a key or value that we cannot follow."""
     own: dict[str, object] = {}
     fixed = {**FIXED, **family.fixed}
-    try:
-        adapted = family.config.adapted(raw)
-    except KitaeError as error:
-        raise KitaeError(error.what, cure=error.cure, where=where) from error
-    for key, value in adapted.items():
+    for key, value in family.config.adapted(raw).items():
         if key in family.config.model_fields:
             own[key] = value
         elif key in fixed:

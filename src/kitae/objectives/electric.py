@@ -129,7 +129,7 @@ class ElectricObjective(PairObjective):
     def _noise(self, batch: Batch) -> _Noised:
         targets = batch.targets
         real, slots, labels_N = targets["real"], targets["slots"], targets["labels"]
-        logits_RV = self.generator(batch.ids_BL, batch.layout, batch.segments_BL, real)
+        logits_RV = self.generator(batch, real)
         losses_R = cross_entropy(logits_RV, batch.ids_BL.flatten().index_select(0, real))
         with torch.no_grad():
             chosen_NV = logits_RV.index_select(0, slots)
@@ -142,7 +142,7 @@ class ElectricObjective(PairObjective):
 
     def _log_odds(self, batch: Batch, noised: _Noised) -> Tensor:
         """float64 [R]: of noise against text."""
-        energies_BL = self.discriminator(noised.ids_BL, batch.layout, batch.segments_BL)
+        energies_BL = self.discriminator(batch.replace(ids_BL=noised.ids_BL))
         energies_R = energies_BL.flatten().index_select(0, batch.targets["real"])
         rate = rate_at(self.config.rate, batch.progress)
         return energies_R.double() + noised.log_q_R + math.log(rate / (1 - rate))

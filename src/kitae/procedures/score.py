@@ -84,7 +84,7 @@ class Scorer:
         sums, counts = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
         for chosen, batch in by_length(pieces, tokens=TOKENS, pad=self._tokenizer.special.pad):
             here = batch.to(self._device)
-            energies_BL = self._model(here.ids_BL, here.layout).double()
+            energies_BL = self._model(here).double()
             words_BL = here.words_BL >= 0
             found = (-energies_BL).masked_fill(~words_BL, 0.0).sum(dim=1).tolist()
             for piece, value, count in zip(chosen, found, words_BL.sum(dim=1).tolist(), strict=True):

@@ -54,7 +54,7 @@ tokenizer, model = Tokenizer.load(folder), load(read_parts(folder)["encoder"])
 text = encode(tokenizer, "TEXT", max_length=model.config.positions)
 batch = collate([text], [[0]], pad=tokenizer.special.pad, numbers=[0])
 with torch.no_grad():
-    vectors = model.encoder(batch.ids_BL, batch.layout, None, batch.chars_WC)"""
+    vectors = model.encoder(batch)"""
 """For models that read characters."""
 LABELS = """# transformers has no class for this model
 from pathlib import Path

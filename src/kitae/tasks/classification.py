@@ -38,7 +38,7 @@ class Classification(nn.Module):
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits [N, C] of the texts whose [CLS] stand at targets["cls"], in that order."""
-        return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["cls"], batch.chars_WC)
+        return self.encoder(batch, batch.targets["cls"])
 
     def forward(self, batch: Batch) -> Loss:
         """One term: the summed cross-entropy in nats. Without labels it is a zero that has a gradient."""
