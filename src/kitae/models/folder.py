@@ -48,6 +48,11 @@ class Part:
         return self.family.heads[self.head]
 
     @property
+    def title(self) -> str:
+        """What it is called: its family, and what it is for."""
+        return f"{self.family.title} {self.form.title}"
+
+    @property
     def known(self) -> HeadForm:
         """As what others than kitae read its folder (`Family.known`)."""
         return self.family.known(self.head, self.config)
@@ -143,10 +148,12 @@ def write_huggingface(part: Part, folder: Path) -> None:
     """
     known = part.known
     if not known.architecture:
-        what = f"transformers has no class for this model ({part.family.title}, {part.form.title})"
+        what = f"transformers has no class for this model ({part.title})"
         raise KitaeError(what, cure="keep it as a kitae folder")
     folder.mkdir(parents=True, exist_ok=True)
-    state = to_huggingface(part.state, (*part.family.rows, *part.form.rows), layers=part.config.num_hidden_layers)
+    state = to_huggingface(part.state, (*part.family.rows, *part.form.table(part.config)), layers=part.config.num_hidden_layers)
+    if part.form.untied(part.config):  # transformers 5 then reads the bias under its second name, 4.57 under its first
+        state |= {copy: state[original] for copy, original in part.form.tied if original.endswith(".bias")}
     state = part.family.outward(state, part.config)
     if part.head == "none":
         state = {name.removeprefix(f"{part.family.root}."): tensor for name, tensor in state.items()}
@@ -246,8 +253,8 @@ def _read_huggingface(folder: Path) -> Part:
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
     check_head(raw, form, where=where)
-    state = family.inward(_own_weights(state, family, form, where=str(folder)), config)
-    ours = from_huggingface(state, (*family.rows, *form.rows), layers=config.num_hidden_layers, where=str(folder))
+    state = family.inward(_own_weights(state, family, form, config, where=str(folder)), config)
+    ours = from_huggingface(state, (*family.rows, *form.table(config)), layers=config.num_hidden_layers, where=str(folder))
     labels = labels_of(raw, where=where) if head in LABELLED else ()
     part = Part(head=head, config=config, state=ours, labels=labels)
     _check(part, where=str(folder))
@@ -271,7 +278,7 @@ def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str
     return "none"
 
 
-def _own_weights(state: State, family: Family, form: HeadForm, *, where: str) -> State:
+def _own_weights(state: State, family: Family, form: HeadForm, config: EncoderConfig, *, where: str) -> State:
     """Without tied copies (which must be equal) and heads that the class does not use; with the encoder's prefix."""
     root = f"{family.root}."
     if not any(name.startswith(root) for name in state):
@@ -281,8 +288,15 @@ def _own_weights(state: State, family: Family, form: HeadForm, *, where: str) ->
         tensor = kept.pop(copy, None)
         if tensor is None:
             continue
+        if form.untied(config):  # the table is no copy; of the bias's two names transformers 5 reads this one
+            kept[original if original.endswith(".bias") else copy] = tensor
+            continue
         if original in kept and not torch.equal(tensor, kept[original]):
-            raise KitaeError(f"{copy} differs from {original}", cure="only models that tie the two are supported", where=where)
+            raise KitaeError(
+                f"{copy} differs from {original}",
+                cure="where they are meant to differ, set tie_word_embeddings = false in config.json",
+                where=where,
+            )
         kept.setdefault(original, tensor)
     unused = sorted(name for name in kept if form.unused and name.startswith(form.unused))
     if unused:

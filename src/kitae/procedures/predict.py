@@ -134,8 +134,9 @@ def opened(folder: Path, config: PredictConfig) -> tuple[Predicts, tuple[str, ..
     if part is not None and part.head in ("mlm", "pretraining"):
         return Filler.of(part, read_tokenizer(home, part), device=device, candidates=config.candidates), config.columns or ("text",)
     if part is None or part.head != "sequence":
+        held = ", ".join(one.title for one in parts.values())
         cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), of a masked language model, or an export of one"
-        raise KitaeError(f"{folder} holds no classifier and no masked language model", cure=cure)
+        raise KitaeError(f"{folder} holds no classifier and no masked language model, but: {held}", cure=cure)
     found = Predictor.load(folder, device=config.device)
     return found, config.columns or found.columns
 

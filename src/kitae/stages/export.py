@@ -31,6 +31,9 @@ USES = {
     "logits = model(**batch).logits",
     "none": "vectors = model(**batch).last_hidden_state",
 }
+JAPANESE = "BertJapaneseTokenizer"
+NO_CLASSES = ("modernbert",)
+"""Families for which AutoTokenizer of transformers 5 passes over the class that a folder names."""
 ENCODER_ALONE = "transformers has no class for the head and reads the encoder alone; kitae reads both"
 
 
@@ -88,9 +91,9 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
         for name, part in parts.items():
             target = out.path / role / name if len(parts) > 1 else out.path / role
             told = _export(name, part, place, target)
-            title, manifests = f"{part.family.title} {part.form.title} ({role})", _manifests(folder, place, inputs.parents)
+            title, manifests = f"{part.title} ({role})", _manifests(folder, place, inputs.parents)
             library = "transformers" if part.known.auto else "kitae"
-            card.write(target, title=title, manifests=manifests, usage=_usage(part, told), library=library)
+            card.write(target, title=title, manifests=manifests, usage=_usage(part, told, target), library=library)
             written[target.relative_to(out.path).as_posix()] = part.known.architecture or "kitae"
         for licence in _licences(folder):
             if licence not in out.licences:
@@ -135,14 +138,17 @@ def _licences(folder: Path) -> list[dict[str, str]]:
     return [{str(key): str(value) for key, value in entry.items()} for entry in listed] if isinstance(listed, list) else []
 
 
-def _usage(part: Part, told: str) -> str:
+def _usage(part: Part, told: str, folder: Path) -> str:
     known = part.known
     if not known.auto:
         return KITAE if not part.config.word_characters else LABELS if part.head == "sequence" else CHARACTERS
     use = USES[part.head] if known is part.form else f"{USES['none']}  # {ENCODER_ALONE}"
-    return f"""from transformers import AutoTokenizer, {known.auto}
+    settings = folder / "tokenizer_config.json"
+    japanese_words = settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") == JAPANESE
+    reader = JAPANESE if part.config.model_type in NO_CLASSES and japanese_words else "AutoTokenizer"
+    return f"""from transformers import {reader}, {known.auto}
 
-tokenizer = AutoTokenizer.from_pretrained("FOLDER"{f", {told}" if told else ""})
+tokenizer = {reader}.from_pretrained("FOLDER"{f", {told}" if told else ""})
 model = {known.auto}.from_pretrained("FOLDER").eval()
 batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
 {use}"""
