@@ -20,7 +20,7 @@ from benchmarks.paired import by_turns, keep, matmul_gflops, ratio, serve
 from kitae.core.runtime import keep_memory
 from kitae.models.deberta import DebertaEncoder, body_flops
 from kitae.models.deberta_config import DebertaV2Config
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 VOCAB = 1000
 """Small: the token table is no part of the question."""
@@ -64,7 +64,7 @@ def prepared(side: str, precision: str, arguments: argparse.Namespace) -> Callab
             encoder.compile_blocks()
 
         def forward() -> torch.Tensor:
-            return encoder(ids, Layout.padded(mask))
+            return encoder(Texts(ids, Layout.padded(mask)))
 
     def measure() -> float:
         begun = time.perf_counter()

@@ -84,12 +84,12 @@ def write_classifier(run: Path, preset: str | None, max_length: int | None, fold
     if preset is not None:
         config = resolve_preset(preset, {}, start.tokenizer.vocab_size, 512).encoder
         state = build_classifier(config, len(LABELS), None, torch_generator(1, "weights")).state_dict()
-        start = Start(part=Part(family=config.model_type, head="sequence", config=config, state=state), tokenizer=start.tokenizer)
+        start = Start(part=Part(head="sequence", config=config, state=state), tokenizer=start.tokenizer)
     module = build(start, LABELS, None, seed=1)
     config = module.encoder.config.model_copy(update={"pad_token_id": start.tokenizer.special.pad})
     length = min(max_length or 512, config.max_position_embeddings)
     start.tokenizer.save(folder, max_length=length)
-    write_huggingface(Part(family=module.family, head="sequence", config=config, state=module.encoder.state_dict(), labels=LABELS), folder)
+    write_huggingface(Part(head="sequence", config=config, state=module.encoder.state_dict(), labels=LABELS), folder)
     (folder / "classifier.json").write_text(Use(max_length=length).model_dump_json(), encoding="utf-8")
 
 

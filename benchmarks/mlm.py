@@ -66,7 +66,7 @@ def ours(run: Path, preset: str, precision: str, rows: int, *, compiled: bool = 
         optimizer.start_gradient()
         seed_dropout(1, "dropout", batch.step, batch.micro)
         if all_logits:
-            logits_BLV = objective.models()["encoder"](batch.ids_BL, batch.layout, batch.segments_BL)
+            logits_BLV = objective.models()["encoder"](batch)
             labels = torch.full((batch.ids_BL.numel(),), IGNORED).index_copy(0, batch.targets["picks"], batch.targets["labels"])
             nn.functional.cross_entropy(logits_BLV.flatten(0, 1).float(), labels).backward()
         else:

@@ -67,7 +67,7 @@ class Bench:
         if variant == "new":
             fresh = build_masked_lm(parts["generator"].config, torch_generator(seed, "new")).state_dict()
             embeddings = {name: tensor for name, tensor in parts["discriminator"].state.items() if name.startswith("encoder.embed.")}
-            part = Part(family="electra", head="mlm", config=parts["generator"].config, state={**fresh, **embeddings})
+            part = Part(head="mlm", config=parts["generator"].config, state={**fresh, **embeddings})
             more = {"start_generator": str(self.half(f"new-{seed}", part))}
         out = Out(path=self.work / f"{variant}-{seed}")
         config = PretrainConfig.model_validate({**dict(self.config), **more})

@@ -92,12 +92,10 @@ def folders(place: Path) -> Path:
     pair = resolve_preset("electra-tiny", {}, len(TOKENS), 16)
     assert pair.generator is not None
     made = {
-        "bert": Part(family="bert", head="mlm", config=config, state=build_masked_lm(config).state_dict()),
-        "classifier": Part(
-            family="bert", head="sequence", config=config, state=build_headed(config, "sequence").state_dict(), labels=("a", "b")
-        ),
-        "discriminator": Part(family="electra", head="rtd", config=pair.encoder, state=build_discriminator(pair.encoder).state_dict()),
-        "generator": Part(family="electra", head="mlm", config=pair.generator, state=build_masked_lm(pair.generator).state_dict()),
+        "bert": Part(head="mlm", config=config, state=build_masked_lm(config).state_dict()),
+        "classifier": Part(head="sequence", config=config, state=build_headed(config, "sequence").state_dict(), labels=("a", "b")),
+        "discriminator": Part(head="rtd", config=pair.encoder, state=build_discriminator(pair.encoder).state_dict()),
+        "generator": Part(head="mlm", config=pair.generator, state=build_masked_lm(pair.generator).state_dict()),
     }
     for name, part in made.items():
         write_huggingface(part, place / name)
@@ -150,7 +148,7 @@ def test_a_half_of_deberta_stands_for_the_generator(place: Path) -> None:
     halves = {"one": ("rtd", build_discriminator(pair.encoder)), "other": ("mlm", build_masked_lm(pair.generator))}
     for name, (head, model) in halves.items():
         config = pair.encoder if head == "rtd" else pair.generator
-        write_huggingface(Part(family="deberta-v2", head=head, config=config, state=model.state_dict()), place / name)  # type: ignore[arg-type]
+        write_huggingface(Part(head=head, config=config, state=model.state_dict()), place / name)  # type: ignore[arg-type]
         Tokenizer.new(TOKENS, SegmenterSpec(kind="whitespace")).save(place / name)
     table = 'pretrain={ start = "one", start_generator = "other", objective = "rtd", train = { length = "1 steps", batch = "2 rows" } }'
     overrides = (table, 'tokenizer={ from = "one" }')

@@ -54,7 +54,7 @@ def test_from_text_to_predictions(place: Path) -> None:
     facts = json.loads((place / "run" / "dataset" / "dataset.json").read_text(encoding="utf-8"))
     assert facts["words"] > facts["vocab_size"]
     (part,) = read_parts(newest(place / "run" / "adapt")).values()
-    assert (part.family, part.head, part.config.word_characters) == ("character_bert", "mlm", 30)
+    assert (part.config.model_type, part.head, part.config.word_characters) == ("character_bert", "mlm", 30)
     (place / "new.txt").write_text("まったく新しい鬱金香の話\n株価が上がった\n", encoding="utf-8")
     exported = [path.parent for path in (place / "run" / "export").rglob("classifier.json")]
     assert exported

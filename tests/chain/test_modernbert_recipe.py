@@ -9,7 +9,7 @@ import transformers
 from kitae.core.artifact import newest
 from kitae.models.families import FAMILIES
 from kitae.models.folder import load, read_parts
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from tiny_recipe import RECIPE, kitae, write_recipe
 
 
@@ -51,7 +51,7 @@ def test_from_text_to_a_classifier_of_transformers(place: Path) -> None:
         auto = getattr(transformers, FAMILIES["modernbert"].heads[part.head].auto)
         theirs = auto.from_pretrained(folder).eval()
         with torch.no_grad():
-            other, mine = theirs(input_ids=ids, attention_mask=mask.long()).logits, load(part)(ids, Layout.padded(mask))
+            other, mine = theirs(input_ids=ids, attention_mask=mask.long()).logits, load(part)(Texts(ids, Layout.padded(mask)))
         if part.head == "mlm":
             other, mine = other[mask], mine[mask]
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)

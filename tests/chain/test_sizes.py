@@ -92,7 +92,7 @@ def test_plan_shows_what_a_model_comes_to(place: Path) -> None:
 def test_a_generator_that_will_be_regrown_is_told(place: Path) -> None:
     architecture = resolve_preset("electra-tiny", {}, 50, 32)
     model = build_discriminator(architecture.encoder)
-    write_huggingface(Part(family="electra", head="rtd", config=model.config, state=model.state_dict()), place / "half")
+    write_huggingface(Part(head="rtd", config=model.config, state=model.state_dict()), place / "half")
     loaded, path = recipe.load("r.toml", ('adapt.start="half"', "adapt.regrow.generator.fraction=0.5"))
     *_, size = sizes(nodes.nodes(loaded, str(path)), Path(loaded.output))
     expected = count_parameters(resolve_preset("electra-tiny", {"generator": {"fraction": 0.5}}, 50, 32))

@@ -15,7 +15,7 @@ from kitae.data.sampler import Heldout, Sampler
 from kitae.data.shards import Shards
 from kitae.models.bert import BertConfig, BertEncoder
 from kitae.objectives.masking import Masker
-from kitae.tensor.batch import Batch
+from kitae.tensor.batch import Batch, Texts
 from kitae.tensor.random import numpy_generator
 from kitae.tokenization.special import SpecialIds
 
@@ -237,8 +237,8 @@ def test_masks_leave_the_targets_of_pairs_and_no_pair_sees_its_neighbor(folder: 
     changed = batch.ids_BL.clone()
     changed[row, start + 1] = 11
     with torch.no_grad():
-        before, after = (encoder(ids, batch.layout, batch.segments_BL) for ids in (batch.ids_BL, changed))
-        flat = encoder(batch.ids_BL, batch.layout, torch.zeros_like(batch.ids_BL))
+        before, after = (encoder(Texts(ids, batch.layout, batch.segments_BL)) for ids in (batch.ids_BL, changed))
+        flat = encoder(Texts(batch.ids_BL, batch.layout, torch.zeros_like(batch.ids_BL)))
     same = (before == after).all(dim=2)
     assert not same[row, start:end].all()
     same[row, start:end] = True

@@ -164,7 +164,7 @@ def test_changing_one_document_leaves_the_others_of_its_row(tmp_path: Path) -> N
     torch.manual_seed(1)
     encoder = BertEncoder(BertConfig(vocab_size=1000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64))
     with torch.no_grad():
-        states = [encoder.eval()(batch.ids_BL, batch.layout) for batch in batches]
+        states = [encoder.eval()(batch) for batch in batches]
     others = batches[0].layout.mask_BL & (batches[0].layout.pieces_BL != 2)
     assert states[0][others].equal(states[1][others]), "hidden states of the other documents are not bit-equal"
     assert not states[0][differs].equal(states[1][differs])

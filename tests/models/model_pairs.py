@@ -20,7 +20,7 @@ from transformers.models.modernbert import modeling_modernbert
 from kitae.models import layers
 from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, load, read_parts
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 _HEADS = {
     "mlm": "MaskedLM",
@@ -198,7 +198,7 @@ class Pair:
 
     def our_logits(self, ids: Tensor, layout: Layout, kinds: Tensor | None = None) -> Tensor:
         """The same of our model."""
-        logits = self.ours(ids, layout, kinds)
+        logits = self.ours(Texts(ids, layout, kinds))
         return logits if self.part.head in TEXTS else logits[layout.mask_BL]
 
 

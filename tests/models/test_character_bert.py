@@ -23,7 +23,7 @@ from kitae.models.cost import count_parameters, flops_per_token
 from kitae.models.families import FAMILIES, bare, build_masked_lm
 from kitae.models.folder import Part, load, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization import characters
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "character_bert.json"
@@ -70,7 +70,7 @@ def test_numbers_of_the_authors_code(tmp_path):
     ids = torch.arange(len(chars_WC)).view(mask.shape)
     with torch.no_grad():
         found = model.encoder.embed.words(chars_WC).view(*mask.shape, -1)
-        hidden = model.encoder(ids, Layout.padded(mask), segments(chars), chars_WC)
+        hidden = model.encoder(Texts(ids, Layout.padded(mask), segments(chars), chars_WC))
         pooled = torch.tanh(model.head.dense(hidden[:, 0]))
     torch.testing.assert_close(found, torch.tensor(golden["words"]), **NEAR)
     torch.testing.assert_close(hidden[mask], torch.tensor(golden["hidden"])[mask], **NEAR)
@@ -88,15 +88,15 @@ def test_hidden_states_and_logits_and_gradients(head, kind, layout, tmp_path):
     ids = numbered(*layout.pieces_BL.shape, len(chars_WC))
     mask, kinds = layout.mask_BL, ids % 2
     their_hidden = theirs.hidden(chars_WC[ids], layout.block_mask_BLL, layout.positions_BL, kinds)
-    our_hidden = ours.encoder(ids, layout, kinds, chars_WC)
+    our_hidden = ours.encoder(Texts(ids, layout, kinds, chars_WC))
     torch.testing.assert_close(our_hidden[mask], their_hidden[mask], **EXACT)
     starts = torch.tensor([row * ids.shape[1] + start for row, start, _ in layout.spans()])
     if head == "sequence":
         their_logits = theirs.logits(their_hidden.flatten(0, 1)[starts][:, None])
-        our_logits = ours(ids, layout, kinds, starts, chars_WC)
+        our_logits = ours(Texts(ids, layout, kinds, chars_WC), starts)
     else:
         picks = mask.flatten().nonzero().view(-1)[::2]
-        their_logits, our_logits = theirs.logits(their_hidden.flatten(0, 1)[picks]), ours(ids, layout, kinds, picks, chars_WC)
+        their_logits, our_logits = theirs.logits(their_hidden.flatten(0, 1)[picks]), ours(Texts(ids, layout, kinds, chars_WC), picks)
     torch.testing.assert_close(our_logits, their_logits, **EXACT)
     weights = torch.randn(our_logits.shape, dtype=torch.float64)
     (our_logits * weights).sum().backward()
@@ -150,12 +150,12 @@ def test_equal_numbers_however_words_are_numbered_and_nothing_crosses_pieces(tmp
     ids = numbered(*layout.pieces_BL.shape, 19)
     order = torch.randperm(19, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
-        plain = encoder(ids, layout, None, chars_WC)
-        torch.testing.assert_close(encoder(order.argsort()[ids], layout, None, chars_WC[order]), plain, **NEAR)
-        torch.testing.assert_close(encoder(ids, layout, torch.zeros_like(ids), chars_WC), plain, **NEAR)
+        plain = encoder(Texts(ids, layout, None, chars_WC))
+        torch.testing.assert_close(encoder(Texts(order.argsort()[ids], layout, None, chars_WC[order])), plain, **NEAR)
+        torch.testing.assert_close(encoder(Texts(ids, layout, torch.zeros_like(ids), chars_WC)), plain, **NEAR)
         other = ids.clone()
         other[0, 8] = (other[0, 8] + 1) % 19  # of the second piece of the first row
-        changed = (encoder(other, layout, None, chars_WC) != plain).any(-1)
+        changed = (encoder(Texts(other, layout, None, chars_WC)) != plain).any(-1)
     assert torch.equal(changed[0], layout.pieces_BL[0] == 2)
     assert not changed[1:].any()
 
@@ -169,7 +169,7 @@ def test_gradients_are_equal_to_the_bit_every_time(tmp_path):
     torch.set_num_threads(2)
     for _ in range(4):
         model.zero_grad()
-        model(ids, layout, None, None, chars_WC).square().sum().backward()
+        model(Texts(ids, layout, None, chars_WC)).square().sum().backward()
         found.append([parameter.grad.clone() for parameter in model.parameters()])
     torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
@@ -180,7 +180,7 @@ def test_dropout_falls_where_berts_does(tmp_path, monkeypatch):
     make("mlm", tmp_path, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2)
     model = load(read_parts(tmp_path)["encoder"]).train()
     model.encoder.kind, seen = "dense", dropped(monkeypatch)
-    model(numbered(3, 16, 19), PACKED, None, None, words(19, 12))
+    model(Texts(numbered(3, 16, 19), PACKED, None, words(19, 12)), None)
     hidden = (0.1, 3 * 16 * 12)
     assert seen == [hidden, *[(0.2, 3 * 3 * 16 * 16), hidden, hidden] * 2]
 
@@ -191,10 +191,10 @@ def test_half_precision_is_near(tmp_path):
     chars_WC = words(19, 12)
     ids = numbered(3, 16, 19)
     with torch.no_grad():
-        exact = model(ids, PACKED, None, None, chars_WC)
+        exact = model(Texts(ids, PACKED, None, chars_WC))
         with torch.autocast("cpu", torch.bfloat16):
-            half = model(ids, PACKED, None, None, chars_WC).float()
-        whole = model.bfloat16()(ids, PACKED, None, None, chars_WC).float()
+            half = model(Texts(ids, PACKED, None, chars_WC)).float()
+        whole = model.bfloat16()(Texts(ids, PACKED, None, chars_WC)).float()
     for found in (half, whole):
         assert 0 < (found - exact).square().mean().sqrt() / exact.std() < 0.03
 
@@ -251,14 +251,14 @@ def test_heads_of_tasks(head, tmp_path):
     config = read_parts(tmp_path / "made")["encoder"].config
     labels = ("a", "b", "c") if head == "token" else ()
     shapes = {name: tensor.shape for name, tensor in bare(config, head, num_labels=3).state_dict().items()}
-    part = Part(family="character_bert", head=head, config=config, labels=labels, state={n: torch.randn(s) for n, s in shapes.items()})
+    part = Part(head=head, config=config, labels=labels, state={n: torch.randn(s) for n, s in shapes.items()})
     write_huggingface(part, tmp_path / "ours")
     again = read_parts(tmp_path / "ours")["encoder"]
     assert (again.head, again.config) == (head, config)
     assert all(torch.equal(again.state[name], tensor) for name, tensor in part.state.items())
     ids = numbered(*PADDED.pieces_BL.shape, 19)
     with torch.no_grad():
-        assert load(again)(ids, PADDED, chars_WC=words(19, 12)).isfinite().all()
+        assert load(again)(Texts(ids, PADDED, None, words(19, 12))).isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from model_layouts import packed
 from model_pairs import FIRST, make
 
 from kitae.models.folder import load
+from kitae.tensor.batch import Texts
 
 FIELDS = {
     "bert": {"num_hidden_layers": 1},
@@ -31,7 +32,7 @@ def test_compiled_blocks_give_the_same_numbers(backend, family, tmp_path):
             for block in encoder.blocks:
                 block.compile(backend=backend, fullgraph=True)
         torch.manual_seed(4)  # the same elements are dropped
-        out = encoder(ids, layout)[layout.mask_BL]
+        out = encoder(Texts(ids, layout))[layout.mask_BL]
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         names.append(set(encoder.state_dict()))
         outputs.append((out.detach(), torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])))

@@ -7,6 +7,7 @@ from model_layouts import packed
 from kitae.models.attention import attend, make_plan
 from kitae.models.bert import BertConfig
 from kitae.models.families import build_masked_lm
+from kitae.tensor.batch import Texts
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 ROWS = ((60, 70, 50), (200,), (3, 1, 190), (40, 160))
@@ -27,7 +28,7 @@ def test_values_and_gradients(kind, dtype, tolerance):
     for which, device, precision in (("dense", "cpu", torch.float64), (kind, "cuda", dtype)):
         model = build_masked_lm(config).to(device, precision).eval()
         model.encoder.kind = which
-        logits = model(ids.to(device), layout.to(device)).double().cpu()
+        logits = model(Texts(ids.to(device), layout.to(device))).double().cpu()
         (logits * weights)[mask].sum().backward()
         results.append((logits[mask], torch.cat([p.grad.double().cpu().flatten() for p in model.parameters() if p.grad is not None])))
     for mine, exact in zip(results[1], results[0], strict=True):
@@ -44,7 +45,7 @@ def test_another_document():
         encoder = build_masked_lm(config).encoder.to("cuda", torch.bfloat16).eval()
         encoder.kind = kind
         with torch.no_grad():
-            before, after = encoder(ids, layout), encoder(other, layout)
+            before, after = encoder(Texts(ids, layout)), encoder(Texts(other, layout))
         for start, end in ((0, 60), (130, 180)):
             assert torch.equal(before[0, start:end], after[0, start:end]), kind
         assert torch.equal(before[1:][layout.mask_BL[1:]], after[1:][layout.mask_BL[1:]]), kind
@@ -89,8 +90,8 @@ def test_training_runs_with_dropout():
     layout = packed(ROWS, 200).to("cuda")
     ids = torch.randint(5, 300, (4, 200)).cuda()
     torch.manual_seed(1)
-    first = model(ids, layout, None, torch.tensor([1, 5, 300]).cuda())
+    first = model(Texts(ids, layout), torch.tensor([1, 5, 300]).cuda())
     first.float().sum().backward()
     torch.manual_seed(1)
-    assert torch.equal(first, model(ids, layout, None, torch.tensor([1, 5, 300]).cuda()))
+    assert torch.equal(first, model(Texts(ids, layout), torch.tensor([1, 5, 300]).cuda()))
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for name, p in model.named_parameters() if "segment" not in name)

@@ -7,6 +7,7 @@ from model_layouts import packed
 from kitae.models.attention import attend, make_plan
 from kitae.models.families import build_classifier, build_masked_lm
 from kitae.models.modernbert_config import ModernBertConfig
+from kitae.tensor.batch import Texts
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 ROWS = ((60, 70, 50), (200,), (3, 1, 190), (40, 160))
@@ -41,7 +42,7 @@ def test_values_and_gradients(kind, dtype, tolerance, pooling):
     for which, device, precision in (("dense", "cpu", torch.float64), (kind, "cuda", dtype)):
         model = (build_masked_lm(config) if pooling == "mlm" else build_classifier(config, 7)).to(device, precision).eval()
         model.encoder.kind = which
-        logits = model(ids.to(device), layout.to(device)).double().cpu()
+        logits = model(Texts(ids.to(device), layout.to(device))).double().cpu()
         logits = logits[layout.mask_BL] if pooling == "mlm" else logits
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
         (logits * weights).sum().backward()
@@ -62,6 +63,6 @@ def test_training_at_8192_with_dropout_and_compiled_blocks():
         if compiled:
             model.encoder.compile_blocks()
         torch.cuda.reset_peak_memory_stats()
-        model(ids, layout, None, torch.arange(0, 16384, 64).cuda()).float().logsumexp(-1).sum().backward()
+        model(Texts(ids, layout), torch.arange(0, 16384, 64).cuda()).float().logsumexp(-1).sum().backward()
         assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
         assert torch.cuda.max_memory_allocated() < 2 * 2 * 8192 * 8192, "the scores of one layer, at two bytes"

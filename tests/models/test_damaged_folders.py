@@ -12,11 +12,12 @@ from model_pairs import FIRST, ORACLES, edit, make
 from safetensors.torch import load_file, save_file
 
 from kitae.core.errors import KitaeError
-from kitae.models.folder import load, read_parts, write_huggingface
+from kitae.models.folder import describe, load, read_parts, write_huggingface, write_kitae
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 KEY = "bert.encoder.layer.1.attention.self.key.weight"
+TABLE, COPY = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,11 @@ def test_a_key_that_asks_for_nothing_is_no_matter(folder, key):
         ('{"hidden_dropout_prob": NaN}', "NaN is no number of JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"a":' * 100_000, "not JSON"),
+        ('{"model_type": "bert", "layer_norm_eps": 1e999}', "layer_norm_eps: Input should be a finite number"),
+        ('{"model_type": "electric"}', "only kitae has models of the family Electric"),
+        ('{"model_type": "character_bert", "cnn_filters": [[1, 1000000000000000000]]}', "cnn_filters.0.1: Input should be less"),
+        ('{"model_type": "deberta", "hidden_size": 64, "num_attention_heads": 4, "attention_head_size": 8}', "attention_head_size = 8"),
+        ('{"model_type": "\\ud800"}', "not JSON"),
         ("[]", "not a JSON object"),
         ("", "not JSON"),
     ],
@@ -119,6 +125,8 @@ def test_labels(tmp_path):
     make("bert", "token", tmp_path)
     edit(tmp_path, id2label={"0": "B", "\u00b2": "I", "2": "O"})
     refused(tmp_path, "id2label does not number the labels from 0")
+    edit(tmp_path, id2label={"0": "B", "1": "I", "2": "B"})
+    refused(tmp_path, 'id2label has the label "B" twice')
     for number in (10**9, 0, "3"):
         edit(tmp_path, id2label=None, num_labels=number)
         refused(tmp_path, "is no number of labels")
@@ -180,6 +188,26 @@ def test_queries_and_keys_whose_shapes_only_add_up(folder):
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("name", [KEY, COPY])
+def test_one_weight_that_holds_no_floating_point_numbers(folder, dtype, name):
+    """Such a weight cannot be stacked with its neighbours or compared with what it copies."""
+    state = state_of(folder)
+    save_file(state | {name: state.get(name, state[TABLE]).to(dtype)}, folder / WEIGHTS)
+    refused(folder, f"weight {name} holds numbers of the type {str(dtype).removeprefix('torch.')}")
+
+
+def test_stacked_weights_without_dimensions(folder):
+    save_file(state_of(folder) | {KEY.replace("key", name): torch.tensor(1.0) for name in ("query", "key", "value")}, folder / WEIGHTS)
+    refused(folder, "weight encoder.blocks.1.qkv.weight has the shape (), not (96, 32)")
+
+
+def test_stacked_weights_of_the_first_deberta_that_are_empty(tmp_path):
+    folder = make("deberta", "mlm", tmp_path).folder
+    save_file(state_of(folder) | {"deberta.encoder.layer.0.attention.self.in_proj.weight": torch.ones(96, 0)}, folder / WEIGHTS)
+    refused(folder, "weight encoder.blocks.0.attention.qkv.weight has the shape (96, 0), not (96, 32)")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn])
 def test_weights_that_are_no_floating_point_numbers(folder, dtype):
     save_file({name: tensor.to(dtype) for name, tensor in state_of(folder).items()}, folder / WEIGHTS)
     refused(folder, f"holds numbers of the type {str(dtype).removeprefix('torch.')}")
@@ -229,6 +257,12 @@ def test_pickled_weights_beside_safetensors_are_no_matter(folder):
 def test_weights_of_other_libraries(folder, name, said):
     (folder / WEIGHTS).rename(folder / name)
     refused(folder, said, "save_pretrained")
+
+
+@pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "rng_state_0.pth"])
+def test_what_a_training_leaves_is_not_taken_for_weights(folder, name):
+    (folder / WEIGHTS).rename(folder / name)
+    refused(folder, "model.safetensors is missing")
 
 
 def test_no_weights_at_all(folder):
@@ -304,3 +338,29 @@ def test_entries_of_a_kitae_folder(tmp_path, entry, said):
     (tmp_path / "model.json").write_text(json.dumps({"format": 1, "parts": {"encoder": entry}}))
     save_file({"encoder.x": torch.ones(1)}, tmp_path / "weights.safetensors")
     refused(tmp_path, said)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "model.json names the models (none)"),
+        (("model",), "model.json names the models model"),
+        (("discriminator",), "the discriminator of model.json has the head mlm"),
+    ],
+)
+def test_names_of_a_kitae_folder(original, tmp_path, names, said):
+    (part,) = read_parts(original).values()
+    write_kitae("encoder", part, tmp_path)
+    whole = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(whole | {"parts": dict.fromkeys(names, whole["parts"]["encoder"])}))
+    refused(tmp_path, said)
+
+
+def test_a_half_that_is_two_models(original, tmp_path):
+    (part,) = read_parts(original).values()
+    both = {"generator": part, "encoder": part}
+    (tmp_path / "generator").mkdir()
+    (tmp_path / "generator" / "model.json").write_text(json.dumps(describe(both)))
+    state = {f"{name}.{key}": tensor.clone() for name in both for key, tensor in part.state.items()}
+    save_file(state, tmp_path / "generator" / "weights.safetensors")
+    refused(tmp_path, "generator/ holds a model with the head mlm and one with mlm")

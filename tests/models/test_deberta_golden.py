@@ -13,7 +13,7 @@ from kitae.models.convert import to_huggingface
 from kitae.models.deberta_config import DebertaV2Config
 from kitae.models.families import FAMILIES, bare
 from kitae.models.folder import load, read_parts
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = json.loads((FOLDER / "deberta_microsoft.json").read_text(encoding="utf-8"))
@@ -46,11 +46,11 @@ def test_logits_and_gradients_of_microsoft(name, head, tmp_path):
     expected = torch.tensor(golden["logits"])
     if head == "mlm":
         picks = (labels > 0).flatten().nonzero().squeeze(1)
-        logits = model(ids, layout, None, picks)
+        logits = model(Texts(ids, layout), picks)
         loss = F.cross_entropy(logits, labels.flatten()[picks], reduction="sum")
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     else:
-        logits = model(ids, layout)
+        logits = model(Texts(ids, layout))
         mask, replaced = layout.mask_BL, ((labels > 0) & (labels != ids)).float()
         loss = F.binary_cross_entropy_with_logits(logits[mask], replaced[mask], reduction="sum")  # positive = replaced
         torch.testing.assert_close(logits[mask], expected[mask], rtol=1e-5, atol=1e-5)

@@ -14,6 +14,7 @@ from kitae.models.deberta_heads import DebertaRtdHead
 from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm
 from kitae.models.folder import Part, load, load_encoder, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
+from kitae.tensor.batch import Texts
 
 ROWS = ((10, 20, 6), (36,), (3, 1, 25), (40,))
 
@@ -33,11 +34,11 @@ def test_every_position_is_judged_together_with_the_beginning_of_its_piece(name)
     layout = packed(ROWS, 40)
     ids = torch.randint(5, 97, (4, 40)).masked_fill(~layout.mask_BL, 0)
     with torch.no_grad():
-        whole = model(ids, layout)
+        whole = model(Texts(ids, layout))
         for row, start, end in layout.spans():
             alone_ids, _, alone, _ = padded(97, (end - start,))
             alone_ids = ids[row : row + 1, start:end]
-            torch.testing.assert_close(model(alone_ids, alone)[0], whole[row, start:end], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(model(Texts(alone_ids, alone))[0], whole[row, start:end], rtol=1e-5, atol=1e-5)
 
 
 def test_a_hand_worked_detection():
@@ -64,8 +65,7 @@ def test_a_hand_worked_detection():
 def test_a_discriminator_is_an_encoder_to_transformers_and_whole_to_us(name, tmp_path):
     config = tiny(name, hidden_size=64)
     model = discriminator(config)
-    family = config.model_type
-    write_huggingface(Part(family=family, head="rtd", config=config, state=model.state_dict()), tmp_path)
+    write_huggingface(Part(head="rtd", config=config, state=model.state_dict()), tmp_path)
     assert "architectures" not in json.loads((tmp_path / "config.json").read_text())
     theirs, report = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -73,12 +73,12 @@ def test_a_discriminator_is_an_encoder_to_transformers_and_whole_to_us(name, tmp
     ids, mask, layout, _ = padded(97, (40, 17))
     with torch.no_grad():
         expected = theirs.eval()(**inputs(ids, mask)).last_hidden_state
-        torch.testing.assert_close(model.encoder(ids, layout)[mask], expected[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.encoder(Texts(ids, layout))[mask], expected[mask], rtol=1e-5, atol=1e-5)
     part = read_parts(tmp_path)["discriminator"]
     assert (part.head, part.config) == ("rtd", config)
     assert all(torch.equal(tensor, model.state_dict()[key]) for key, tensor in part.state.items())
     with torch.no_grad():
-        assert torch.equal(load(part)(ids, layout), model(ids, layout))
+        assert torch.equal(load(part)(Texts(ids, layout)), model(Texts(ids, layout)))
 
 
 def microsoft(folder, **changes: object):
@@ -104,7 +104,7 @@ def test_a_folder_of_microsoft_as_discriminator(tmp_path):
     part = read_parts(tmp_path)["discriminator"]
     assert part.head == "rtd"
     assert torch.equal(part.state["head.out.weight"], state["mask_predictions.classifier.weight"])
-    assert load(part)(*padded(97, (9,))[::2]).shape == (1, 9)
+    assert load(part)(Texts(*padded(97, (9,))[::2])).shape == (1, 9)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_a_folder_of_microsoft_as_what_it_says_it_is(architecture, head, tmp_pat
     ids, mask, layout, _ = padded(97, (40, 17))
     with torch.no_grad():
         expected = pair.theirs.deberta(**inputs(ids, mask)).last_hidden_state
-        torch.testing.assert_close(encoder(ids, layout)[mask], expected[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(encoder(Texts(ids, layout))[mask], expected[mask], rtol=1e-5, atol=1e-5)
         if head == "mlm":  # the names tell the layout of the head, whatever `legacy` says
-            torch.testing.assert_close(load(part)(ids, layout)[mask], pair.their_logits(ids, mask), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(load(part)(Texts(ids, layout))[mask], pair.their_logits(ids, mask), rtol=1e-5, atol=1e-5)
     save_file(state | {"mask_prediction.weight": torch.ones(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(KitaeError, match=r"no place in this model: mask_prediction\.weight"):
         read_parts(tmp_path)
@@ -137,17 +137,17 @@ def test_the_decoder_in_packed_rows():
     ids = torch.randint(5, 97, (4, 40)).masked_fill(~layout.mask_BL, 0)
     picks = torch.tensor([3, 14, 33, 50, 90])
     with torch.no_grad():
-        whole = model(ids, layout)
-        torch.testing.assert_close(model(ids, layout, None, picks), whole.flatten(0, 1)[picks], rtol=1e-5, atol=1e-5)
+        whole = model(Texts(ids, layout))
+        torch.testing.assert_close(model(Texts(ids, layout), picks), whole.flatten(0, 1)[picks], rtol=1e-5, atol=1e-5)
         for row, start, end in layout.spans():
-            alone = model(ids[row : row + 1, start:end], padded(97, (end - start,))[2])
+            alone = model(Texts(ids[row : row + 1, start:end], padded(97, (end - start,))[2]))
             torch.testing.assert_close(alone[0], whole[row, start:end], rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_with_the_decoder_is_an_encoder_to_transformers_and_whole_to_us(tmp_path, caplog):
     config = tiny()
     model = build_masked_lm(config, torch.Generator().manual_seed(3)).eval()
-    write_huggingface(Part(family="deberta-v2", head="mlm", config=config, state=model.state_dict()), tmp_path)
+    write_huggingface(Part(head="mlm", config=config, state=model.state_dict()), tmp_path)
     names = set(load_file(tmp_path / "model.safetensors"))
     assert {"lm_predictions.lm_head.dense.weight", "deberta.embeddings.position_embeddings.weight"} <= names  # Microsoft's names
     _, report = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
@@ -158,14 +158,14 @@ def test_a_model_with_the_decoder_is_an_encoder_to_transformers_and_whole_to_us(
     assert (part.head, part.config) == ("mlm", config)
     ids, _, layout, _ = padded(97, (40, 17))
     with torch.no_grad():
-        assert torch.equal(load(part)(ids, layout), model(ids, layout))
+        assert torch.equal(load(part)(Texts(ids, layout)), model(Texts(ids, layout)))
 
 
 def test_a_pair_of_folders(tmp_path):
     architecture = resolve_preset("deberta-v3-tiny", {}, 97, 40)
     halves = {"generator": build_masked_lm(architecture.generator), "discriminator": build_discriminator(architecture.encoder)}
     for (name, model), head in zip(halves.items(), ("mlm", "rtd"), strict=True):
-        write_huggingface(Part(family="deberta-v2", head=head, config=model.config, state=model.state_dict()), tmp_path / name)
+        write_huggingface(Part(head=head, config=model.config, state=model.state_dict()), tmp_path / name)
     parts = read_parts(tmp_path)
     assert {name: part.head for name, part in parts.items()} == {"generator": "mlm", "discriminator": "rtd"}
     assert parts["generator"].config.num_hidden_layers == 2
@@ -185,7 +185,7 @@ def test_the_decoder_with_compiled_blocks():
     logits = []
     for model in (plain, compiled):
         torch.manual_seed(4)  # the same elements are dropped
-        logits.append(model(ids, layout)[mask])
+        logits.append(model(Texts(ids, layout))[mask])
         logits[-1].square().sum().backward()
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-4)
     for (name, mine), other in zip(compiled.named_parameters(), plain.parameters(), strict=True):

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from kitae.core.errors import KitaeError
 from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm
 from kitae.models.family import LABELLED
-from kitae.models.folder import FORMAT, Part, describe, load, load_encoder, read_parts, write_huggingface
+from kitae.models.folder import Part, describe, load, load_encoder, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
 from kitae.models.settings import to_config
 from kitae.models.sharing import share_embeddings
+from kitae.tensor.batch import Texts
 
 
 def reweigh(folder, change):
@@ -65,7 +66,7 @@ def test_bare_encoders(family, tmp_path):
     ids, mask, layout, kinds = pair.rows((40, 17))
     with torch.no_grad():
         theirs = bare(**inputs(ids, mask, kinds)).last_hidden_state
-        torch.testing.assert_close(encoder(ids, layout, kinds)[mask], theirs[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(encoder(Texts(ids, layout, kinds))[mask], theirs[mask], rtol=1e-5, atol=1e-5)
     with pytest.raises(KitaeError, match="without a head"):
         load(part)
     write_huggingface(part, tmp_path / "again")
@@ -105,7 +106,7 @@ def test_a_model_of_bert_for_pretraining(tmp_path):
     (part,) = read_parts(tmp_path).values()
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=kinds).prediction_logits
-        torch.testing.assert_close(load(part)(ids, layout, kinds)[mask], logits[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(load(part)(Texts(ids, layout, kinds))[mask], logits[mask], rtol=1e-5, atol=1e-5)
 
 
 def test_old_names_and_explicit_ties_are_accepted(tmp_path):
@@ -201,7 +202,7 @@ def test_refused_weights(change, said, tmp_path):
 
 def test_refused_files(tmp_path):
     pair = make("electra", "rtd", tmp_path / "model")
-    with pytest.raises(KitaeError, match="does not exist"):
+    with pytest.raises(KitaeError, match="there is no folder"):
         read_parts(tmp_path / "nowhere")
     with pytest.raises(KitaeError, match="holds no model"):
         read_parts(tmp_path)
@@ -235,9 +236,9 @@ def test_a_checkpoint_of_both_halves(tmp_path):
     share_embeddings(module.generator, module.discriminator)
     save_file({name: tensor.clone() for name, tensor in module.state_dict().items()}, tmp_path / "weights.safetensors")
     state = module.generator.state_dict()
-    generator = Part(family="electra", head="mlm", config=architecture.generator, state=state)
-    discriminator = Part(family="electra", head="rtd", config=architecture.encoder, state=module.discriminator.state_dict())
-    described = {"format": FORMAT, "parts": {"generator": describe(generator), "discriminator": describe(discriminator)}}
+    generator = Part(head="mlm", config=architecture.generator, state=state)
+    discriminator = Part(head="rtd", config=architecture.encoder, state=module.discriminator.state_dict())
+    described = describe({"generator": generator, "discriminator": discriminator})
     (tmp_path / "model.json").write_text(json.dumps(described))
     parts = read_parts(tmp_path)
     assert set(parts) == {"generator", "discriminator"}
@@ -263,9 +264,9 @@ def test_a_checkpoint_of_both_halves(tmp_path):
 def test_a_model_without_segments_exports(tmp_path):
     config = resolve_preset("electra-tiny", {"type_vocab_size": 0}, 200, 32).encoder
     model = build_discriminator(config).eval()
-    write_huggingface(Part(family="electra", head="rtd", config=config, state=model.state_dict()), tmp_path)
+    write_huggingface(Part(head="rtd", config=config, state=model.state_dict()), tmp_path)
     theirs = transformers.AutoModelForPreTraining.from_pretrained(tmp_path).eval()
     ids, mask, layout, _ = padded(200, (32, 9))
     with torch.no_grad():
         expected = theirs(input_ids=ids, attention_mask=mask.long()).logits
-        torch.testing.assert_close(model(ids, layout)[mask], expected[mask], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(Texts(ids, layout))[mask], expected[mask], rtol=1e-5, atol=1e-5)

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from kitae.core.errors import KitaeError
 from kitae.models.compose import JointSpanFinder, by_question
 from kitae.models.families import build_headed
-from kitae.models.folder import FORMAT, Part, describe, load, read_parts, write_huggingface
+from kitae.models.folder import Part, describe, load, read_parts, write_huggingface
 from kitae.models.joint import JointSpanHead, pieces_of
 from kitae.models.presets import resolve_preset
+from kitae.tensor.batch import Texts
 
 CONFIG = resolve_preset("electra-tiny", {"hidden_size": 16, "num_attention_heads": 2, "embedding_size": 16}, 60, 24).encoder
 
@@ -37,7 +38,7 @@ def test_choices_of_a_question_are_those_of_transformers(family, tmp_path):
     segments = {} if kinds is None else {"token_type_ids": kinds.view(2, 2, -1)}
     with torch.no_grad():
         theirs = pair.theirs(input_ids=ids.view(2, 2, -1), attention_mask=mask.long().view(2, 2, -1), **segments).logits
-        ours = by_question(pair.ours(ids, layout, kinds), (2, 2))
+        ours = by_question(pair.ours(Texts(ids, layout, kinds)), (2, 2))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -64,9 +65,9 @@ def test_picked_positions_of_a_tagger():
     ids = torch.randint(5, 60, (2, 16))
     picks = torch.tensor([3, 20, 3])
     with torch.no_grad():
-        everywhere = model(ids, layout)
+        everywhere = model(Texts(ids, layout))
         assert everywhere.shape == (2, 16, 3)
-        torch.testing.assert_close(model(ids, layout, None, picks), everywhere.flatten(0, 1)[picks])
+        torch.testing.assert_close(model(Texts(ids, layout), picks), everywhere.flatten(0, 1)[picks])
 
 
 def simple_head() -> JointSpanHead:
@@ -137,9 +138,9 @@ def test_joint_head_of_packed_rows_equals_one_text_at_a_time():
     starts = torch.tensor([0, 3, 11, 2, 0, 4])
     for number, (row, start, _) in enumerate(layout.spans()):
         allowed[row, start + starts[number]] = True
-    made = model(ids, layout, allowed_BL=allowed, starts_P=starts)
-    found = model.search(ids, layout, allowed_BL=allowed, beam=4)
-    states = model.encoder(ids, layout)
+    made = model(Texts(ids, layout), allowed_BL=allowed, starts_P=starts)
+    found = model.search(Texts(ids, layout), allowed_BL=allowed, beam=4)
+    states = model.encoder(Texts(ids, layout))
     for number, (row, start, end) in enumerate(layout.spans()):
         may = allowed[row, start:end].clone()
         may[0] = True
@@ -167,7 +168,7 @@ def test_gradients_of_the_joint_head():
     allowed[:, 1] = False
 
     def loss() -> torch.Tensor:
-        made = model(ids, layout, allowed_BL=allowed, starts_P=starts)
+        made = model(Texts(ids, layout), allowed_BL=allowed, starts_P=starts)
         positions = (F.cross_entropy(made.start_PL, starts) + F.cross_entropy(made.end_PL, ends)) / 2
         return positions + 0.5 * F.binary_cross_entropy_with_logits(made.impossible_P, torch.tensor([0.0, 1.0, 0.0]).double())
 
@@ -199,10 +200,10 @@ def test_joint_head_in_half_precision():
     ids = torch.randint(5, 60, (2, 24), generator=torch.Generator().manual_seed(0))
     starts = torch.tensor([3, 1, 2])
     with torch.no_grad():
-        exact = model(ids, layout, allowed_BL=layout.mask_BL, starts_P=starts)
+        exact = model(Texts(ids, layout), allowed_BL=layout.mask_BL, starts_P=starts)
         with torch.autocast("cpu", torch.bfloat16):
-            rough = model(ids, layout, allowed_BL=layout.mask_BL, starts_P=starts)
-            found = model.search(ids, layout, allowed_BL=layout.mask_BL, beam=3)
+            rough = model(Texts(ids, layout), allowed_BL=layout.mask_BL, starts_P=starts)
+            found = model.search(Texts(ids, layout), allowed_BL=layout.mask_BL, beam=3)
     for mine, other in ((rough.start_PL, exact.start_PL), (rough.end_PL, exact.end_PL), (rough.impossible_P, exact.impossible_P)):
         assert mine.dtype == torch.float32, "probabilities are worked out in fp32"
         known = torch.isfinite(other)
@@ -214,9 +215,9 @@ def test_joint_head_in_half_precision():
 def test_kitae_folders(head, tmp_path):
     labels = ("B", "I", "O") if head == "token" else ()
     model = build_headed(CONFIG, head, num_labels=3, dropout=0.1).eval()
-    part = Part(family="electra", head=head, config=CONFIG, state=model.state_dict(), labels=labels)
+    part = Part(head=head, config=CONFIG, state=model.state_dict(), labels=labels)
     save_file({f"encoder.{name}": tensor for name, tensor in model.state_dict().items()}, tmp_path / "weights.safetensors")
-    (tmp_path / "model.json").write_text(json.dumps({"format": FORMAT, "parts": {"encoder": describe(part)}}))
+    (tmp_path / "model.json").write_text(json.dumps(describe({"encoder": part})))
     (again,) = read_parts(tmp_path).values()
     assert (again.head, again.labels, again.config) == (head, labels, CONFIG)
     loaded = load(again).state_dict()

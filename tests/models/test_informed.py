@@ -8,7 +8,7 @@ from kitae.models.families import build_discriminator, build_masked_lm
 from kitae.models.informed import angles, inform
 from kitae.models.presets import resolve_preset
 from kitae.models.sharing import share_embeddings
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 VOCAB, LENGTH = 500, 200
 
@@ -18,7 +18,7 @@ def attention(encoder, block: int, head: int) -> torch.Tensor:
     ids = torch.randint(5, VOCAB, (1, LENGTH), generator=torch.Generator().manual_seed(3))
     encoder.eval()
     with torch.no_grad():
-        states = encoder.hidden_states(ids, Layout.padded(torch.ones(1, LENGTH)))
+        states = encoder.hidden_states(Texts(ids, Layout.padded(torch.ones(1, LENGTH))))
         qkv = encoder.blocks[block].qkv(states[block]).view(LENGTH, 3, encoder.config.num_attention_heads, -1)
         return torch.softmax(qkv[:, 0, head] @ qkv[:, 1, head].T / qkv.shape[-1] ** 0.5, dim=-1)
 
@@ -56,7 +56,7 @@ def test_the_bias_knows_the_frequencies_from_the_first_step():
         if informed:
             inform([model], shares.log())
         with torch.no_grad():
-            logits = model(torch.randint(5, VOCAB, (4, 64)), Layout.padded(torch.ones(4, 64))).flatten(0, 1)
+            logits = model(Texts(torch.randint(5, VOCAB, (4, 64)), Layout.padded(torch.ones(4, 64)))).flatten(0, 1)
         losses.append(float(-(torch.log_softmax(logits, -1) * shares).sum(-1).mean()))
     entropy = float(-(shares * shares.log()).sum())
     assert losses[1] - entropy < 0.05 < losses[0] - entropy
@@ -101,7 +101,7 @@ def test_a_chain_of_tokens_is_learnt_sooner():
                 rows.append(follows[rows[-1] - 5])
             ids = torch.stack(rows, dim=1)
             masked = torch.rand(ids.shape, generator=draw) < 0.15
-            logits = model(ids.masked_fill(masked, 4), Layout.padded(torch.ones(16, 48)))
+            logits = model(Texts(ids.masked_fill(masked, 4), Layout.padded(torch.ones(16, 48))))
             loss = torch.nn.functional.cross_entropy(logits[masked], ids[masked])
             optimizer.zero_grad()
             loss.backward()

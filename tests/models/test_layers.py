@@ -10,7 +10,7 @@ from kitae.models.attention import AttentionPlan, BlockAttention, attend, choose
 from kitae.models.bert import BertConfig, BertEncoder
 from kitae.models.families import build_masked_lm
 from kitae.models.layers import activated_linear, drop, dropout, dropout_add, gelu_tanh, lookup, random_bytes
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 ROWS = ((10, 20, 6), (36,), (3, 1, 25))
 
@@ -203,7 +203,7 @@ def test_a_training_step_gives_the_same_bits_twice(kind, dtype):
         model = build_masked_lm(config).to(dtype).train()
         model.encoder.kind = kind
         torch.manual_seed(9)
-        F.cross_entropy(model(ids, layout, None, picks).float(), ids.flatten()[picks]).backward()
+        F.cross_entropy(model(Texts(ids, layout), picks).float(), ids.flatten()[picks]).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     torch.set_num_threads(threads)
     assert torch.equal(gradients[0], gradients[1])
@@ -245,7 +245,7 @@ def test_neither_masks_nor_activated_states_are_kept_for_the_backward_pass():
     encoder = BertEncoder(BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128))
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        encoder.train()(torch.randint(5, 50, (2, 36)), packed(ROWS[:2], 36))
+        encoder.train()(Texts(torch.randint(5, 50, (2, 36)), packed(ROWS[:2], 36)))
     wide = [tensor for tensor in kept if tensor.shape[-1] == 128 and tensor.shape[0] == 2]
     assert len(wide) == 1, "the states before the activation, and nothing else of that width"
     assert not any(set(tensor.unique().tolist()) == {0.0, 1.0} for tensor in kept if tensor.is_floating_point() and tensor.dim() > 2)

@@ -19,6 +19,7 @@ from kitae.models.folder import read_parts, write_huggingface
 from kitae.models.modernbert_config import ModernBertConfig
 from kitae.models.presets import resolve_preset
 from kitae.models.settings import to_config
+from kitae.tensor.batch import Texts
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
 OLD = {  # what transformers 4.48 to 4.57 write (this one is ModernBERT-base's, as it was published)
@@ -169,7 +170,7 @@ def test_odd_numbers(tmp_path_factory, head, kind, heads, size, layers, inner, w
     pair.theirs.double()
     pair.ours.double().encoder.kind = kind
     with torch.no_grad():
-        theirs, ours = pair.theirs(**inputs(ids, mask)).logits, pair.ours(ids, layout)
+        theirs, ours = pair.theirs(**inputs(ids, mask)).logits, pair.ours(Texts(ids, layout))
     if head == "mlm":
         theirs, ours = theirs[mask], ours[mask]
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
@@ -183,7 +184,7 @@ def test_packed_rows_equal_single_documents(head, pooling, kind, tmp_path):
     layout = packed(((10, 20, 6), (36,), (3, 1, 25), (40,)), 40)
     ids = torch.randint(5, 97, (4, 40)).masked_fill(~layout.mask_BL, 0)
     with torch.no_grad():
-        whole = pair.ours(ids, layout)
+        whole = pair.ours(Texts(ids, layout))
         for number, (row, start, end) in enumerate(layout.spans()):
             alone = pair.theirs(input_ids=ids[row : row + 1, start:end]).logits
             mine = whole[number : number + 1] if head == "sequence" else whole[row : row + 1, start:end]
@@ -203,7 +204,7 @@ def test_gradients_of_means_in_any_order(kind, tmp_path):
     weights = torch.randn(6, 3, dtype=torch.float64)
     alone = torch.cat([pair.theirs(input_ids=ids[row : row + 1, start:end]).logits for row, start, end in chosen])
     (alone * weights).sum().backward()
-    logits = pair.ours(ids, layout, None, torch.tensor([row * 40 + start for row, start, _ in chosen]))
+    logits = pair.ours(Texts(ids, layout), torch.tensor([row * 40 + start for row, start, _ in chosen]))
     torch.testing.assert_close(logits, alone, rtol=1e-9, atol=1e-9)
     (logits * weights).sum().backward()
     theirs = pair.theirs.get_input_embeddings().weight.grad
@@ -221,7 +222,7 @@ def test_half_precision(kind, tmp_path):
     with torch.no_grad():
         exact = pair.theirs(**inputs(ids, mask)).logits[mask]
         theirs = pair.theirs.bfloat16()(**inputs(ids, mask)).logits[mask].float()
-        ours = pair.ours.bfloat16()(ids, layout)[mask].float()
+        ours = pair.ours.bfloat16()(Texts(ids, layout))[mask].float()
     error, other = (float((logits - exact).norm() / exact.norm()) for logits in (ours, theirs))
     assert 0 < error < 0.03
     assert error < 1.5 * other
@@ -234,7 +235,7 @@ def test_texts_longer_than_the_window_and_than_a_short_row(tmp_path):
     ids = torch.randint(5, 97, (3, 700)).masked_fill(~layout.mask_BL, 0)
     assert pair.ours.encoder.chosen(layout, torch.float32) == "spans"
     with torch.no_grad():
-        whole = pair.ours(ids, layout)
+        whole = pair.ours(Texts(ids, layout))
         for row, start, end in layout.spans():
             alone = pair.theirs(input_ids=ids[row : row + 1, start:end]).logits
             torch.testing.assert_close(whole[row : row + 1, start:end], alone, **NEAR)
@@ -265,7 +266,7 @@ def test_8192_tokens():
     model = build_masked_lm(config)
     ids = torch.randint(5, 60, (1, 8192))
     with Largest() as largest:
-        model(ids, packed(((8192,),), 8192), None, torch.arange(0, 8192, 64)).square().mean().backward()
+        model(Texts(ids, packed(((8192,),), 8192)), torch.arange(0, 8192, 64)).square().mean().backward()
     assert 8192 * 2 * 96 <= largest.elements < 8192 * 2 * 110, "scores: three blocks of 32 keys for each query and head"
     assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
 
@@ -307,7 +308,7 @@ def test_the_same_bits_twice():
         model = build_classifier(config, 5).train()
         model.encoder.kind = "spans"
         torch.manual_seed(9)
-        model(ids, layout).square().sum().backward()
+        model(Texts(ids, layout)).square().sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.set_num_threads(threads)
     assert torch.equal(gradients[0], gradients[1])

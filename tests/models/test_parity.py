@@ -11,7 +11,7 @@ from torch import Tensor
 from kitae.models.bert import BertConfig, BertEncoder
 from kitae.models.convert import to_huggingface
 from kitae.models.families import FAMILIES
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 LENGTHS = (40, 17, 29, 5)
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
@@ -29,7 +29,7 @@ def test_hidden_states_and_logits(family, head, kind, tmp_path):
     pair.ours.encoder.kind = kind
     with torch.no_grad():
         theirs = pair.theirs.base_model(**inputs(ids, mask, kinds), output_hidden_states=True).hidden_states
-        ours = pair.ours.encoder.hidden_states(ids, layout, kinds)
+        ours = pair.ours.encoder.hidden_states(Texts(ids, layout, kinds))
         assert len(ours) == len(theirs) == 4
         for mine, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine[mask], other[mask], **NEAR)
@@ -85,7 +85,7 @@ def test_padding_inside_the_text_gets_no_gradient_as_an_input(family, pad, tmp_p
     tables = []
     for hidden, table in (
         (pair.theirs.base_model(**inputs(ids, mask, kinds))[0], pair.theirs.get_input_embeddings().weight),
-        (pair.ours.encoder(ids, layout, kinds), pair.ours.encoder.table_VE),
+        (pair.ours.encoder(Texts(ids, layout, kinds)), pair.ours.encoder.table_VE),
     ):
         (hidden[mask] * weights).sum().backward()
         tables.append(table.grad)
@@ -183,7 +183,7 @@ def test_packed_rows_equal_single_documents(family, head, kind, tmp_path):
     ids = torch.randint(7, 97, (4, LENGTH)).masked_fill(~layout.mask_BL, pad)
     kinds = torch.randint(0, 2, ids.shape) if pair.part.config.segment_kinds > 1 else None
     with torch.no_grad():
-        whole = pair.ours(ids, layout, kinds)
+        whole = pair.ours(Texts(ids, layout, kinds))
         for number, (row, start, end, document) in enumerate(split(layout, ids)):
             segments = None if kinds is None else kinds[row : row + 1, start:end]
             alone = pair.their_logits(document, torch.ones_like(document, dtype=torch.bool), segments)
@@ -202,7 +202,7 @@ def test_another_document_of_the_row_changes_no_bit(family, kind, dtype, tmp_pat
     other[0, 40:90] = torch.randint(7, 200, (50,))
     other[1, 100:128] = torch.randint(7, 200, (28,))
     with torch.no_grad():
-        before, after = encoder(ids, layout), encoder(other, layout)
+        before, after = encoder(Texts(ids, layout)), encoder(Texts(other, layout))
     same = ids == other
     same[0, 40:90] = same[1, 100:128] = False
     assert torch.equal(before[same], after[same])
@@ -215,7 +215,7 @@ def test_no_segments_at_all():
     assert not [name for name in encoder.state_dict() if "segment" in name]
     zeros.load_state_dict(encoder.state_dict() | {"embed.segment.weight": torch.zeros(1, 16)})
     ids, layout = torch.arange(1, 6)[None], Layout.padded(torch.ones(1, 5, dtype=torch.bool))
-    assert torch.equal(encoder(ids, layout), zeros(ids, layout))
+    assert torch.equal(encoder(Texts(ids, layout)), zeros(Texts(ids, layout)))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2"])
@@ -224,4 +224,4 @@ def test_segments_of_pairs_are_no_matter_to_a_model_that_knows_one_kind(family, 
     ids, mask, layout, _ = pair.rows(LENGTHS)
     kinds = torch.randint(0, 2, ids.shape)
     with torch.no_grad():
-        torch.testing.assert_close(pair.ours(ids, layout, kinds), pair.their_logits(ids, mask), **NEAR)
+        torch.testing.assert_close(pair.ours(Texts(ids, layout, kinds)), pair.their_logits(ids, mask), **NEAR)

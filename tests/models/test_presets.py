@@ -89,9 +89,9 @@ def test_parameter_counts(name, length, encoder, generator, total):
 @pytest.mark.parametrize("name", ["bert-small", "bert-base", "bert-large", "electra-large"])
 def test_parameter_counts_are_those_of_transformers(name):
     architecture = resolve_preset(name, {}, 32768, 512)
-    fields = architecture.encoder.model_dump(exclude={"embedding_size"} if architecture.family == "bert" else set())
+    fields = architecture.encoder.model_dump(exclude={"embedding_size"} if architecture.encoder.model_type == "bert" else set())
     with torch.device("meta"):
-        if architecture.family == "bert":
+        if architecture.encoder.model_type == "bert":
             theirs = transformers.BertForMaskedLM(transformers.BertConfig(**fields))
         else:
             theirs = transformers.ElectraForPreTraining(transformers.ElectraConfig(**fields))

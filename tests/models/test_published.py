@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from kitae.models.families import FAMILIES
 from kitae.models.folder import load_encoder, read_parts, write_huggingface
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.tokenizer import Tokenizer
 
 
@@ -46,13 +46,13 @@ def test_ids_and_vectors_are_those_of_transformers(published, shared):
         own = [special.cls, *tokenizer.encode(text).ids.tolist()[:126], special.sep]
         assert batch["input_ids"][row][mask[row]].tolist() == own, text
     (part,) = read_parts(published).values()
-    assert (part.family, part.head, part.config.num_hidden_layers, part.config.hidden_size) == ("bert", "none", 6, 384)
+    assert (part.config.model_type, part.head, part.config.num_hidden_layers, part.config.hidden_size) == ("bert", "none", 6, 384)
     encoder = FAMILIES["bert"].encoder(part.config).eval()
     load_encoder(encoder, part)
     model = transformers.BertModel.from_pretrained(published).eval()
     with torch.no_grad():
         expected = model(**batch).last_hidden_state
-        vectors = encoder(batch["input_ids"], Layout.padded(mask), batch["token_type_ids"])
+        vectors = encoder(Texts(batch["input_ids"], Layout.padded(mask), batch["token_type_ids"]))
     assert expected[mask].std() > 0.1
     torch.testing.assert_close(vectors[mask], expected[mask], rtol=1e-5, atol=1e-5)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from kitae.models.attention import attend, make_plan
 from kitae.models.families import build_masked_lm
 from kitae.models.towers import TwoTowerConfig
+from kitae.tensor.batch import Texts
 
 ROWS = ((10, 20, 6), (36,), (3, 1, 25))
 LAYOUT = packed(ROWS, 36)
@@ -84,11 +85,11 @@ def test_a_position_knows_everything_around_it_but_not_itself(kind: str) -> None
     encoder.kind = kind
     ids = torch.randint(5, 50, (3, 36), generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
-        before = encoder(ids, LAYOUT)
+        before = encoder(Texts(ids, LAYOUT))
         for row, start, end, place in ((0, 10, 30, 17), (0, 10, 30, 10), (0, 10, 30, 29), (2, 3, 4, 3), (1, 0, 36, 35)):
             other = ids.clone()
             other[row, place] = 5 + (other[row, place] - 4) % 45
-            changed = (encoder(other, LAYOUT) != before).any(dim=2)
+            changed = (encoder(Texts(other, LAYOUT)) != before).any(dim=2)
             expected = torch.zeros_like(changed)
             expected[row, start:end] = True
             expected[row, place] = False
@@ -101,7 +102,7 @@ def test_contexts_are_the_causal_states_beside_the_position() -> None:
     encoder, ids = model.encoder, torch.randint(5, 50, (1, 7), generator=torch.Generator().manual_seed(4))
     layout = packed(((7,),), 7)
     with torch.no_grad():
-        found = encoder(ids, layout)[0]
+        found = encoder(Texts(ids, layout))[0]
         embedded = encoder.embed(ids, layout.positions_BL)
         for place in range(7):
             for side, text in (("left", embedded[:, :place]), ("right", embedded[:, place + 1 :].flip(1))):
@@ -113,16 +114,16 @@ def test_contexts_are_the_causal_states_beside_the_position() -> None:
                 *_, state = getattr(encoder, side).states(text, plan)
                 torch.testing.assert_close(half, state[0, -1], atol=1e-12, rtol=0)
         logits = F.linear(model.head.transform(found), encoder.table_VE, model.head.bias)
-        torch.testing.assert_close(model(ids, layout)[0], logits, atol=1e-12, rtol=0)
-        assert torch.equal(list(encoder.states(ids, layout))[-1][0], found)
-        assert len(encoder.hidden_states(ids, layout)) == 3
+        torch.testing.assert_close(model(Texts(ids, layout))[0], logits, atol=1e-12, rtol=0)
+        assert torch.equal(list(encoder.states(Texts(ids, layout)))[-1][0], found)
+        assert len(encoder.hidden_states(Texts(ids, layout))) == 3
 
 
 def test_pieces_of_a_packed_row_are_as_if_alone() -> None:
     encoder = build_masked_lm(small()).encoder.double().eval()
     ids = torch.randint(5, 50, (3, 36), generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
-        together = encoder(ids, LAYOUT)
+        together = encoder(Texts(ids, LAYOUT))
         for row, start, end in LAYOUT.spans():
-            alone = encoder(ids[row : row + 1, start:end], packed(((end - start,),), end - start))
+            alone = encoder(Texts(ids[row : row + 1, start:end], packed(((end - start,),), end - start)))
             torch.testing.assert_close(together[row, start:end], alone[0], atol=1e-12, rtol=0)

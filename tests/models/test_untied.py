@@ -13,6 +13,7 @@ from kitae.models.cost import count_parameters
 from kitae.models.families import FAMILIES, build_masked_lm
 from kitae.models.folder import Part, load, read_parts, write_huggingface, write_kitae
 from kitae.models.presets import resolve_preset
+from kitae.tensor.batch import Texts
 
 HEADS = [family for family, head in CLASSES if head == "mlm"]
 
@@ -43,7 +44,7 @@ def test_logits_gradients_and_folders(family, tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(again.double().eval()(ids, mask.long(), **segments).logits[mask], theirs.detach(), rtol=1e-6, atol=1e-6)
         read = load(*read_parts(tmp_path / "ours").values()).double()
-        torch.testing.assert_close(read(ids, layout, kinds)[mask], theirs.detach(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(read(Texts(ids, layout, kinds))[mask], theirs.detach(), rtol=1e-6, atol=1e-6)
 
 
 def test_bert_with_its_head_for_pairs(tmp_path):
@@ -70,7 +71,7 @@ def test_a_new_model_has_two_tables(family, tmp_path):
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in build_masked_lm(tied).parameters()) + 300 * width
     table, wanted = model.head.table, untied.initializer_range / (2 if family == "modernbert" else 1)  # there by 1 over root 2 x layers
     assert float(table.std()) == pytest.approx(0.88 * wanted, rel=0.02)  # a normal distribution cut at two deviations
-    write_kitae("encoder", Part(family=untied.model_type, head="mlm", config=untied, state=model.state_dict()), tmp_path)
+    write_kitae("encoder", Part(head="mlm", config=untied, state=model.state_dict()), tmp_path)
     (again,) = read_parts(tmp_path).values()
     assert torch.equal(again.state["head.table"], table)
     assert again.config == untied

@@ -97,9 +97,9 @@ def config(family: str, *, hidden: int = 32, dropout: float = 0.0, vocab: int = 
 def electra(*, dropout: float = 0.0, vocab: int = VOCAB) -> Architecture:
     """Tiny ELECTRA with a narrower generator."""
     wide, narrow = config("electra", hidden=48, dropout=dropout, vocab=vocab), config("electra", hidden=16, dropout=dropout, vocab=vocab)
-    return Architecture(family="electra", encoder=wide, generator=narrow)
+    return Architecture(encoder=wide, generator=narrow)
 
 
 def bert(*, dropout: float = 0.0, vocab: int = VOCAB) -> Architecture:
     """Tiny BERT."""
-    return Architecture(family="bert", encoder=config("bert", dropout=dropout, vocab=vocab))
+    return Architecture(encoder=config("bert", dropout=dropout, vocab=vocab))

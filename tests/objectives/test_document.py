@@ -7,6 +7,7 @@ from rows import SPECIAL, VOCAB, batch, electra, paired
 from kitae.objectives import table
 from kitae.objectives.document import document_losses, original_ids
 from kitae.objectives.rtd import RtdConfig
+from kitae.tensor.batch import Texts
 
 ROWS = [[4, 7], [14], [1, 2, 3]]
 
@@ -21,7 +22,7 @@ def test_it_equals_a_loop_over_pieces_and_tokens():
     assert torch.equal(original_ids(prepared).view_as(plain.ids_BL), plain.ids_BL)
     ids, _ = made.corrupted(prepared)
     encoder, bias = made.discriminator.encoder, torch.randn(VOCAB, dtype=torch.float64)
-    states = encoder(ids, plain.layout)
+    states = encoder(Texts(ids, plain.layout))
     expected = []
     for row, start, end in plain.layout.spans():
         vector = states[row, start] if encoder.project is None else states[row, start] @ encoder.project.weight

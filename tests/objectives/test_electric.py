@@ -18,7 +18,7 @@ from kitae.models.folder import read_parts, write_huggingface, write_kitae
 from kitae.objectives import table
 from kitae.objectives.electric import ElectricConfig, ElectricObjective
 from kitae.objectives.rtd import RtdConfig
-from kitae.tensor.batch import Batch
+from kitae.tensor.batch import Batch, Texts
 
 
 def electric(**fields: object) -> ElectricObjective:
@@ -133,7 +133,7 @@ def test_rows_beyond_the_vocabulary_are_neither_predicted_nor_taught() -> None:
     cloze = objective(prepared).terms[0].sum
     generator = objective.models()["generator"]
     with torch.no_grad():
-        logits = generator.head(generator.encoder(prepared.ids_BL, prepared.layout), generator.table_VE)
+        logits = generator.head(generator.encoder(Texts(prepared.ids_BL, prepared.layout)), generator.table_VE)
         words = prepared.words_BL >= 0
         expected = F.cross_entropy(logits[words][:, :VOCAB], prepared.ids_BL[words], reduction="sum")
     assert float(cloze.detach()) == pytest.approx(float(expected), rel=1e-12)
@@ -212,7 +212,7 @@ def test_sentences_learned_by_heart_are_likelier_than_shuffled_ones() -> None:
     for row in shuffled:
         row[1:11] = row[1:11][torch.from_numpy(random.permutation(10))]
     with torch.no_grad():
-        real, mixed = (-objective.discriminator(ids, texts.layout)[:, 1:11].sum(dim=1) for ids in (texts.ids_BL, shuffled))
+        real, mixed = (-objective.discriminator(Texts(ids, texts.layout))[:, 1:11].sum(dim=1) for ids in (texts.ids_BL, shuffled))
     assert bool((real > mixed + 3).all())
     assert objective.summarize(objective.measure(objective.prepare(texts, 2)))["nce_auc"] > 0.9
 
@@ -220,7 +220,7 @@ def test_sentences_learned_by_heart_are_likelier_than_shuffled_ones() -> None:
 def test_a_checkpoint_holds_both_towers_and_starts_again(tmp_path: Path) -> None:
     objective = electric().eval()
     parts = objective.parts()
-    assert (parts["generator"].family, parts["discriminator"].family) == ("electric", "electra")
+    assert tuple(parts[name].config.model_type for name in ("generator", "discriminator")) == ("electric", "electra")
     for tower in ("left", "right"):
         assert f"encoder.{tower}.blocks.1.qkv.weight" in parts["generator"].state
     write_kitae("generator", parts["generator"], tmp_path / "generator")

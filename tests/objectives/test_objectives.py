@@ -20,7 +20,7 @@ from kitae.objectives.masking import Unit
 from kitae.objectives.mlm import MlmConfig, MlmObjective
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig, RtdObjective
-from kitae.tensor.batch import Batch
+from kitae.tensor.batch import Batch, Texts
 from kitae.tensor.random import numpy_generator, seed_dropout
 
 
@@ -119,7 +119,7 @@ def test_a_micro_batch_without_masks_changes_nothing_of_the_step() -> None:
 def test_smoothing_changes_the_training_loss_and_not_the_heldout_score() -> None:
     plain, smooth = mlm().eval(), mlm(MlmConfig(label_smoothing=0.3)).eval()
     prepared = plain.prepare(batch([[14]], length=16), 1)
-    logits = plain.encoder(prepared.ids_BL, prepared.layout, None, prepared.targets["picks"])
+    logits = plain.encoder(prepared, prepared.targets["picks"])
     expected = F.cross_entropy(logits, prepared.targets["labels"], label_smoothing=0.3, reduction="sum")
     assert float(smooth(prepared).terms[0].sum) == pytest.approx(float(expected), rel=1e-6)
     assert smooth.summarize(smooth.measure(prepared)) == plain.summarize(plain.measure(prepared))
@@ -178,7 +178,7 @@ def test_auc_of_a_measure_is_scikit_learns() -> None:
     for part in parts:
         ids, replaced = objective.corrupted(part)
         with torch.no_grad():
-            logits = objective.discriminator(ids, part.layout)
+            logits = objective.discriminator(Texts(ids, part.layout))
         labels.append(replaced[part.layout.mask_BL])
         scores.append(logits[part.layout.mask_BL])
     stats = [objective.measure(part) for part in parts]

@@ -16,6 +16,7 @@ from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives import table
 from kitae.objectives.detection import binary_losses, uniform_ids
 from kitae.objectives.rtd import RtdConfig, RtdObjective
+from kitae.tensor.batch import Texts
 from kitae.train.checkpoint import State, load, save
 from kitae.train.config import TrainConfig
 from kitae.train.optimizer import Optimizer
@@ -171,7 +172,7 @@ def test_uniform_replacements_need_no_generator() -> None:
     assert replaced[0, picks].tolist() == [a != b for a, b in zip(drawn, labels.tolist(), strict=True)]
     assert objective.counts(prepared) == {"rtd": 6}
     (term,) = objective(prepared).terms
-    logits = objective.discriminator(ids, prepared.layout)
+    logits = objective.discriminator(Texts(ids, prepared.layout))
     expected = F.binary_cross_entropy_with_logits(logits[0, :6], replaced[0, :6].float(), reduction="sum")
     assert float(term.sum) == pytest.approx(float(expected), rel=1e-6)
     assert "mlm_loss" not in objective.summarize(objective.measure(prepared))
@@ -227,7 +228,7 @@ def test_smoothed_labels_by_hand() -> None:
 def test_the_generators_targets_can_be_smoothed_too() -> None:
     plain, smoothed = rtd(), rtd(generator_label_smoothing=0.2)
     prepared = plain.prepare(batch([[30]], length=32), 1)
-    logits = plain.generator(prepared.ids_BL, prepared.layout, None, prepared.targets["picks"])
+    logits = plain.generator(prepared, prepared.targets["picks"])
     expected = F.cross_entropy(logits, prepared.targets["labels"], reduction="sum", label_smoothing=0.2)
     assert float(smoothed(prepared).terms[0].sum) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert torch.equal(smoothed.corrupted(prepared)[0], plain.corrupted(prepared)[0]), "samples know nothing of it"

@@ -101,7 +101,7 @@ def test_a_packed_pair_is_judged_as_if_it_stood_alone() -> None:
     def judged(batch, pairs: Tensor) -> Tensor:
         none = torch.zeros(0, dtype=torch.int64)
         with torch.no_grad():
-            return model.with_order(batch.ids_BL, batch.layout, batch.segments_BL, none, pairs)[1]
+            return model.with_order(batch, none, pairs)[1]
 
     together = judged(packed, packed.targets["pairs"])
     spans = [span for span in packed.layout.spans() if span[0] * 32 + span[1] in packed.targets["pairs"].tolist()]

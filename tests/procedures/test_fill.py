@@ -66,10 +66,10 @@ def write(folder: Path, family: str = "bert") -> Path:
     made = config(family)
     state = build_masked_lm(made, torch_generator(5, family)).state_dict()
     state["head.bias"] = torch.randn(len(TOKENS), generator=torch_generator(6))
-    halves = {"generator" if family == "electra" else "": Part(family=family, head="mlm", config=made, state=state)}
+    halves = {"generator" if family == "electra" else "": Part(head="mlm", config=made, state=state)}
     if family == "electra":
         other = build_discriminator(made, torch_generator(7)).state_dict()
-        halves["discriminator"] = Part(family=family, head="rtd", config=made, state=other)
+        halves["discriminator"] = Part(head="rtd", config=made, state=other)
     for name, part in halves.items():
         write_huggingface(part, folder / name)
         tokenizer().save(folder / name, max_length=POSITIONS)

@@ -18,7 +18,7 @@ TOKENS = ("[CLS]", "[UNK]", "[SEP]", "[PAD]", "[MASK]", *WORDS)
 def test_a_trial(tmp_path):
     config = resolve_preset("roberta-tiny", {}, len(TOKENS), 32, pad_token_id=3).encoder
     model = build_masked_lm(config, torch.Generator().manual_seed(1))
-    write_huggingface(Part(family="roberta", head="mlm", config=config, state=model.state_dict()), tmp_path / "start")
+    write_huggingface(Part(head="mlm", config=config, state=model.state_dict()), tmp_path / "start")
     Tokenizer(Definition(tokens=TOKENS, spec=SegmenterSpec(kind="whitespace"))).save(tmp_path / "start")
     start = read_start(tmp_path / "start")
     assert start.part.config.positions == 32

@@ -76,7 +76,7 @@ def test_the_first_best_epoch_is_kept_and_saved(tmp_path: Path) -> None:
     verify(model)
     assert read_manifest(model).kind == "checkpoint"
     part = read_parts(model)["encoder"]
-    assert (part.head, part.labels, part.family) == ("sequence", LABELS, "electra")
+    assert (part.head, part.labels, part.config.model_type) == ("sequence", LABELS, "electra")
     predictor = Predictor.load(tmp_path / "trial", device="cpu")
     found = np.array([list(p.probabilities.values()) for p in predictor.predict(e.text for e in data.test)])
     assert np.abs(found - outcome.probabilities).max() < 1e-5, "what was scored is what was saved"
@@ -169,7 +169,7 @@ def test_a_pooler_that_learnt_from_pairs_goes_on(tmp_path: Path) -> None:
     tokens = 5 + len(WORDS)
     config = BertConfig(vocab_size=tokens, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     state = build_pretraining_lm(config, torch_generator(5, "start")).state_dict()
-    part = Part(family="bert", head="pretraining", config=config, state=state)
+    part = Part(head="pretraining", config=config, state=state)
     made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
     assert made.encoder.head.dense.weight.equal(state["order.dense.weight"])
     assert made.encoder.head.dense.bias.equal(state["order.dense.bias"])
@@ -182,7 +182,7 @@ def test_a_pooler_that_learnt_from_pairs_goes_on(tmp_path: Path) -> None:
 def test_a_start_of_another_task_gives_its_encoder_only(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=5 + len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     state = build_classifier(config, 7, None, torch_generator(5, "start")).state_dict()
-    part = Part(family="bert", head="sequence", config=config, state=state, labels=tuple("abcdefg"))
+    part = Part(head="sequence", config=config, state=state, labels=tuple("abcdefg"))
     made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
     assert made.encoder.encoder.embed.token.weight.equal(state["encoder.embed.token.weight"])
     assert not made.encoder.head.dense.weight.equal(state["head.dense.weight"])

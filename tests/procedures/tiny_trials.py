@@ -30,7 +30,7 @@ def start_folder(folder: Path, *, positions: int = 32, extra_tokens: int = 0) ->
     more = tuple(f"x{i}" for i in range(extra_tokens))
     Tokenizer(Definition(tokens=(*tokens, *more), spec=SegmenterSpec(kind="whitespace"))).save(folder)
     state = build_discriminator(config, torch_generator(3, "start")).state_dict()
-    write_huggingface(Part(family="electra", head="rtd", config=config, state=state), folder)
+    write_huggingface(Part(head="rtd", config=config, state=state), folder)
     return folder
 
 

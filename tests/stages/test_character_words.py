@@ -25,7 +25,7 @@ from kitae.procedures.trials import TrialConfig, read_start, run_trial
 from kitae.stages import export, pretrain
 from kitae.tasks.batches import collate, encode
 from kitae.tasks.records import Example, TaskData
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tensor.random import numpy_generator
 from kitae.text.corpus import ShardWriter
 from kitae.tokenization.characters import rows, special_row
@@ -204,7 +204,7 @@ def test_texts_are_read_as_the_data_set_reads_them(trained, made):
     spelled = held.spelled()
     (row,) = [row for row in range(len(held.rows)) if torch.equal(spelled.chars_WC[spelled.ids_BL[row, 1:26]], table)]
     with torch.no_grad():
-        first, second = (model.encoder.hidden_states(b.ids_BL, b.layout, None, b.chars_WC)[0] for b in (batch, spelled))
+        first, second = (model.encoder.hidden_states(b)[0] for b in (batch, spelled))
     torch.testing.assert_close(first[0, :26], second[row, :26])
 
 
@@ -223,7 +223,7 @@ def test_masks_are_filled_beside_words_that_no_vocabulary_has(trained, made):
         chars = np.stack([special_row("cls", BYTES), *shown, special_row("sep", BYTES)]).astype(np.int64)
         layout = Layout.padded(torch.ones(1, len(chars), dtype=torch.bool))
         with torch.no_grad():
-            logits = model(torch.arange(len(chars))[None], layout, None, torch.tensor(places), torch.from_numpy(chars))
+            logits = model(Texts(torch.arange(len(chars))[None], layout, None, torch.from_numpy(chars)), torch.tensor(places))
         for mask, row in zip(filling.masks, logits.softmax(-1), strict=True):
             scores, ids = row.topk(4)
             assert [candidate.id for candidate in mask] == ids.tolist()

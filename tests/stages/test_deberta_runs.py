@@ -13,7 +13,7 @@ from kitae.models.folder import Part, load, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.tokenizer import Tokenizer
 
 TRAIN = {"length": "4 steps", "save_every": "4 steps", "evaluate_every": "4 steps"}
@@ -37,7 +37,7 @@ def test_trained_exported_and_loaded_in_transformers(dataset: Path, tmp_path: Pa
     batch = tokenizer(["w1 w2 [MASK] w4", "w9"], padding=True, return_tensors="pt")
     mask = batch["attention_mask"].bool()
     with torch.no_grad():
-        ours = load(part)(batch["input_ids"], Layout.padded(mask))
+        ours = load(part)(Texts(batch["input_ids"], Layout.padded(mask)))
         torch.testing.assert_close(ours[mask], theirs.eval()(**batch).logits[mask], rtol=1e-5, atol=1e-5)
     adapted = pretrain(tmp_path / "adapt", dataset, start=folder, model=None, objective="mlm", train=TRAIN)
     assert read_parts(newest(adapted.path))["encoder"].config == part.config
@@ -57,7 +57,7 @@ def test_a_pair_with_disentangled_embeddings(dataset: Path, tmp_path: Path) -> N
         ids = torch.arange(5, 25)[None]
         mask = torch.ones_like(ids, dtype=torch.bool)
         with torch.no_grad():
-            ours = load(parts[name]).encoder(ids, Layout.padded(mask))
+            ours = load(parts[name]).encoder(Texts(ids, Layout.padded(mask)))
             torch.testing.assert_close(ours, theirs(input_ids=ids).last_hidden_state, rtol=1e-5, atol=1e-5)
     again = read_parts(folder)
     for name, part in parts.items():
@@ -76,7 +76,7 @@ def test_a_discriminator_alone_gets_a_generator(dataset: Path, tmp_path: Path) -
         "deberta-v3-tiny", {"enhanced_mask_decoder": False, "generator": {"enhanced_mask_decoder": True}}, 65, 32
     ).encoder
     model = build_discriminator(encoder)
-    write_huggingface(Part(family="deberta-v2", head="rtd", config=model.config, state=model.state_dict()), tmp_path / "start")
+    write_huggingface(Part(head="rtd", config=model.config, state=model.state_dict()), tmp_path / "start")
     Tokenizer.load(dataset / "tokenizer").save(tmp_path / "start")
     regrow = {"length": "4 steps"}
     out = pretrain(tmp_path / "adapt", dataset, start=tmp_path / "start", model=None, objective_config=V3, regrow=regrow, train=TRAIN)

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from kitae.core.artifact import Inputs, Out, seal
 from kitae.core.errors import KitaeError
 from kitae.models.families import FAMILIES, build_classifier, build_discriminator, build_headed, build_masked_lm
-from kitae.models.folder import FORMAT, Part, describe, load, read_parts
+from kitae.models.folder import Part, describe, load, read_parts
 from kitae.models.presets import resolve_preset
 from kitae.models.sharing import share_embeddings
 from kitae.stages.export import USES, ExportConfig, run, sources
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
 
@@ -29,7 +29,7 @@ def checkpoint(folder: Path, module: torch.nn.Module, parts: dict[str, Part], *,
     place = folder / "checkpoints" / f"step-{step:08d}" if step is not None else folder / "model"
     place.mkdir(parents=True)
     save_file({name: tensor.clone() for name, tensor in module.state_dict().items()}, place / "weights.safetensors")
-    described = {"format": FORMAT, "parts": {name: describe(part) for name, part in parts.items()}}
+    described = describe(parts)
     (place / "model.json").write_text(json.dumps(described, ensure_ascii=False))
     Tokenizer.new(TOKENS, SegmenterSpec(kind="mecab", dictionary="ipadic")).save(place / "tokenizer")
     if step is None:
@@ -46,8 +46,8 @@ def electra(folder: Path, *, seed: int) -> None:
     module.discriminator = build_discriminator(architecture.encoder, torch.Generator().manual_seed(seed + 1))
     share_embeddings(module.generator, module.discriminator)
     parts = {
-        "generator": Part(family="electra", head="mlm", config=architecture.generator, state={}),
-        "discriminator": Part(family="electra", head="rtd", config=architecture.encoder, state={}),
+        "generator": Part(head="mlm", config=architecture.generator, state={}),
+        "discriminator": Part(head="rtd", config=architecture.encoder, state={}),
     }
     checkpoint(folder, module, parts, step=400)
 
@@ -58,7 +58,7 @@ def single(folder: Path, *, head: str, family: str, step: int | None) -> None:
     labels = ("経済", "天気", "other") if head == "sequence" else ()
     generator = torch.Generator().manual_seed(5)
     module.encoder = build_masked_lm(config, generator) if head == "mlm" else build_classifier(config, 3, 0.1, generator)
-    checkpoint(folder, module, {"encoder": Part(family=family, head=head, config=config, state={}, labels=labels)}, step=step)
+    checkpoint(folder, module, {"encoder": Part(head=head, config=config, state={}, labels=labels)}, step=step)
 
 
 def their_logits(folder: Path, auto: type) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -82,7 +82,7 @@ def same_logits(place: Path, name: str, folder: Path, auto: type, *, length: int
         assert ids[row, : len(own)].tolist() == own
         assert int(mask[row].sum()) == len(own)
     with torch.no_grad():
-        ours = model(ids, Layout.padded(mask))
+        ours = model(Texts(ids, Layout.padded(mask)))
     if ours.shape[:2] == mask.shape:
         ours, theirs = ours[mask], theirs[mask]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -200,9 +200,7 @@ def test_heads_of_tasks_give_our_logits(head, family, tmp_path):
     labels = ("B", "I", "O") if head == "token" else ()
     module = torch.nn.Module()
     module.encoder = build_headed(config, head, num_labels=3, generator=torch.Generator().manual_seed(5))
-    place = checkpoint(
-        tmp_path / "task", module, {"encoder": Part(family=family, head=head, config=config, state={}, labels=labels)}, step=1
-    )
+    place = checkpoint(tmp_path / "task", module, {"encoder": Part(head=head, config=config, state={}, labels=labels)}, step=1)
     out = Out(path=tmp_path / "export")
     out.path.mkdir()
     run(ExportConfig(), Inputs(parents={"task": tmp_path / "task"}, seed=1), out)
@@ -217,7 +215,7 @@ def test_heads_of_tasks_give_our_logits(head, family, tmp_path):
     told = {"batch": batch, "model": model.eval()}
     with torch.no_grad():
         exec(USES[head].split("\nprint")[0], told)  # what the README says to write
-        ours = load(read_parts(place)["encoder"])(batch["input_ids"], Layout.padded(mask))
+        ours = load(read_parts(place)["encoder"])(Texts(batch["input_ids"], Layout.padded(mask)))
     if head == "span":
         torch.testing.assert_close(ours[mask].unbind(-1), (told["found"].start_logits[mask], told["found"].end_logits[mask]))
     elif head == "token":
@@ -231,7 +229,7 @@ def test_a_head_without_a_class_in_transformers_stays_with_kitae(tmp_path):
     config = resolve_preset("electra-tiny", {}, len(TOKENS), LENGTH, pad_token_id=1).encoder
     module = torch.nn.Module()
     module.encoder = build_headed(config, "joint", generator=torch.Generator().manual_seed(5))
-    place = checkpoint(tmp_path / "task", module, {"encoder": Part(family="electra", head="joint", config=config, state={})}, step=1)
+    place = checkpoint(tmp_path / "task", module, {"encoder": Part(head="joint", config=config, state={})}, step=1)
     out = Out(path=tmp_path / "export")
     out.path.mkdir()
     run(ExportConfig(), Inputs(parents={"task": tmp_path / "task"}, seed=1), out)

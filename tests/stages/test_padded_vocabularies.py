@@ -12,7 +12,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.families import build_discriminator, build_headed, build_masked_lm
 from kitae.models.folder import Part, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.tokenizer import Tokenizer
 
 ROWS = 128
@@ -32,7 +32,7 @@ def starts(folder: Path, dataset: Path, *, preset: str, rows: int) -> Path:
                 model.head.bias[len(TOKENS) :] = 20.0
         head = "rtd" if name == "discriminator" else "mlm"
         place = folder if len(parts) == 1 else folder / name
-        write_huggingface(Part(family=architecture.family, head=head, config=model.config, state=model.state_dict()), place)
+        write_huggingface(Part(head=head, config=model.config, state=model.state_dict()), place)
         Tokenizer.load(dataset / "tokenizer").save(place)
     return folder
 
@@ -60,10 +60,10 @@ def test_logits_end_with_the_vocabulary():
     model = build_headed(resolve_preset("bert-tiny", {}, ROWS, 32).encoder, "pretraining").eval()
     ids, layout = torch.randint(5, 65, (2, 9)), Layout.padded(torch.ones(2, 9, dtype=torch.bool))
     with torch.no_grad():
-        whole = model(ids, layout, None, torch.tensor([3, 12]))
+        whole = model(Texts(ids, layout), torch.tensor([3, 12]))
         model.known = 65
-        assert torch.equal(model(ids, layout, None, torch.tensor([3, 12])), whole[:, :65])
-        assert torch.equal(model.with_order(ids, layout, None, torch.tensor([3, 12]), torch.tensor([0]))[0], whole[:, :65])
+        assert torch.equal(model(Texts(ids, layout), torch.tensor([3, 12])), whole[:, :65])
+        assert torch.equal(model.with_order(Texts(ids, layout), torch.tensor([3, 12]), torch.tensor([0]))[0], whole[:, :65])
 
 
 @pytest.mark.parametrize("preset", ["bert-tiny", "electra-tiny"])

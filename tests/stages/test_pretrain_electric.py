@@ -16,7 +16,7 @@ from kitae.procedures.predict import PredictConfig, predict_file
 from kitae.procedures.score import Scorer, is_electric
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.tokenizer import Tokenizer
 
 SCORES = {"cloze_loss", "cloze_accuracy", "nce_loss", "nce_accuracy", "nce_auc"}
@@ -50,7 +50,7 @@ def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
     assert found[2].log_likelihood == 0.0
     model = load(parts["discriminator"])
     ids = torch.tensor([[tokenizer.special.cls, *(i for word in tokenizer.words(texts[0]) for i in word), tokenizer.special.sep]])
-    energies = model(ids, layout_of(ids))[0, 1:-1]
+    energies = model(Texts(ids, layout_of(ids)))[0, 1:-1]
     assert found[0].log_likelihood == pytest.approx(-float(energies.detach().sum()), abs=1e-4)
     assert found[0].json() == {"log_likelihood": round(found[0].log_likelihood, 6), "tokens": 5}
     assert list(found[0].rows()) == [[f"{found[0].log_likelihood:.6f}", "5"]]
@@ -103,7 +103,7 @@ def test_the_discriminator_goes_to_transformers_and_both_start_again(trained: Ou
     ids = torch.tensor([[2, 7, 8, 9, 3]])
     with torch.no_grad():
         expected = theirs(ids).logits
-        torch.testing.assert_close(load(parts["discriminator"])(ids, layout_of(ids)), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(load(parts["discriminator"])(Texts(ids, layout_of(ids))), expected, atol=1e-5, rtol=0)
     assert "kitae.models.folder" in (folder / "generator" / "README.md").read_text()
     for name, part in read_parts(newest(trained.path)).items():
         assert all(torch.equal(part.state[key], tensor) for key, tensor in parts[name].state.items())

@@ -50,7 +50,7 @@ def test_next_sentences_from_pretraining_to_transformers_and_on(paired: Path, tm
     none = torch.zeros(0, dtype=torch.int64)
     assert batch.segments_BL is not None
     with torch.no_grad():
-        ours = model.with_order(batch.ids_BL, batch.layout, batch.segments_BL, none, batch.targets["pairs"])[1][0]
+        ours = model.with_order(batch, none, batch.targets["pairs"])[1][0]
         found = theirs.eval()(input_ids=batch.ids_BL[:, start:end], token_type_ids=batch.segments_BL[:, start:end])
     torch.testing.assert_close(ours, found.seq_relationship_logits[0], atol=1e-5, rtol=0)
 

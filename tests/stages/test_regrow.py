@@ -243,7 +243,7 @@ def test_a_table_that_does_not_fit_the_vocabulary(dataset: Path, tmp_path: Path,
     """Fewer rows than tokens are refused before anything is trained; surplus rows are neither predicted nor taught."""
     for rows in (64, 128):
         model = build_discriminator(resolve_preset("electra-tiny", {}, rows, 32).encoder)
-        write_huggingface(Part(family="electra", head="rtd", config=model.config, state=model.state_dict()), tmp_path / str(rows))
+        write_huggingface(Part(head="rtd", config=model.config, state=model.state_dict()), tmp_path / str(rows))
         Tokenizer.load(dataset / "tokenizer").save(tmp_path / str(rows))
     with pytest.raises(KitaeError, match="the generator knows 64 tokens, the data set's tokenizer has 65"):
         adapt(tmp_path / "few", dataset, tmp_path / "64", regrow=REGROW)

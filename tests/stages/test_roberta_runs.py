@@ -14,7 +14,7 @@ from kitae.models.folder import load, read_parts
 from kitae.models.roberta import RobertaConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 ELSEWHERE = ("[CLS]", "[UNK]", "[SEP]", "[PAD]", "[MASK]", *TOKENS[5:])
 """The same vocabulary with [PAD] at 3, as many sentencepiece models have it."""
@@ -46,7 +46,7 @@ def test_trained_exported_and_loaded_in_transformers(tokens, pad, tmp_path):
     assert (batch["input_ids"][~mask] == pad).all()
     with torch.no_grad():
         expected = theirs.eval()(**batch).logits
-        ours = load(part)(batch["input_ids"], Layout.padded(mask))
+        ours = load(part)(Texts(batch["input_ids"], Layout.padded(mask)))
         torch.testing.assert_close(ours[mask], expected[mask], rtol=1e-5, atol=1e-5)
         pairs = theirs(**tokenizer("w1 w2", "w3", return_tensors="pt")).logits
     assert torch.isfinite(pairs).all()

@@ -34,7 +34,7 @@ def texts(count: int, *, longest: int = 40, seed: int = 0) -> list[Encoded]:
 
 def classification(labels: int = 3) -> Classification:
     names = [f"label{i}" for i in range(labels)]
-    return Classification(build_classifier(CONFIG, labels, None, torch_generator(1, "x")), family="electra", labels=names)
+    return Classification(build_classifier(CONFIG, labels, None, torch_generator(1, "x")), labels=names)
 
 
 @pytest.mark.parametrize(("count", "batch", "micro"), [(64, 16, 8), (37, 16, 5), (33, 16, 16), (5, 16, 4), (1, 1, 1)])

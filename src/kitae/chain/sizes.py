@@ -130,10 +130,10 @@ def _started(node: str, config: PretrainConfig, length: int) -> Iterator[Size]:
     generator = parts["generator"].config if "generator" in parts else None
     if isinstance(settings, RtdConfig) and lacks_generator(settings, parts):
         generator = regrown_numbers(config, main.config)
-        pair = Architecture(family=main.family, encoder=main.config, generator=generator)
+        pair = Architecture(encoder=main.config, generator=generator)
         found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
         counts, total = {"regrown generator": found.generator, "discriminator": found.encoder}, found.total
-    flops = _flops(config, Architecture(family=main.family, encoder=main.config, generator=generator), length)
+    flops = _flops(config, Architecture(encoder=main.config, generator=generator), length)
     vocab_size = max(part.config.vocab_size for part in parts.values())
     yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size, flops=flops)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,10 @@ def _inner(value: object, dumped: Any) -> object:
     if isinstance(value, dict):
         return {key: _inner(item, dumped[key]) for key, item in value.items()}
     return dumped
+
+
+def complaint(error: ValidationError) -> str:
+    """The first thing that pydantic says against the fields of a file, with their names before it."""
+    first = error.errors()[0]
+    key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message

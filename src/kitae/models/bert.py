@@ -18,7 +18,7 @@ from kitae.models.family import Family, Head, HeadForm
 from kitae.models.forms import DECODER, JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup, segment_rows
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Texts
 
 NARROW = ("electra", "electric")
 """Families whose embeddings may be narrower than their states."""
@@ -117,14 +117,13 @@ class BertEncoder(Encoder):
         self.project = nn.Linear(config.embedding_width, config.hidden_size) if config.embedding_width != config.hidden_size else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
 
-    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+    def states(self, texts: Texts) -> Iterator[Tensor]:
         """x_BLD before the first block and after each."""
-        del chars_WC
-        x_BLD = self.embed(ids_BL, layout.positions_BL, segments_BL)
+        x_BLD = self.embed(texts.ids_BL, texts.layout.positions_BL, texts.segments_BL)
         if self.project is not None:
             x_BLD = self.project(x_BLD)
         dtype = working_dtype(x_BLD)
-        plan = make_plan(layout, kind=self.chosen(layout, dtype), dtype=dtype)
+        plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype)
         yield x_BLD
         for block in self.blocks:
             x_BLD = block(x_BLD, plan)
@@ -256,6 +255,7 @@ ELECTRA = Family(
     heads={
         "mlm": HeadForm(
             title="generator",
+            name="generator",
             architecture="ElectraForMaskedLM",
             auto="AutoModelForMaskedLM",
             make=mlm_head,
@@ -269,6 +269,7 @@ ELECTRA = Family(
         ),
         "rtd": HeadForm(
             title="discriminator",
+            name="discriminator",
             architecture="ElectraForPreTraining",
             auto="AutoModelForPreTraining",
             make=_rtd_head,

@@ -21,7 +21,7 @@ from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family
 from kitae.models.layers import dropout, lookup, segment_rows
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Texts
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
 
 MOST_KERNELS = 16
@@ -32,9 +32,9 @@ class CharacterBertConfig(BertFields):
     """Numbers of a CharacterBERT, under the names of helboukkouri's CharacterBertConfig; its mlm_vocab_size is our vocab_size."""
 
     model_type: Literal["character_bert"] = "character_bert"
-    character_embeddings_dim: int = Field(16, ge=1)
+    character_embeddings_dim: int = Field(16, ge=1, le=65_536)
     """Width of a character's vector."""
-    cnn_filters: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], ...] = Field(
+    cnn_filters: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=65_536)]], ...] = Field(
         FILTERS, min_length=1, max_length=MOST_KERNELS
     )
     """Kinds of kernels: characters that one spans, and how many there are."""
@@ -123,12 +123,12 @@ class CharacterBertEncoder(Encoder):
         self.embed = WordEmbeddings(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
 
-    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
-        """x_BLD before the first block and after each. `chars_WC` is needed: int64, W rows that `ids_BL` number."""
-        assert chars_WC is not None, "a CharacterBERT reads the characters of words"
-        x_BLD = self.embed(ids_BL, chars_WC, layout.positions_BL, segments_BL)
+    def states(self, texts: Texts) -> Iterator[Tensor]:
+        """x_BLD before the first block and after each."""
+        assert texts.chars_WC is not None, "a CharacterBERT reads the characters of words"
+        x_BLD = self.embed(texts.ids_BL, texts.chars_WC, texts.layout.positions_BL, texts.segments_BL)
         dtype = working_dtype(x_BLD)
-        plan = make_plan(layout, kind=self.chosen(layout, dtype), dtype=dtype)
+        plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype)
         yield x_BLD
         for block in self.blocks:
             x_BLD = block(x_BLD, plan)

@@ -12,7 +12,7 @@ from kitae.models.attention import cover
 from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.heads import Decoder, PretrainingHead
 from kitae.models.joint import BEAM, Beam, JointLogits, pieces_of
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 
 class Headed(nn.Module):
@@ -42,30 +42,13 @@ class MaskedLm(Headed):
         """The token table, which is also the output table of tied heads."""
         return self.encoder.table_VE
 
-    def forward(
-        self,
-        ids_BL: Tensor,
-        layout: Layout,
-        segments_BL: Tensor | None = None,
-        picks_N: Tensor | None = None,
-        chars_WC: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, texts: Texts, picks_N: Tensor | None = None) -> Tensor:
         """logits_NV at `picks_N` (int64 positions in the flattened rows); without picks logits_BLV everywhere."""
-        return self.vocabulary(self.read(ids_BL, layout, segments_BL, picks_N, chars_WC))
+        return self.vocabulary(self.read(texts, picks_N))
 
-    def read(
-        self,
-        ids_BL: Tensor,
-        layout: Layout,
-        segments_BL: Tensor | None = None,
-        picks_N: Tensor | None = None,
-        chars_WC: Tensor | None = None,
-    ) -> Tensor:
+    def read(self, texts: Texts, picks_N: Tensor | None = None) -> Tensor:
         """x_ND at `picks_N`, which the head makes logits of; without picks x_BLD everywhere."""
-        if isinstance(self.head, Decoder):
-            x_BLD = self.head.read(self.encoder, ids_BL, layout, segments_BL)
-        else:
-            x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
+        x_BLD = self.head.read(self.encoder, texts) if isinstance(self.head, Decoder) else self.encoder(texts)
         # index_select, because the backward of x[index] is not reproducible on several threads
         return x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
 
@@ -82,72 +65,50 @@ class PretrainingLm(MaskedLm):
         super().__init__(encoder, head.vocabulary)
         self.order = head.order
 
-    def with_order(
-        self,
-        ids_BL: Tensor,
-        layout: Layout,
-        segments_BL: Tensor | None,
-        picks_N: Tensor,
-        pairs_P: Tensor,
-        chars_WC: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def with_order(self, texts: Texts, picks_N: Tensor, pairs_P: Tensor) -> tuple[Tensor, Tensor]:
         """(logits_NV at `picks_N`, logits_P2 of the pairs whose [CLS] stands at `pairs_P`; both in the flattened rows)."""
-        x_TD = self.encoder(ids_BL, layout, segments_BL, chars_WC).flatten(0, 1)
+        x_TD = self.encoder(texts).flatten(0, 1)
         return self.vocabulary(x_TD.index_select(0, picks_N)), self.order(x_TD.index_select(0, pairs_P))
 
 
 class Discriminator(Headed):
     """Encoder + replaced-token head: ELECTRA's discriminator."""
 
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
+    def forward(self, texts: Texts) -> Tensor:
         """logits_BL; positive = replaced. Padding positions hold numbers without meaning."""
-        return self.head(self.encoder(ids_BL, layout, segments_BL, chars_WC), layout)
+        return self.head(self.encoder(texts), texts.layout)
 
 
 class Classifier(Headed):
     """Encoder + sequence head: one text or pair -> labels."""
 
-    def forward(
-        self,
-        ids_BL: Tensor,
-        layout: Layout,
-        segments_BL: Tensor | None = None,
-        starts_N: Tensor | None = None,
-        chars_WC: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, texts: Texts, starts_N: Tensor | None = None) -> Tensor:
         """logits_NC of the texts that begin at `starts_N` (int64 positions in the flattened rows); without them of every piece,
         row by row and from left to right: several texts may share a packed row.
         """
-        x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
+        x_BLD = self.encoder(texts)
         if starts_N is None:
-            length = ids_BL.shape[1]
-            starts_N = torch.tensor([row * length + start for row, start, _ in layout.spans()], device=x_BLD.device)
+            length = texts.ids_BL.shape[1]
+            starts_N = torch.tensor([row * length + start for row, start, _ in texts.layout.spans()], device=x_BLD.device)
         x_TD = x_BLD.flatten(0, 1)
-        return self.head(_means(x_TD, layout, starts_N) if self.config.pooling == "mean" else x_TD.index_select(0, starts_N))
+        return self.head(_means(x_TD, texts.layout, starts_N) if self.config.pooling == "mean" else x_TD.index_select(0, starts_N))
 
 
 class TokenClassifier(Headed):
     """Encoder + token head: labels of positions, for tagging."""
 
-    def forward(
-        self,
-        ids_BL: Tensor,
-        layout: Layout,
-        segments_BL: Tensor | None = None,
-        picks_N: Tensor | None = None,
-        chars_WC: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, texts: Texts, picks_N: Tensor | None = None) -> Tensor:
         """logits_NC at `picks_N` (int64 positions in the flattened rows); without picks logits_BLC everywhere."""
-        x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
+        x_BLD = self.encoder(texts)
         return self.head(x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N))
 
 
 class SpanFinder(Headed):
     """Encoder + span head: where an answer begins and ends, each on its own. See JointSpanFinder for the end given the start."""
 
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
+    def forward(self, texts: Texts) -> Tensor:
         """logits_BL2 of start and end. Padding positions hold numbers without meaning."""
-        return self.head(self.encoder(ids_BL, layout, segments_BL, chars_WC))
+        return self.head(self.encoder(texts))
 
 
 class MultipleChoice(Classifier):
@@ -169,38 +130,18 @@ class JointSpanFinder(Headed):
     answer. Positions of starts and ends count within their piece.
     """
 
-    def forward(
-        self,
-        ids_BL: Tensor,
-        layout: Layout,
-        segments_BL: Tensor | None = None,
-        *,
-        allowed_BL: Tensor,
-        starts_P: Tensor,
-        chars_WC: Tensor | None = None,
-    ) -> JointLogits:
+    def forward(self, texts: Texts, *, allowed_BL: Tensor, starts_P: Tensor) -> JointLogits:
         """For training, with the true starts (int64, one per piece)."""
-        x_PLD, allowed_PL = self._pieces(ids_BL, layout, segments_BL, allowed_BL, chars_WC)
+        x_PLD, allowed_PL = self._pieces(texts, allowed_BL)
         return self.head(x_PLD, allowed_PL, starts_P)
 
-    def search(
-        self,
-        ids_BL: Tensor,
-        layout: Layout,
-        segments_BL: Tensor | None = None,
-        *,
-        allowed_BL: Tensor,
-        beam: int = BEAM,
-        chars_WC: Tensor | None = None,
-    ) -> Beam:
+    def search(self, texts: Texts, *, allowed_BL: Tensor, beam: int = BEAM) -> Beam:
         """For prediction: the best starts and the best ends of each."""
-        x_PLD, allowed_PL = self._pieces(ids_BL, layout, segments_BL, allowed_BL, chars_WC)
+        x_PLD, allowed_PL = self._pieces(texts, allowed_BL)
         return self.head.search(x_PLD, allowed_PL, beam=beam)
 
-    def _pieces(
-        self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None, allowed_BL: Tensor, chars_WC: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        x_PLD, places_PL = pieces_of(self.encoder(ids_BL, layout, segments_BL, chars_WC), layout)
+    def _pieces(self, texts: Texts, allowed_BL: Tensor) -> tuple[Tensor, Tensor]:
+        x_PLD, places_PL = pieces_of(self.encoder(texts), texts.layout)
         allowed_PL = allowed_BL.flatten()[places_PL] & (places_PL >= 0)
         allowed_PL[:, 0] = True
         return x_PLD, allowed_PL

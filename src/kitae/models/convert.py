@@ -55,7 +55,8 @@ def from_huggingface(state: Mapping[str, Tensor], rows: Rows, *, layers: int, wh
                     cure="use a folder whose config matches its weights",
                     where=where,
                 )
-            out[ours] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+            stacked = len(tensors) > 1 and tensors[0].dim() > 0  # what has no dimension is left to the check of shapes
+            out[ours] = torch.cat(tensors) if stacked else tensors[0]
     if rest:
         raise KitaeError(
             f"{len(rest)} weights have no place in this model: {', '.join(sorted(rest)[:3])}{', ...' if len(rest) > 3 else ''}",

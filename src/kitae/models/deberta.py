@@ -16,7 +16,7 @@ from kitae.models.deberta_config import DebertaV2Config, DisentangledConfig
 from kitae.models.disentangled import RelativeKind, RelativePlan, attend_relative, choose_relative, make_relative_plan
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup, segment_rows
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 WIDE_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {**ACTIVATIONS, "tanh": torch.tanh}
 RELATIVE: Mapping[Kind, RelativeKind] = {"block": "block", "spans": "spans", "varlen": "flex", "sdpa": "sdpa", "dense": "dense"}
@@ -188,39 +188,38 @@ class DebertaEncoder(Encoder):
         self.conv = Convolution(newer) if newer and newer.conv_kernel_size else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
 
-    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+    def states(self, texts: Texts) -> Iterator[Tensor]:
         """x_BLD before the first block and after each."""
-        del chars_WC
-        x_BLD, around = self._start(ids_BL, layout, segments_BL)
+        x_BLD, around = self._start(texts)
         yield x_BLD
         yield from self._through(self.blocks, x_BLD, around)
 
-    def decoded(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None, position_PD: Tensor) -> Tensor:
+    def decoded(self, texts: Texts, position_PD: Tensor) -> Tensor:
         """x_BLD of the enhanced mask decoder (He et al. 2020, section 3.2; microsoft/DeBERTa's `emd_context_layer`).
 
         The last block is run twice. What asks are the states before it, plus absolute positions, then what the first run returned; what
         is attended to are the states before it both times.
         """
-        x_BLD, around = self._start(ids_BL, layout, segments_BL)
+        x_BLD, around = self._start(texts)
         *earlier, last = self.blocks
         for state in self._through(earlier, x_BLD, around):
             x_BLD = state
-        query_BLD = x_BLD + lookup(layout.positions_BL, position_PD)
+        query_BLD = x_BLD + lookup(texts.layout.positions_BL, position_PD)
         for _ in range(DECODER_STEPS):
             query_BLD = last(x_BLD, around.table_RD, around.plan, query_BLD)
         return query_BLD
 
-    def _start(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None) -> tuple[Tensor, _Around]:
+    def _start(self, texts: Texts) -> tuple[Tensor, _Around]:
         """Embedded ids, and what the blocks need of the batch."""
-        config = self.config
-        x_BLD = self.embed(ids_BL, layout.positions_BL, segments_BL)
+        config, layout = self.config, texts.layout
+        x_BLD = self.embed(texts.ids_BL, layout.positions_BL, texts.segments_BL)
         if self.project is not None:
             x_BLD = self.project(x_BLD)
         x_BLD = dropout(self.embed_norm(x_BLD), config.hidden_dropout_prob, self.training)
         dtype = working_dtype(x_BLD)
         rate = config.attention_probs_dropout_prob if self.training else 0.0
-        length, head_size = ids_BL.shape[1], config.hidden_size // config.num_attention_heads
-        device = ids_BL.device.type
+        length, head_size = x_BLD.shape[1], config.hidden_size // config.num_attention_heads
+        device = x_BLD.device.type
         chosen = choose_relative(device, length=length, head_size=head_size, dtype=dtype, dropout=rate, compiled=self.compiled)
         kind = chosen if self.kind is None else RELATIVE[self.kind]
         plan = make_relative_plan(layout, kind=kind, dtype=dtype, buckets=config.buckets, max_distance=config.reach)

@@ -134,22 +134,22 @@ def _first_inward(state: State, config: EncoderConfig) -> State:
     """v1 has query, key and value of one head after the other; ours are all queries, all keys, all values."""
 
     def turn(tensor: Tensor, heads: int) -> Tensor:
-        return tensor.view(heads, 3, -1, tensor.shape[1]).transpose(0, 1)
+        return tensor.view(heads, 3, len(tensor) // (3 * heads), tensor.shape[1]).transpose(0, 1)
 
     return _regrouped(_inward(state, config), turn, config.num_attention_heads)
 
 
 def _first_outward(state: State, config: EncoderConfig) -> State:
     def turn(tensor: Tensor, heads: int) -> Tensor:
-        return tensor.view(3, heads, -1, tensor.shape[1]).transpose(0, 1)
+        return tensor.view(3, heads, len(tensor) // (3 * heads), tensor.shape[1]).transpose(0, 1)
 
     return _outward(_regrouped(state, turn, config.num_attention_heads), config)
 
 
 def _foreign(head: Head, config: EncoderConfig) -> bool:
-    """The detector of replaced tokens and the enhanced mask decoder have no class in transformers."""
+    """The classes of masked language models have no enhanced mask decoder."""
     assert isinstance(config, DisentangledConfig)
-    return head == "rtd" or (head == "mlm" and config.enhanced_mask_decoder)
+    return head == "mlm" and config.enhanced_mask_decoder
 
 
 def _heads(name: str) -> Mapping[Head, HeadForm]:
@@ -157,8 +157,7 @@ def _heads(name: str) -> Mapping[Head, HeadForm]:
     return {
         "rtd": HeadForm(
             title="discriminator",
-            architecture="",
-            auto="AutoModel",
+            name="discriminator",
             make=_rtd_head,
             rows=(
                 ("head.norm", "mask_predictions.LayerNorm"),
@@ -197,7 +196,7 @@ DEBERTA = Family(
     encoder=DebertaEncoder,
     root="deberta",
     rows=(*COMMON, *FIRST),
-    heads={**_heads("Deberta"), "choice": replace(choice_form("", _context_head, POOLED), architecture="", auto="")},
+    heads={**_heads("Deberta"), "choice": replace(choice_form("", _context_head, ()), architecture="", auto="")},
     flops=body_flops,
     defaults={"vocab_size": 50265},
     fixed={**WIDTHS, "talking_head": (False, None)},

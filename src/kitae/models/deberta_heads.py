@@ -11,7 +11,7 @@ from kitae.models.deberta_config import DisentangledConfig
 from kitae.models.encoder import Encoder
 from kitae.models.heads import Decoder, MlmHead
 from kitae.models.layers import ACTIVATIONS
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 
 class DebertaRtdHead(nn.Module):
@@ -42,7 +42,7 @@ class EnhancedMaskHead(MlmHead, Decoder):
         super().__init__(config, activation=ACTIVATIONS[config.hidden_act], eps=config.layer_norm_eps)
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
 
-    def read(self, encoder: Encoder, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None) -> Tensor:
+    def read(self, encoder: Encoder, texts: Texts) -> Tensor:
         """x_BLD from which words are predicted."""
         assert isinstance(encoder, DebertaEncoder)
-        return encoder.decoded(ids_BL, layout, segments_BL, self.position.weight)
+        return encoder.decoded(texts, self.position.weight)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kitae.core.config import Config
 from kitae.models.attention import Kind, choose
 from kitae.models.gdes import DisentangledTable
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 Act = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
 """Activations of feed-forward parts (kitae.models.layers.ACTIVATIONS)."""
@@ -150,22 +150,19 @@ class Encoder(nn.Module, abc.ABC):
         """Attention path; None lets every batch choose (tests set it)."""
 
     @abc.abstractmethod
-    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+    def states(self, texts: Texts) -> Iterator[Tensor]:
         """x_BLD before the first block and after each: num_hidden_layers + 1 tensors, of which the last is what heads get.
 
-        Padding positions hold numbers without meaning. `chars_WC` are the characters of the distinct words that ids number, for
-        families that read characters.
+        Padding positions hold numbers without meaning.
         """
 
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
+    def forward(self, texts: Texts) -> Tensor:
         """Hidden states x_BLD of the last layer."""
-        return collections.deque(self.states(ids_BL, layout, segments_BL, chars_WC), maxlen=1)[0]
+        return collections.deque(self.states(texts), maxlen=1)[0]
 
-    def hidden_states(
-        self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None
-    ) -> list[Tensor]:
+    def hidden_states(self, texts: Texts) -> list[Tensor]:
         """All of `states`, as Hugging Face returns them."""
-        return list(self.states(ids_BL, layout, segments_BL, chars_WC))
+        return list(self.states(texts))
 
     @property
     def table_VE(self) -> Tensor | None:

@@ -64,16 +64,18 @@ class HeadForm:
 
     title: str
     """What the model is called in a README, behind its family's name."""
+    name: str = "encoder"
+    """What `read_parts` calls such a model when it comes alone."""
     architecture: str = ""
-    """Class name in config.json; "" when transformers has none."""
+    """Class name in config.json, of transformers or of the authors' code; "" when there is none."""
     auto: str = ""
-    """The Auto class that loads it; "" when only kitae folders hold such a model."""
+    """The Auto class of transformers that loads it; "" when transformers lacks the class."""
     make: MakeHead | None = None
     """Builds the head; None for a bare encoder."""
     rate: Callable[[EncoderConfig], float] = usual_rate
     """Dropout before the last layer, where nobody asks for another."""
     rows: Rows = ()
-    """Key table of the head; of a bare encoder a pooler, which may be absent and is only passed on."""
+    """Key table of the head, empty where only kitae has one; of a bare encoder a pooler, which may be absent and is only passed on."""
     tied: tuple[tuple[str, str], ...] = ()
     """(copy, original) in Hugging Face's names: the copy is checked on the way in and left out on the way out."""
     output: str = ""
@@ -122,13 +124,17 @@ class Family:
     outward: Callable[[State, EncoderConfig], State] = _same
     """What is done to tensors in Hugging Face's names before they are written."""
     foreign: Callable[[Head, EncoderConfig], bool] = _never
-    """Whether transformers has no class for an encoder with this head: it then reads the folder as an encoder alone."""
+    """Whether an encoder with this head is another model than the class of the head computes."""
 
-    def written_as(self, head: Head, config: EncoderConfig) -> tuple[str, str]:
-        """(class in config.json, Auto class that loads it). No class stands in the folder of a head that transformers does not know."""
-        if self.foreign(head, config):
-            return "", "AutoModel"
-        return self.heads[head].architecture, self.heads[head].auto
+    def known(self, head: Head, config: EncoderConfig) -> HeadForm:
+        """The form as which a folder of such a model is read by others than kitae, and so how it is written.
+
+        Its own; that of an encoder alone, where only the names of the head's weights are agreed upon; or one without an architecture:
+        nobody else knows it.
+        """
+        form = self.heads[head]
+        alone = self.foreign(head, config) if form.architecture else bool(form.rows)
+        return self.heads["none"] if alone else form
 
     def head_of(self, architecture: str) -> Head | None:
         """The head of a Hugging Face class, or None when we have none."""

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kitae.core.config import Config
+from kitae.core.config import Config, complaint
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.convert import State, from_huggingface, modern, to_huggingface
 from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.families import FAMILIES, bare, family_of
 from kitae.models.family import LABELLED, Family, Head, HeadForm, Model
 from kitae.models.settings import check_head, labels_of, parse_config, read_config, to_config, to_huggingface_config
-from kitae.models.weights import WORKING, gather, read_weights
+from kitae.models.weights import gather, read_weights
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -31,12 +31,31 @@ HALVES: Mapping[str, Head] = {"generator": "mlm", "discriminator": "rtd"}
 class Part:
     """One model of a folder: numbers, weights in our names ("encoder...", "head..."), and the labels of a classifier."""
 
-    family: str
     head: Head
     """What the model is for; "none" is a bare encoder."""
     config: EncoderConfig
     state: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> Family:
+        """The record of its family."""
+        return FAMILIES[self.config.model_type]
+
+    @property
+    def form(self) -> HeadForm:
+        """How it is built."""
+        return self.family.heads[self.head]
+
+    @property
+    def title(self) -> str:
+        """What it is called: its family, and what it is for."""
+        return f"{self.family.title} {self.form.title}"
+
+    @property
+    def known(self) -> HeadForm:
+        """As what others than kitae read its folder (`Family.known`)."""
+        return self.family.known(self.head, self.config)
 
 
 class _Entry(Config):
@@ -58,25 +77,19 @@ def read_parts(folder: Path) -> dict[str, Part]:
     A kitae checkpoint (model.json), a Hugging Face folder (config.json) or a folder with generator/ and discriminator/.
     Weights are memory-mapped. Raises KitaeError for anything missing, left over, mis-shaped or not finite, by name.
     """
-    if (folder / "model.json").is_file():
-        return _read_kitae(folder)
-    if (folder / "config.json").is_file():
-        part = _read_huggingface(folder)
-        return {_name(part): part}
-    halves = {
-        name: folder / name for name in HALVES if (folder / name / "config.json").is_file() or (folder / name / "model.json").is_file()
-    }
+    if _holds_model(folder):
+        return _read(folder)
+    halves = {name: _read(folder / name) for name in HALVES if _holds_model(folder / name)}
+    if not folder.is_dir():
+        raise KitaeError(f"there is no folder {folder}", cure="give a checkpoint or a Hugging Face folder")
     if not halves:
-        if not folder.is_dir():
-            raise KitaeError(f"{folder} does not exist", cure="give a checkpoint or a Hugging Face folder")
         raise KitaeError(f"{folder} holds no model", cure="give a folder with model.json, config.json, or generator/ and discriminator/")
-    parts = {}
-    for name, path in halves.items():
-        kitae = (path / "model.json").is_file()
-        parts[name] = part = next(iter(_read_kitae(path).values())) if kitae else _read_huggingface(path)
-        if HALVES[name] != part.head:
-            raise KitaeError(f"{name}/ holds a model with the head {part.head}", cure="put the halves in their places", where=str(folder))
-    return parts
+    for name, found in halves.items():
+        heads = [part.head for part in found.values()]
+        if heads != [HALVES[name]]:
+            what = f"{name}/ holds a model with the head {' and one with '.join(heads)}"
+            raise KitaeError(what, cure="put the halves in their places", where=str(folder))
+    return {name: next(iter(found.values())) for name, found in halves.items()}
 
 
 def load(part: Part, *, dropout: float | None = None) -> Model:
@@ -101,9 +114,8 @@ def load_pooler(model: Model, part: Part, head: Head) -> None:
     """
     if part.head not in ("pretraining", "none"):
         return
-    forms = FAMILIES[part.family].heads
-    known = {theirs: ours for ours, theirs in forms[part.head].rows}
-    modules = {ours: known[theirs] for ours, theirs in forms[head].rows if theirs in known}
+    known = {theirs: ours for ours, theirs in part.form.rows}
+    modules = {ours: known[theirs] for ours, theirs in part.family.heads[head].rows if theirs in known}
     own = model.state_dict()
     with torch.no_grad():
         for (mine, theirs), leaf in itertools.product(modules.items(), (".weight", ".bias")):
@@ -111,49 +123,67 @@ def load_pooler(model: Model, part: Part, head: Head) -> None:
                 own[mine + leaf].copy_(part.state[theirs + leaf])
 
 
-def describe(part: Part) -> dict[str, object]:
-    """A part's entry in model.json."""
-    return {"family": part.family, "head": part.head, "config": part.config.model_dump(), "labels": list(part.labels)}
+def describe(parts: Mapping[str, Part]) -> dict[str, object]:
+    """The content of model.json for parts by name; their weights stand in weights.safetensors beside it, below the name."""
+    entries = {
+        name: {"family": part.config.model_type, "head": part.head, "config": part.config.model_dump(), "labels": list(part.labels)}
+        for name, part in parts.items()
+    }
+    return {"format": FORMAT, "parts": entries}
+
+
+def write_model(name: str, part: Part, folder: Path) -> None:
+    """Write a model into a folder, in Hugging Face's layout where others know something of such a model, else in kitae's own."""
+    if part.known.architecture:
+        write_huggingface(part, folder)
+    else:
+        write_kitae(name, part, folder)
 
 
 def write_huggingface(part: Part, folder: Path) -> None:
     """Write config.json and model.safetensors (fp32, without tied copies) into a folder, for transformers 4.57 and 5, or, for families
-    that it lacks, for the code of their authors.
+    that it lacks, for the code of their authors. The folder names no class where these know only the encoder.
 
-    Raises KitaeError when neither knows anything of such a model; see `write_kitae` for those.
+    Raises KitaeError when nobody knows anything of such a model.
     """
-    family = FAMILIES[part.family]
-    form = family.heads[part.head]
-    architecture, auto = family.written_as(part.head, part.config)
-    if not architecture and not auto:
-        raise KitaeError(f"transformers has no class for this model ({family.title}, {form.title})", cure="keep it as a kitae folder")
+    known = part.known
+    if not known.architecture:
+        what = f"transformers has no class for this model ({part.title})"
+        raise KitaeError(what, cure="keep it as a kitae folder")
     folder.mkdir(parents=True, exist_ok=True)
-    state = to_huggingface(part.state, (*family.rows, *form.table(part.config)), layers=part.config.num_hidden_layers)
-    if form.untied(part.config):  # transformers 5 then reads the bias under its second name, 4.57 under its first
-        state |= {copy: state[original] for copy, original in form.tied if original.endswith(".bias")}
-    state = family.outward(state, part.config)
+    state = to_huggingface(part.state, (*part.family.rows, *part.form.table(part.config)), layers=part.config.num_hidden_layers)
+    if part.form.untied(part.config):  # transformers 5 then reads the bias under its second name, 4.57 under its first
+        state |= {copy: state[original] for copy, original in part.form.tied if original.endswith(".bias")}
+    state = part.family.outward(state, part.config)
     if part.head == "none":
-        state = {name.removeprefix(f"{family.root}."): tensor for name, tensor in state.items()}
-    tensors = {name: tensor.detach().to("cpu", torch.float32).clone().contiguous() for name, tensor in state.items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    raw = to_huggingface_config(part.config, architecture=architecture, labels=part.labels)
+        state = {name.removeprefix(f"{part.family.root}."): tensor for name, tensor in state.items()}
+    save_file(_copied(state), folder / "model.safetensors", metadata={"format": "pt"})
+    raw = to_huggingface_config(part.config, architecture=known.architecture if known is part.form else "", labels=part.labels)
     (folder / "config.json").write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def write_kitae(name: str, part: Part, folder: Path) -> None:
-    """Write model.json and weights.safetensors (fp32): for models that transformers has no class for. `read_parts` reads them."""
+    """Write model.json and weights.safetensors (fp32), which `read_parts` reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{name}.{key}": tensor.detach().to("cpu", torch.float32).clone().contiguous() for key, tensor in part.state.items()}
-    save_file(tensors, folder / "weights.safetensors")
-    raw = {"format": FORMAT, "parts": {name: describe(part)}}
-    (folder / "model.json").write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    save_file(_copied({f"{name}.{key}": tensor for key, tensor in part.state.items()}), folder / "weights.safetensors")
+    text = json.dumps(describe({name: part}), ensure_ascii=False, indent=1)
+    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _name(part: Part) -> str:
-    if part.head == "rtd":
-        return "discriminator"
-    halved = part.family == "electra" and part.head == "mlm"
-    return "generator" if halved else "encoder"  # others' masked language models stand alone
+def _copied(state: Mapping[str, Tensor]) -> State:
+    """Tensors that share no memory, which safetensors refuses to write."""
+    return {name: tensor.detach().to("cpu", torch.float32).clone().contiguous() for name, tensor in state.items()}
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / "model.json").is_file() or (folder / "config.json").is_file()
+
+
+def _read(folder: Path) -> dict[str, Part]:
+    if (folder / "model.json").is_file():
+        return _read_kitae(folder)
+    part = _read_huggingface(folder)
+    return {part.form.name: part}
 
 
 def _read_kitae(folder: Path) -> dict[str, Part]:
@@ -164,11 +194,16 @@ def _read_kitae(folder: Path) -> dict[str, Part]:
         raise KitaeError(
             f"model.json has format {raw.get('format')!r}", cure="read it with the version of kitae that wrote it", where=where
         )
+    if not entries or not set(entries) <= {"encoder", *HALVES}:
+        what = f"model.json names the models {', '.join(entries) or '(none)'}"
+        raise KitaeError(what, cure=f"they are called encoder, {' or '.join(HALVES)}", where=where)
     weights = _added_up(read_weights(folder / "weights.safetensors"), raw.get("differences", {}), where=where)
     parts = {}
     for name, entry in entries.items():
         state = {key.removeprefix(f"{name}."): weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
-        parts[name] = _part(entry, state, where=where)
+        parts[name] = part = _part(entry, state, where=where)
+        if HALVES.get(name, part.head) != part.head:
+            raise KitaeError(f"the {name} of model.json has the head {part.head}", cure="make the checkpoint again", where=where)
     if weights:
         raise KitaeError(
             f"weights have no place in the model: {', '.join(sorted(weights)[:3])}", cure="make the checkpoint again", where=where
@@ -183,15 +218,14 @@ def _part(entry: object, state: State, *, where: str) -> Part:
     try:
         said = _Entry.model_validate(entry)
     except ValidationError as error:
-        first = error.errors()[0]
-        what = f"model.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise KitaeError(what, cure="take the model.json that belongs to the weights", where=where) from error
+        cure = "take the model.json that belongs to the weights"
+        raise KitaeError(f"model.json: {complaint(error)}", cure=cure, where=where) from error
     family = family_of(said.family, where=where)
     if said.head not in family.heads:
         what = f'model.json: {family.title} has no head "{said.head}"'
         raise KitaeError(what, cure=did_you_mean(said.head, family.heads), where=where)
-    config = parse_config({"model_type": said.family, **said.config}, family, where=where)
-    return Part(family=said.family, head=said.head, config=config, state=state, labels=said.labels)
+    config = parse_config({**said.config, "model_type": said.family}, family, where=where)
+    return Part(head=said.head, config=config, state=state, labels=said.labels)
 
 
 def _added_up(weights: State, differences: object, *, where: str) -> State:
@@ -212,6 +246,8 @@ def _read_huggingface(folder: Path) -> Part:
     if not isinstance(raw.get("model_type"), str):
         raise KitaeError("config.json names no model_type", cure=f"known are {', '.join(sorted(FAMILIES))}", where=where)
     family = family_of(str(raw["model_type"]), where=where)
+    if "none" not in family.heads:
+        raise KitaeError(f"only kitae has models of the family {family.title}", cure="give the folder with model.json", where=where)
     config = to_config(raw, family, where=where)
     state = family.older_names(modern(gather(folder), where=str(folder)))
     head = _head(raw, family, state, where=where)
@@ -220,7 +256,7 @@ def _read_huggingface(folder: Path) -> Part:
     state = family.inward(_own_weights(state, family, form, config, where=str(folder)), config)
     ours = from_huggingface(state, (*family.rows, *form.table(config)), layers=config.num_hidden_layers, where=str(folder))
     labels = labels_of(raw, where=where) if head in LABELLED else ()
-    part = Part(family=str(raw["model_type"]), head=head, config=config, state=ours, labels=labels)
+    part = Part(head=head, config=config, state=ours, labels=labels)
     _check(part, where=str(folder))
     return part
 
@@ -237,21 +273,17 @@ def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str
             raise KitaeError(f"architecture {names[0]} is not supported", cure=f"supported are {known}", where=where)
         return head
     for head, form in family.heads.items():
-        if (
-            (form.auto or form.architecture)
-            and form.rows
-            and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows)
-        ):
+        if form.rows and all(any(key.startswith(str(theirs)) for key in state) for _, theirs in form.rows):
             return head
     return "none"
 
 
 def _own_weights(state: State, family: Family, form: HeadForm, config: EncoderConfig, *, where: str) -> State:
-    """Without buffers, tied copies (which must be equal) and heads that the class does not use; with the encoder's prefix."""
+    """Without tied copies (which must be equal) and heads that the class does not use; with the encoder's prefix."""
     root = f"{family.root}."
     if not any(name.startswith(root) for name in state):
         state = {root + name if name.startswith(family.bodies) else name: tensor for name, tensor in state.items()}
-    kept = {name: tensor for name, tensor in state.items() if not name.endswith(("embeddings.position_ids", "embeddings.token_type_ids"))}
+    kept = dict(state)
     for copy, original in form.tied:
         tensor = kept.pop(copy, None)
         if tensor is None:
@@ -288,9 +320,6 @@ def _check(part: Part, *, where: str) -> None:
                 cure="use a folder whose config matches its weights",
                 where=where,
             )
-        if tensor.dtype not in (torch.float32, *WORKING):
-            what = f"weight {name} holds numbers of the type {str(tensor.dtype).removeprefix('torch.')}"
-            raise KitaeError(what, cure="use a model in fp32, bf16 or fp16, not a quantized one", where=where)
         if not bool(torch.isfinite(tensor).all()):
             raise KitaeError(f"weight {name} holds numbers that are not finite", cure="use an earlier checkpoint", where=where)
 
@@ -298,7 +327,7 @@ def _check(part: Part, *, where: str) -> None:
 def _shapes(part: Part) -> dict[str, torch.Size]:
     if part.head == "none":
         with torch.device("meta"):
-            encoder, pooler = FAMILIES[part.family].encoder(part.config), nn.Linear(part.config.hidden_size, part.config.hidden_size)
+            encoder, pooler = part.family.encoder(part.config), nn.Linear(part.config.hidden_size, part.config.hidden_size)
         passed = {f"head.dense.{name}": tensor.shape for name, tensor in pooler.state_dict().items()} if _pooler(part) else {}
         return {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()} | passed
     return {name: tensor.shape for name, tensor in bare(part.config, part.head, num_labels=len(part.labels)).state_dict().items()}

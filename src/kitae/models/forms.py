@@ -70,6 +70,7 @@ def sequence_form(family: str, make: MakeHead, rows: Rows, *, unused: tuple[str,
         make=make,
         rows=rows,
         unused=unused,
+        fixed={"problem_type": ("single_label_classification", None)},
     )
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.layers import dropout
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -21,7 +21,7 @@ class Decoder(abc.ABC):
     """A vocabulary head that reads more of an encoder than its last hidden states, as DeBERTa's enhanced mask decoder does."""
 
     @abc.abstractmethod
-    def read(self, encoder: Encoder, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None) -> Tensor:
+    def read(self, encoder: Encoder, texts: Texts) -> Tensor:
         """x_BLD from which tokens are predicted."""
 
 

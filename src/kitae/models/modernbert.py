@@ -19,7 +19,7 @@ from kitae.models.heads import own_table
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, lookup
 from kitae.models.modernbert_config import FIXED, NEUTRAL, ModernBertConfig
 from kitae.models.rotary import Rotation, rotate, rotation
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Texts
 
 
 class Embeddings(nn.Module):
@@ -80,11 +80,10 @@ class ModernBertEncoder(Encoder):
         self.blocks = nn.ModuleList(Block(config, first=number == 0) for number in range(config.num_hidden_layers))
         self.norm = _norm(config)
 
-    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+    def states(self, texts: Texts) -> Iterator[Tensor]:
         """x_BLD before each block, and the last block's after the final LayerNorm, as transformers 5 gives them."""
-        del segments_BL, chars_WC
-        config = self.config
-        x_BLD = self.embed(ids_BL)
+        config, layout = self.config, texts.layout
+        x_BLD = self.embed(texts.ids_BL)
         dtype = working_dtype(x_BLD)
         kind, head_size = self.chosen(layout, dtype), config.hidden_size // config.num_attention_heads
         forms = {

@@ -95,7 +95,7 @@ class ModernBertConfig(EncoderConfig):
         own = {"pad_token_id": 50283, **raw}
         own.pop("position_embedding_type", None)  # a name of the training code ("sans_pos" in mmBERT's); positions are always rotary
         kinds, every = own.get("layer_types"), own.get("global_attn_every_n_layers", 3)
-        if isinstance(kinds, list):
+        if isinstance(kinds, list) and len(kinds) == own.get("num_hidden_layers", 22):
             periods = (n for n in (every, *range(1, len(kinds) + 1)) if isinstance(n, int) and n > 0)
             found = next((n for n in periods if kinds == _layer_types(len(kinds), n)), None)
             if found is not None:

@@ -20,10 +20,8 @@ class Preset:
     """model_type; a row of FAMILIES."""
     encoder: Mapping[str, object]
     """Fields of the family's config."""
-    generator: float | None = None
-    """ELECTRA, DeBERTa-v3: width of the generator as a share of the discriminator's."""
-    generator_layers: int | float = 1.0
-    """ELECTRA, DeBERTa-v3: layers of the generator; a whole number is their number, a decimal one a share of the discriminator's."""
+    generator: Mapping[str, float] | None = None
+    """ELECTRA, DeBERTa-v3: size of the generator, in the words of a recipe's table `generator`."""
     note: str
     """For whom, one line."""
 
@@ -32,7 +30,6 @@ class Preset:
 class Architecture:
     """What a preset and its overrides come to. `encoder` is the discriminator where there is a generator."""
 
-    family: str
     encoder: EncoderConfig
     generator: EncoderConfig | None = None
 
@@ -56,7 +53,7 @@ _DEBERTA_V3 = {**_DEBERTA_V2, DECODER: True}  # microsoft/DeBERTa's generators a
 
 def _deberta_v3(size: Mapping[str, int], note: str) -> Preset:
     """A discriminator and a generator of the same width and half the layers (microsoft/DeBERTa, rtd_*.json)."""
-    return Preset(family="deberta-v2", encoder={**size, **_DEBERTA_V3}, generator=1.0, generator_layers=0.5, note=note)
+    return Preset(family="deberta-v2", encoder={**size, **_DEBERTA_V3}, generator={"layers": 0.5}, note=note)
 
 
 def _gated(hidden: int, layers: int, inner: int, **others: object) -> dict[str, object]:
@@ -65,23 +62,27 @@ def _gated(hidden: int, layers: int, inner: int, **others: object) -> dict[str, 
 
 
 PRESETS: Mapping[str, Preset] = {
-    "electra-tiny": Preset(family="electra", encoder=_size(64, 2, 64), generator=1.0, note="tests and the quickstart; learns little"),
+    "electra-tiny": Preset(
+        family="electra", encoder=_size(64, 2, 64), generator={"fraction": 1.0}, note="tests and the quickstart; learns little"
+    ),
     "electra-mini": Preset(
         family="electra",
         encoder=_size(192, 4, 128),
-        generator=1 / 3,
+        generator={"fraction": 1 / 3},
         note="learns something on two CPU cores within an hour; 5 to 6 MFLOP a token forward at 256 tokens",
     ),
-    "electra-small-paper": Preset(family="electra", encoder=_size(256, 12, 128), generator=1 / 4, note="ELECTRA-Small of the paper"),
+    "electra-small-paper": Preset(
+        family="electra", encoder=_size(256, 12, 128), generator={"fraction": 1 / 4}, note="ELECTRA-Small of the paper"
+    ),
     "electra-small": Preset(
         family="electra",
         encoder=_size(256, 12, 128),
-        generator=1.0,
+        generator={"fraction": 1.0},
         note="ELECTRA-Small++: the generator as wide as the discriminator; the released one read 512 tokens",
     ),
-    "electra-base": Preset(family="electra", encoder=_size(768, 12, 768), generator=1 / 3, note="ELECTRA-Base; wants a GPU"),
+    "electra-base": Preset(family="electra", encoder=_size(768, 12, 768), generator={"fraction": 1 / 3}, note="ELECTRA-Base; wants a GPU"),
     "electra-large": Preset(
-        family="electra", encoder=_size(1024, 24, 1024), generator=1 / 4, note="ELECTRA-Large; mask a quarter of the tokens"
+        family="electra", encoder=_size(1024, 24, 1024), generator={"fraction": 1 / 4}, note="ELECTRA-Large; mask a quarter of the tokens"
     ),
     "bert-tiny": Preset(family="bert", encoder=_size(64, 2), note="tests"),
     "bert-small": Preset(family="bert", encoder=_size(256, 12), note="12 narrow layers, full-width embeddings"),
@@ -141,8 +142,9 @@ def resolve_preset(
     Raises KitaeError for an unknown preset or key, or numbers that do not fit.
 
     Overrides are fields of the family's config; `generator` is a table of such fields, of `fraction` (its width as a share) and of
-    `layers` (a whole number, or a decimal one up to 1.0 for a share of the discriminator's). A new hidden_size brings its own number
-    of heads (one per 64) and inner width (as many times as the preset's) unless they are given too: google-research/electra's rule.
+    `layers` (a whole number, or a decimal one up to 1.0 for a share of the discriminator's); both are 1.0 where neither preset nor
+    overrides say them. A new hidden_size brings its own number of heads (one per 64) and inner width (as many times as the preset's)
+    unless they are given too: google-research/electra's rule.
     """
     if name not in PRESETS:
         raise KitaeError(f'there is no model preset "{name}"', cure=did_you_mean(name, PRESETS))
@@ -160,8 +162,8 @@ def resolve_preset(
     common = {"model_type": preset.family, "vocab_size": vocab_size, "pad_token_id": pad_token_id, **room}
     encoder = _config({**preset.encoder, **_derived(own, _widening(preset.encoder)), **own, **common})
     if preset.generator is None:
-        return Architecture(family=preset.family, encoder=encoder)
-    return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset, generator))
+        return Architecture(encoder=encoder)
+    return Architecture(encoder=encoder, generator=_generator(encoder, {**preset.generator, **generator}))
 
 
 def generator_config(discriminator: EncoderConfig, fraction: float, layers: int | float = 1.0) -> dict[str, object]:
@@ -175,14 +177,14 @@ def generator_config(discriminator: EncoderConfig, fraction: float, layers: int 
     return discriminator.model_dump() | _derived({"hidden_size": hidden}) | numbers
 
 
-def _generator(encoder: EncoderConfig, preset: Preset, overrides: Mapping[str, object]) -> EncoderConfig:
-    share, layers = overrides.get("fraction", preset.generator), overrides.get("layers", preset.generator_layers)
+def _generator(encoder: EncoderConfig, table: Mapping[str, object]) -> EncoderConfig:
+    share, layers = table.get("fraction", 1.0), table.get("layers", 1.0)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise KitaeError(f"generator.fraction = {share!r} is not a share of the hidden size", cure="give a number above 0 and up to 1")
-    if isinstance(layers, bool) or not isinstance(layers, int | float) or layers <= 0 or (isinstance(layers, float) and layers > 1):
+    if isinstance(layers, bool) or not isinstance(layers, int | float) or not 0 < layers <= (math.inf if isinstance(layers, int) else 1):
         cure = "give a whole number from 1, or a share of the discriminator's layers such as 0.5"
         raise KitaeError(f"generator.layers = {layers!r} is no number of layers", cure=cure)
-    own = {key: value for key, value in overrides.items() if key not in ("fraction", "layers")}
+    own = {key: value for key, value in table.items() if key not in ("fraction", "layers")}
     config = _config({**generator_config(encoder, float(share), layers), **_derived(own), **own}, "generator.")
     for key, field in (("embedding_width", "embedding_size"), ("segment_kinds", "type_vocab_size")):
         if getattr(config, key) != getattr(encoder, key):
@@ -240,7 +242,7 @@ def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Map
     _, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
     # Microsoft's folders of discriminators say nothing of the decoder that their generators have
     decoder = {DECODER: True} if DECODER in preset.encoder and not discriminator.model_dump()["position_biased_input"] else {}
-    return _generator(discriminator, preset, {**decoder, **overrides})
+    return _generator(discriminator, {**(preset.generator or {}), **decoder, **overrides})
 
 
 def _width(preset: Preset) -> int:

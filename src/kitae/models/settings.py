@@ -1,11 +1,13 @@
 """config.json of Hugging Face <-> a family's config: fields map by identity; what would change the model and is not ours is refused."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from kitae.core.config import complaint
 from kitae.core.errors import KitaeError
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, HeadForm
@@ -44,6 +46,7 @@ def read_config(path: Path) -> dict[str, object]:
     """The JSON of a config file. Raises KitaeError when it is no JSON object or asks for code."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        json.dumps(raw, ensure_ascii=False).encode()  # half characters, which JSON may name, could not be written again
     except (ValueError, RecursionError) as error:
         raise KitaeError(f"{path.name} is not JSON: {error}", cure="fetch the model again", where=str(path)) from error
     if not isinstance(raw, dict):
@@ -88,15 +91,14 @@ def check_head(raw: Mapping[str, object], form: HeadForm, *, where: str) -> None
 
 def parse_config(fields: Mapping[str, object], family: Family, *, where: str) -> EncoderConfig:
     """A family's config from fields. Raises KitaeError naming the first that does not fit."""
+    cure = "use a folder of a supported model"
     for key, value in fields.items():
         if isinstance(value, int) and value > LARGEST:
-            raise KitaeError(f"{key} = {value} is more than any model has", cure="use a folder of a supported model", where=where)
+            raise KitaeError(f"{key} = {value} is more than any model has", cure=cure, where=where)
     try:  # as JSON, so that lists may stand for tuples, but "768" not for 768
         return family.config.model_validate_json(json.dumps(dict(fields)), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise KitaeError(f"{key or 'config'}: {first['msg']}", cure="use a folder of a supported model", where=where) from error
+        raise KitaeError(complaint(error), cure=cure, where=where) from error
 
 
 def to_huggingface_config(config: EncoderConfig, *, architecture: str, labels: tuple[str, ...]) -> dict[str, object]:
@@ -111,13 +113,17 @@ def to_huggingface_config(config: EncoderConfig, *, architecture: str, labels: t
 
 
 def labels_of(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
-    """The labels of a classifier in order; Hugging Face's default is LABEL_0 and LABEL_1."""
+    """The labels of a classifier in order; Hugging Face's default is LABEL_0 and LABEL_1. Raises KitaeError for labels that are none."""
     table = raw.get("id2label")
     if not isinstance(table, dict):
         number = raw.get("num_labels", 2)
         if not isinstance(number, int) or not 0 < number <= MOST_LABELS:
             raise KitaeError(f"num_labels = {number!r} is no number of labels", cure="correct config.json", where=where)
         return tuple(f"LABEL_{i}" for i in range(number))
-    if set(table) != {str(i) for i in range(len(table))}:
+    if not table or set(table) != {str(i) for i in range(len(table))}:
         raise KitaeError("id2label does not number the labels from 0", cure="correct config.json", where=where)
-    return tuple(str(table[str(i)]) for i in range(len(table)))
+    labels = tuple(str(table[str(i)]) for i in range(len(table)))
+    twice = next((label for label, count in Counter(labels).items() if count > 1), None)
+    if twice is not None:
+        raise KitaeError(f'id2label has the label "{twice}" twice', cure="correct config.json", where=where)
+    return labels

@@ -19,7 +19,7 @@ from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 
 
 class TwoTowerConfig(BertFields):
@@ -63,23 +63,23 @@ class TwoTowerEncoder(Encoder):
         self.embed = Embeddings(config)
         self.left, self.right = Tower(config), Tower(config)
 
-    def states(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Iterator[Tensor]:
+    def states(self, texts: Texts) -> Iterator[Tensor]:
         """x_BLC before the first blocks and after each pair of them."""
-        order = _Order(layout)
-        for left_BLD, mirrored_BLD in self._both(order, ids_BL, layout, segments_BL):
+        order = _Order(texts.layout)
+        for left_BLD, mirrored_BLD in self._both(order, texts):
             yield order.around(left_BLD, mirrored_BLD)
 
-    def forward(self, ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None = None, chars_WC: Tensor | None = None) -> Tensor:
+    def forward(self, texts: Texts) -> Tensor:
         """x_BLC of the last layers."""
-        order = _Order(layout)
-        left_BLD, mirrored_BLD = collections.deque(self._both(order, ids_BL, layout, segments_BL), maxlen=1)[0]
+        order = _Order(texts.layout)
+        left_BLD, mirrored_BLD = collections.deque(self._both(order, texts), maxlen=1)[0]
         return order.around(left_BLD, mirrored_BLD)
 
-    def _both(self, order: "_Order", ids_BL: Tensor, layout: Layout, segments_BL: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _both(self, order: "_Order", texts: Texts) -> Iterator[tuple[Tensor, Tensor]]:
         """The states of both stacks; the right one reads every piece from its end, so that causal attention does for both."""
-        x_BLE = self.embed(ids_BL, layout.positions_BL, segments_BL)
+        x_BLE = self.embed(texts.ids_BL, texts.layout.positions_BL, texts.segments_BL)
         dtype = working_dtype(x_BLE)
-        plan = make_plan(layout, kind=self.chosen(layout, dtype), dtype=dtype, causal=True)
+        plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype, causal=True)
         yield from zip(self.left.states(x_BLE, plan), self.right.states(order.mirrored(x_BLE), plan), strict=True)
 
     def compile_blocks(self) -> None:
@@ -134,5 +134,5 @@ ELECTRIC = Family(
     root="electric",
     rows=(),
     flops=_flops,
-    heads={"mlm": HeadForm(title="two-tower generator", architecture="", auto="", make=_head)},
+    heads={"mlm": HeadForm(title="two-tower generator", name="generator", make=_head)},
 )

@@ -19,20 +19,29 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Endings of files that Python's pickle may have written: to open one is to run it."""
 ELSEWHERE = {".h5": "TensorFlow's", ".msgpack": "Flax's", ".index": "TensorFlow's", ".onnx": "ONNX's"}
 """Endings of weights of other libraries."""
-WORKING = (torch.float64, torch.bfloat16, torch.float16)
-"""Types of weights beside fp32; a Hugging Face folder's are read as fp32."""
+PROGRESS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
+"""Beginnings of pickled files of a training, which are no weights."""
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+"""Ends of the names of what older classes save beside weights, and which only counts."""
+FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""Types of weights; a Hugging Face folder's are read as fp32."""
 
 
 def read_weights(path: Path) -> State:
-    """The tensors of one safetensors file, memory-mapped. Raises KitaeError when it is damaged or absent."""
+    """The weights of one safetensors file, memory-mapped. Raises KitaeError when it is damaged or absent, or holds other numbers."""
     where = str(path.parent)
     if not path.is_file():
         raise KitaeError(f"{path.name} is missing", cure="fetch the model again", where=where)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            state = {name: file.get_tensor(name) for name in file.keys() if not name.endswith(BUFFERS)}  # noqa: SIM118 (safe_open is no mapping)
     except SafetensorError as error:
         raise KitaeError(f"{path.name} is damaged: {error}", cure="fetch the model again", where=where) from error
+    for name, tensor in state.items():
+        if tensor.dtype not in FLOATING:
+            what = f"weight {name} holds numbers of the type {str(tensor.dtype).removeprefix('torch.')}"
+            raise KitaeError(what, cure="use a model in fp32, bf16 or fp16, not a quantized one", where=where)
+    return state
 
 
 def gather(folder: Path) -> State:
@@ -43,7 +52,7 @@ def gather(folder: Path) -> State:
         state = _shards(folder)
     else:
         raise _nothing(folder)
-    return {name: tensor.float() if tensor.dtype in WORKING else tensor for name, tensor in state.items()}
+    return {name: tensor.float() for name, tensor in state.items()}
 
 
 def _shards(folder: Path) -> State:
@@ -61,7 +70,7 @@ def _shards(folder: Path) -> State:
         if twice:
             raise KitaeError(f"weight {twice[0]} is in {name} and in another shard", cure="fetch the model again", where=where)
         state |= shard
-    absent = sorted(set(places) - set(state))
+    absent = sorted(name for name in set(places) - set(state) if not name.endswith(BUFFERS))
     if absent:
         raise KitaeError(f"weight {absent[0]} is not in its shard", cure="fetch the model again", where=where)
     return state
@@ -70,7 +79,7 @@ def _shards(folder: Path) -> State:
 def _nothing(folder: Path) -> KitaeError:
     """Why there are no weights to read."""
     names = sorted(path.name for path in folder.iterdir())
-    pickled = next((name for name in names if name.endswith(PICKLED)), None)
+    pickled = next((name for name in names if name.endswith(PICKLED) and not name.startswith(PROGRESS)), None)
     if pickled is not None:
         return KitaeError(
             f"the weights are pickled ({pickled}), which can run code",

@@ -119,7 +119,7 @@ class ElectricObjective(PairObjective):
     def _noise(self, batch: Batch) -> _Noised:
         targets, head, known = batch.targets, self.generator.head, self.generator.known
         real, slots, labels_N = targets["real"], targets["slots"], targets["labels"]
-        x_RE = head.transform(self.generator.read(batch.ids_BL, batch.layout, batch.segments_BL, real))
+        x_RE = head.transform(self.generator.read(batch, real))
         table_VE = self.generator.table_VE
         assert table_VE is not None, "the token table is the output table"
         table_VE, bias_V = table_VE[:known], head.bias[:known]
@@ -136,7 +136,7 @@ class ElectricObjective(PairObjective):
 
     def _log_odds(self, batch: Batch, noised: _Noised) -> Tensor:
         """float64 [R]: of noise against text."""
-        energies_BL = self.discriminator(noised.ids_BL, batch.layout, batch.segments_BL)
+        energies_BL = self.discriminator(batch.replace(ids_BL=noised.ids_BL))
         energies_R = energies_BL.flatten().index_select(0, batch.targets["real"])
         rate = rate_at(self.config.rate, batch.progress)
         return energies_R.double() + noised.log_q_R + math.log(rate / (1 - rate))

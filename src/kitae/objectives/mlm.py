@@ -132,9 +132,9 @@ class MlmObjective(Objective):
         """logits_NV of the masked positions, logits_P2 of the pairs if they are learnt."""
         picks = batch.targets["picks"]
         if self._order == "none":
-            return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, picks, batch.chars_WC), None
+            return self.encoder(batch, picks), None
         assert isinstance(self.encoder, PretrainingLm), "the table of objectives gives pairs a model that judges them"
-        return self.encoder.with_order(batch.ids_BL, batch.layout, batch.segments_BL, picks, batch.targets["pairs"], batch.chars_WC)
+        return self.encoder.with_order(batch, picks, batch.targets["pairs"])
 
 
 def prediction_statistics(logits_NV: Tensor, labels_N: Tensor) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from kitae.models.compose import Discriminator, MaskedLm
 from kitae.models.family import COMPOSED
-from kitae.models.folder import FORMAT, Part
-from kitae.models.folder import describe as describe_part
+from kitae.models.folder import Part
+from kitae.models.folder import describe as describe_parts
 from kitae.models.sharing import differences, standing_alone
 from kitae.tensor.batch import Batch
 from kitae.tensor.groups import ParameterGroup
@@ -52,10 +52,7 @@ class Objective(nn.Module, abc.ABC):
         """The models as parts with their present weights (not copied), each complete in itself."""
         return {
             name: Part(
-                family=model.config.model_type,
-                head=next(head for head, kind in COMPOSED.items() if kind is type(model)),
-                config=model.config,
-                state=standing_alone(model),
+                head=next(head for head, kind in COMPOSED.items() if kind is type(model)), config=model.config, state=standing_alone(model)
             )
             for name, model in self.models().items()
         }
@@ -63,7 +60,7 @@ class Objective(nn.Module, abc.ABC):
     def describe(self) -> dict[str, object]:
         """The content of model.json; the weights beside it are those of `state_dict()`. "differences" name the tables of which
         these hold a difference only, so that a resumed run is bit-equal, and what it adds to."""
-        described: dict[str, object] = {"format": FORMAT, "parts": {name: describe_part(part) for name, part in self.parts().items()}}
+        described = describe_parts(self.parts())
         sums = differences(self)
         return described | {"differences": sums} if sums else described
 

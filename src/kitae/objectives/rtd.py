@@ -98,7 +98,7 @@ class RtdObjective(PairObjective):
     def forward(self, batch: Batch) -> Loss:
         """The generator's cross-entropy at the masked positions and the discriminator's at every real token."""
         corrupted = self._corrupt(batch, self._generator_logits(batch))
-        x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
+        x_BLD = self.discriminator.encoder(batch.replace(ids_BL=corrupted.ids_BL))
         logits_BL = self.discriminator.head(x_BLD, batch.layout)
         losses_BL = binary_losses(logits_BL, corrupted.replaced_BL, smoothing=self.config.discriminator_label_smoothing)
         found = losses_BL.masked_fill(~batch.layout.mask_BL, 0.0).sum(dtype=torch.float64)
@@ -118,7 +118,7 @@ class RtdObjective(PairObjective):
         generator_logits_NV = self._generator_logits(batch)
         corrupted = self._corrupt(batch, generator_logits_NV)
         mask_BL = batch.layout.mask_BL
-        x_BLD = self.discriminator.encoder(corrupted.ids_BL, batch.layout, batch.segments_BL)
+        x_BLD = self.discriminator.encoder(batch.replace(ids_BL=corrupted.ids_BL))
         logits_T = self.discriminator.head(x_BLD, batch.layout)[mask_BL]
         stats = {} if generator_logits_NV is None else prediction_statistics(generator_logits_NV, batch.targets["labels"])
         if self.config.document_weight:
@@ -146,7 +146,7 @@ class RtdObjective(PairObjective):
     def _generator_logits(self, batch: Batch) -> Tensor | None:
         if self.generator is None:
             return None
-        return self.generator(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["picks"])
+        return self.generator(batch, batch.targets["picks"])
 
     def _document_losses(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         encoder = self.discriminator.encoder

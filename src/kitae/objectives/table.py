@@ -27,8 +27,6 @@ from kitae.tensor.random import torch_generator
 from kitae.tokenization.special import SpecialIds
 
 log = logging.getLogger(__name__)
-TWO_TOWERS = "electric"
-"""The family of Electric's generator."""
 Build = Callable[[Architecture, Config, SpecialIds, int, int], Objective]
 Load = Callable[[Mapping[str, Part], Config, SpecialIds, int], Objective]
 
@@ -184,7 +182,7 @@ def _check_pair_start(parts: Mapping[str, Part], config: PairConfig) -> None:
             )
     if alone:
         return
-    towers = parts["generator"].family == TWO_TOWERS
+    towers = isinstance(parts["generator"].config, TwoTowerConfig)
     if towers and isinstance(config, RtdConfig):
         raise KitaeError("the generator to start from is Electric's", cure='set objective = "electric"')
     if not towers and isinstance(config, ElectricConfig):

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 
 from kitae.core.artifact import newest, seal
-from kitae.core.config import Config
+from kitae.core.config import Config, complaint
 from kitae.core.errors import KitaeError
 from kitae.models.compose import Classifier
 from kitae.models.folder import Part, read_parts
@@ -32,9 +33,9 @@ USE = "classifier.json"
 class Use(Config):
     """The content of classifier.json: how the model was trained to be used."""
 
-    max_length: int = MOST_TOKENS
+    max_length: Annotated[int, Field(ge=3)] = MOST_TOKENS
     """Longest text in tokens; the rest is cut off."""
-    columns: tuple[str, ...] = ("text",)
+    columns: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
     """Columns of a table that hold the text."""
 
 
@@ -72,6 +73,8 @@ def load(folder: Path) -> tuple[Classification, Tokenizer, Use]:
     if part is None or part.head != "sequence":
         cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), or an exported classifier"
         raise KitaeError(f"{folder} holds no classifier", cure=cure)
+    if len(part.labels) < 2:
+        raise KitaeError(f"{folder} gives a number for every text, no label", cure="give a classifier of two labels or more")
     model = load_model(part)
     assert isinstance(model, Classifier), "the head says what the model is"
     tokenizer = read_tokenizer(place, part)
@@ -80,9 +83,9 @@ def load(folder: Path) -> tuple[Classification, Tokenizer, Use]:
         try:
             use = Use.model_validate_json((place / USE).read_bytes())
         except ValidationError as error:
-            raise KitaeError(f"{USE} is damaged: {error.errors()[0]['msg']}", cure="run the trial again", where=str(place)) from error
+            raise KitaeError(f"{USE} is damaged: {complaint(error)}", cure="run the trial again", where=str(place)) from error
     check_length(use.max_length, part, where=str(place / USE))
-    return Classification(model, family=part.family, labels=part.labels).eval(), tokenizer, use
+    return Classification(model, labels=part.labels).eval(), tokenizer, use
 
 
 def read_tokenizer(place: Path, part: Part) -> Tokenizer:

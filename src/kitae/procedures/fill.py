@@ -114,7 +114,7 @@ class Filler:
             length = batch.ids_BL.shape[1]
             picks = [row * length + place for row, window in enumerate(chosen) for _, place in asked[window]]
             here = batch.to(self._device)
-            best = self._best(self._model(here.ids_BL, here.layout, None, torch.tensor(picks, device=self._device), here.chars_WC))
+            best = self._best(self._model(here, torch.tensor(picks, device=self._device)))
             for window in chosen:
                 found[window] = list(itertools.islice(best, len(asked[window])))
         masks: list[list[tuple[Candidate, ...]]] = [[] for _ in texts]

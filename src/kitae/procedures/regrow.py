@@ -136,9 +136,7 @@ def regrow(
     attach = {"tokenizer": ground.dataset / "tokenizer"}
     fitted = fit(objective, batches, settings, folder, world=world, seed=seed, attach=attach, evaluate=meter)
     (part,) = read_parts(fitted.checkpoint).values()  # the module may hold rounded copies of its weights
-    per_token = flops_per_token(
-        Architecture(family=part.family, encoder=part.config), Plan(ground.dataset / "train" / "plan").context, "mlm", masks.mean_rate
-    )
+    per_token = flops_per_token(Architecture(encoder=part.config), Plan(ground.dataset / "train" / "plan").context, "mlm", masks.mean_rate)
     return Regrown(part=part, counts=_counts(fitted, settings, folder, flops=per_token * fitted.tokens))
 
 
@@ -151,7 +149,7 @@ def _planted(discriminator: Part, config: EncoderConfig, ground: Ground) -> Part
     with torch.no_grad():
         model.head.bias.copy_(frequencies)
     embeddings = {name: tensor for name, tensor in discriminator.state.items() if name.startswith("encoder.embed.")}
-    return Part(family=config.model_type, head="mlm", config=config, state={**model.state_dict(), **embeddings})
+    return Part(head="mlm", config=config, state={**model.state_dict(), **embeddings})
 
 
 def _settings(config: RegrowConfig, train: TrainConfig, *, steps: int, measured: bool) -> TrainConfig:

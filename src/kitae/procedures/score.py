@@ -16,7 +16,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.compose import Discriminator
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
-from kitae.models.towers import ELECTRIC
+from kitae.models.towers import TwoTowerConfig
 from kitae.tasks.batches import Encoded, by_length, encode
 from kitae.tokenization.tokenizer import Tokenizer
 
@@ -85,7 +85,7 @@ class Scorer:
         sums, counts = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
         for chosen, batch in by_length(pieces, tokens=TOKENS, pad=self._tokenizer.special.pad):
             here = batch.to(self._device)
-            energies_BL = self._model(here.ids_BL, here.layout).double()
+            energies_BL = self._model(here).double()
             words_BL = here.words_BL >= 0
             found = (-energies_BL).masked_fill(~words_BL, 0.0).sum(dim=1).tolist()
             for piece, value, count in zip(chosen, found, words_BL.sum(dim=1).tolist(), strict=True):
@@ -101,4 +101,4 @@ class Scorer:
 
 def is_electric(parts: Mapping[str, Part]) -> bool:
     """Whether the models of a folder are those of Electric, whose discriminator scores texts."""
-    return "generator" in parts and parts["generator"].family == ELECTRIC.root
+    return "generator" in parts and isinstance(parts["generator"].config, TwoTowerConfig)

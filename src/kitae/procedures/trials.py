@@ -148,7 +148,7 @@ def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: i
     if not start.fresh:
         load_encoder(classifier.encoder, start.part)
         load_pooler(classifier, start.part, "sequence")
-    return Classification(classifier, family=start.part.family, labels=labels)
+    return Classification(classifier, labels=labels)
 
 
 class _Judge:

@@ -12,8 +12,7 @@ from pydantic import Field
 from kitae.core.artifact import MANIFEST, Inputs, Out, newest, read_manifest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
-from kitae.models.families import FAMILIES
-from kitae.models.folder import Part, read_parts, write_huggingface, write_kitae
+from kitae.models.folder import Part, read_parts, write_model
 from kitae.procedures.classifier import USE
 from kitae.report import card
 from kitae.tokenization import folder as definitions
@@ -58,7 +57,7 @@ tokenizer, model = Tokenizer.load(folder), load(read_parts(folder)["encoder"])
 text = encode(tokenizer, "TEXT", max_length=model.config.positions)
 batch = collate([text], [[0]], pad=tokenizer.special.pad, numbers=[0])
 with torch.no_grad():
-    vectors = model.encoder(batch.ids_BL, batch.layout, None, batch.chars_WC)"""
+    vectors = model.encoder(batch)"""
 """For models that read characters."""
 LABELS = """# transformers has no class for this model
 from pathlib import Path
@@ -92,14 +91,10 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
         for name, part in parts.items():
             target = out.path / role / name if len(parts) > 1 else out.path / role
             told = _export(name, part, place, target)
-            family = FAMILIES[part.family]
-            title, manifests = f"{family.title} {family.heads[part.head].title} ({role})", _manifests(folder, place, inputs.parents)
-            architecture, auto = family.written_as(part.head, part.config)
-            library = "transformers" if auto else "kitae"
+            title, manifests = f"{part.title} ({role})", _manifests(folder, place, inputs.parents)
+            library = "transformers" if part.known.auto else "kitae"
             card.write(target, title=title, manifests=manifests, usage=_usage(part, told, target), library=library)
-            if auto and not architecture:  # transformers reads the encoder
-                architecture = family.heads["none"].architecture
-            written[target.relative_to(out.path).as_posix()] = architecture or "kitae"
+            written[target.relative_to(out.path).as_posix()] = part.known.architecture or "kitae"
         for licence in _licences(folder):
             if licence not in out.licences:
                 out.licences.append(licence)
@@ -107,17 +102,13 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
 
 
 def _export(name: str, part: Part, place: Path, target: Path) -> str:
-    """Write one folder, for transformers where it has a class for the model, else for kitae alone; returns what transformers has to be
-    told of the tokenizer's dictionary."""
+    """Write one folder; returns what transformers has to be told of the tokenizer's dictionary."""
     tokenizer = place / "tokenizer"
     if not tokenizer.is_dir():
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
     definition = definitions.read(tokenizer)
     part = dataclasses.replace(part, config=part.config.padded(definition.special.pad))  # presets do not know it
-    if any(FAMILIES[part.family].written_as(part.head, part.config)):
-        write_huggingface(part, target)
-    else:
-        write_kitae(name, part, target)
+    write_model(name, part, target)
     shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
     longest = part.config.positions
     if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
@@ -148,16 +139,16 @@ def _licences(folder: Path) -> list[dict[str, str]]:
 
 
 def _usage(part: Part, told: str, folder: Path) -> str:
-    architecture, auto = FAMILIES[part.family].written_as(part.head, part.config)
-    if not auto:
+    known = part.known
+    if not known.auto:
         return KITAE if not part.config.word_characters else LABELS if part.head == "sequence" else CHARACTERS
-    use = USES[part.head] if architecture else f"{USES['none']}  # {ENCODER_ALONE}"
+    use = USES[part.head] if known is part.form else f"{USES['none']}  # {ENCODER_ALONE}"
     settings = folder / "tokenizer_config.json"
     japanese_words = settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") == JAPANESE
-    reader = JAPANESE if part.family in NO_CLASSES and japanese_words else "AutoTokenizer"
-    return f"""from transformers import {reader}, {auto}
+    reader = JAPANESE if part.config.model_type in NO_CLASSES and japanese_words else "AutoTokenizer"
+    return f"""from transformers import {reader}, {known.auto}
 
 tokenizer = {reader}.from_pretrained("FOLDER"{f", {told}" if told else ""})
-model = {auto}.from_pretrained("FOLDER").eval()
+model = {known.auto}.from_pretrained("FOLDER").eval()
 batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
 {use}"""

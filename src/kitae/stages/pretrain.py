@@ -199,7 +199,7 @@ def _generator(folder: str) -> tuple[Path, Part]:
     parts = read_parts(place)
     part = parts.get("generator") or parts.get("encoder")  # DeBERTa's is a masked language model like any other
     if part is None or part.head != "mlm":
-        held = ", ".join(f"{FAMILIES[part.family].title} {FAMILIES[part.family].heads[part.head].title}" for part in parts.values())
+        held = ", ".join(part.title for part in parts.values())
         cure = "name the folder of a generator, such as ElectraForMaskedLM"
         raise KitaeError(f"start_generator holds no generator, but: {held}", cure=cure, where=str(place))
     return place, part
@@ -234,7 +234,7 @@ def check_new(config: PretrainConfig, architecture: Architecture, *, paired: boo
     part = "encoder" if config.objective == "mlm" else "discriminator"
     _check_segments(part, architecture.encoder, learnt_order(config), paired=paired)
     if config.initialization == "informed":
-        check_informed(TwoTowerEncoder if config.objective == "electric" else FAMILIES[architecture.family].encoder)
+        check_informed(TwoTowerEncoder if config.objective == "electric" else FAMILIES[architecture.encoder.model_type].encoder)
 
 
 def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokenizer: Tokenizer, *, seed: int) -> Objective:
@@ -337,7 +337,7 @@ def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted:
     models = objective.models()
     main = models.get("discriminator") or models["encoder"]
     generator = models["generator"].config if "generator" in models else None
-    architecture = Architecture(family=main.config.model_type, encoder=main.config, generator=generator)
+    architecture = Architecture(encoder=main.config, generator=generator)
     settings = config.learnt
     assert isinstance(settings, MaskingConfig), "every objective masks"
     per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, settings.mean_rate)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kitae.models.compose import Classifier
+from kitae.models.folder import Part, describe
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
 
@@ -22,10 +23,10 @@ class Classification(nn.Module):
     Its model is the part "encoder" of a checkpoint, with the head "sequence" and the labels by name.
     """
 
-    def __init__(self, classifier: Classifier, *, family: str, labels: Sequence[str]) -> None:
+    def __init__(self, classifier: Classifier, *, labels: Sequence[str]) -> None:
         super().__init__()
         self.encoder = classifier
-        self.family, self.labels = family, tuple(labels)
+        self.labels = tuple(labels)
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """Nothing is drawn: the batch holds its labels."""
@@ -37,7 +38,7 @@ class Classification(nn.Module):
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits [N, C] of the texts whose [CLS] stand at targets["cls"], in that order."""
-        return self.encoder(batch.ids_BL, batch.layout, batch.segments_BL, batch.targets["cls"], batch.chars_WC)
+        return self.encoder(batch, batch.targets["cls"])
 
     def forward(self, batch: Batch) -> Loss:
         """One term: the summed cross-entropy in nats. Without labels it is a zero that has a gradient."""
@@ -48,11 +49,7 @@ class Classification(nn.Module):
 
     def describe(self) -> dict[str, object]:
         """The content of model.json."""
-        config = self.encoder.config.model_dump(mode="json")
-        return {
-            "format": 1,
-            "parts": {"encoder": {"family": self.family, "head": "sequence", "config": config, "labels": list(self.labels)}},
-        }
+        return describe({"encoder": Part(head="sequence", config=self.encoder.config, state={}, labels=self.labels)})
 
 
 @torch.no_grad()

@@ -114,9 +114,9 @@ class Spelling(Protocol):
         """The characters of the words of these numbers, [numbers, C]."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Batch:
-    """One micro-batch, the atom of data and randomness."""
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """What an encoder reads; every family takes of it what it knows."""
 
     ids_BL: Tensor
     """int64 token ids."""
@@ -126,6 +126,12 @@ class Batch:
     """int64 segment numbers (0, 1) of sentence pairs; None when there are none."""
     chars_WC: Tensor | None = None
     """int64 characters of the distinct words of the micro-batch, which ids_BL number; None for models that read tokens."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch(Texts):
+    """One micro-batch, the atom of data and randomness."""
+
     spelling: Spelling | None = None
     """How the words that ids_BL number are written, as long as these are numbers of a data set's words (see `spelled`)."""
     words_BL: Tensor
