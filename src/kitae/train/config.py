@@ -1,13 +1,14 @@
 """Settings of the training loop, and how a batch is cut into micro-batches."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
+from kitae.train.curves import CurveConfig, Schedule
 
 MICRO_TOKENS = 4096
 
@@ -48,10 +49,13 @@ class TrainConfig(Config):
     A batch is a whole number of them. Default: the divisor of the batch that comes nearest to 4096 tokens."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     """Highest learning rate, reached at the end of the warm-up."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """After the warm-up: "linear" falls to zero at the end of the length, "constant" stays."""
+    schedule: Schedule = "linear"
+    """After the warm-up: "linear", "polynomial" and "cosine" fall to the end of the length, "constant" stays, "warmup-stable-decay" stays
+    and falls at the end, "inverse-square-root" falls for ever, whatever the length (its warm-up is its time scale)."""
+    schedule_config: CurveConfig = CurveConfig()
+    """Numbers of the schedule: { power = 0.5 }, { end = 0.1 }, { decay = "1000 steps" }, { warmup_form = "product" }."""
     warmup: Duration = Duration(0.1, "of length")
-    """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", ..."""
+    """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", "1e6 tokens", ..."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay; norms and biases (every vector) have none."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -105,6 +109,17 @@ class TrainConfig(Config):
         if value.unit == "of length" or value.amount <= 0:
             raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs')
         return value
+
+    @model_validator(mode="after")
+    def _a_curve(self) -> Self:
+        unread = self.schedule_config.unread(self.schedule)
+        if unread:
+            raise ValueError(
+                f'schedule = "{self.schedule}" does not read schedule_config.{unread[0]}: remove it, or choose another schedule'
+            )
+        if self.schedule == "inverse-square-root" and not self.warmup.amount:
+            raise ValueError('schedule = "inverse-square-root" falls as sqrt(warmup / done): give it a warmup')
+        return self
 
     @field_validator("milestones")
     @classmethod

@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 
 from kitae.core.duration import Duration
+from kitae.core.errors import KitaeError
 from kitae.train.batches import Batches
 from kitae.train.config import TrainConfig
+from kitae.train.curves import curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,8 @@ class Timetable:
     milestones: frozenset[int]
     flat: int
     """Steps between the measurements that may end the training; 0 for none."""
+    decay: float = 0.0
+    """Of "warmup-stable-decay": how long the rate falls at the end."""
 
     def progress(self, step: int) -> float:
         """Share of the training that is done in the middle of step number `step` (from 0)."""
@@ -58,15 +62,27 @@ def steps_of(duration: Duration, config: TrainConfig, batches: Batches) -> int:
 
 
 def timetable(config: TrainConfig, batches: Batches) -> Timetable:
-    """Every duration of the settings in steps: lengths rounded up, intervals at least one step."""
+    """Every duration of the settings in steps: lengths rounded up, intervals at least one step.
+
+    Raises KitaeError when warm-up and decay together are longer than the training.
+    """
     total = steps_of(config.length, config, batches)
+    warmup = min(steps_in(config.warmup, batches, total), total)
+    decay = steps_in(config.schedule_config.decay, batches, total) if config.schedule == "warmup-stable-decay" else 0.0
+    if warmup + decay > total + 1e-9 and decay:
+        raise KitaeError(
+            f"the warm-up ({warmup:g} steps) and the decay ({decay:g} steps) are longer than the training ({total} steps)",
+            cure="make warmup or schedule_config.decay shorter, or length longer",
+            where="train",
+        )
 
     def interval(duration: Duration | None) -> int:
         return total if duration is None else max(1, round(steps_in(duration, batches, total)))
 
     return Timetable(
         total=total,
-        warmup=min(steps_in(config.warmup, batches, total), total),
+        warmup=warmup,
+        decay=decay,
         save=interval(config.save_every),
         evaluate=interval(config.evaluate_every),
         log=interval(config.log_every),
@@ -75,18 +91,11 @@ def timetable(config: TrainConfig, batches: Batches) -> Timetable:
     )
 
 
-def rate(config: TrainConfig, fraction: float, warmup: float) -> float:
-    """The learning rate when `fraction` (0..1) of the training is done, of which `warmup` (0..1) is the warm-up.
-
-    Rises as fraction / warmup, then falls as (1 - fraction) / (1 - warmup) or stays.
-    """
-    if fraction < warmup:
-        return config.learning_rate * fraction / warmup
-    if config.schedule == "constant" or warmup >= 1:
-        return config.learning_rate
-    return config.learning_rate * max(0.0, 1 - fraction) / (1 - warmup)
+def rate(config: TrainConfig, fraction: float, warmup: float, decay: float = 0.0) -> float:
+    """The learning rate when `fraction` (0..1) of the training is done; `warmup` and `decay` are shares too. See `curves.curve`."""
+    return curve(config.schedule, config.schedule_config, config.learning_rate, fraction=fraction, warmup=warmup, decay=decay)
 
 
 def rate_of_step(config: TrainConfig, times: Timetable, step: int) -> float:
     """The learning rate of step number `step` (from 0): that of the step's middle, so that no step is wasted on a zero rate."""
-    return rate(config, times.progress(step), times.warmup / times.total)
+    return rate(config, times.progress(step), times.warmup / times.total, times.decay / times.total)
