@@ -41,7 +41,9 @@ class TrainConfig(Config):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
-    """How long to train: "400 steps", "3e9 tokens" (rows times their length), "1e6 rows" or "2 epochs"."""
+    """How long to train: "400 steps", "3e9 tokens" (rows times their length), "1e6 rows" or "2 epochs". Or a wall-clock budget, "55m" or
+    "20h": of steps, measurements and checkpoints over all pieces of the training, the last checkpoint included. Schedules then follow the
+    time that is spent."""
     batch: BatchSize = BatchSize(128, "rows")
     """Size of one optimizer step over all processes: "128 rows" or "4096 tokens"."""
     micro_batch: BatchSize | None = None
@@ -55,7 +57,8 @@ class TrainConfig(Config):
     schedule_config: CurveConfig = CurveConfig()
     """Numbers of the schedule: { power = 0.5 }, { end = 0.1 }, { decay = "1000 steps" }, { warmup_form = "product" }."""
     warmup: Duration = Duration(0.1, "of length")
-    """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", "1e6 tokens", ..."""
+    """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", "1e6 tokens", ... Of a wall-clock
+    length "5m" or a share."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay; norms and biases (every vector) have none."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -89,13 +92,6 @@ class TrainConfig(Config):
     log_every: Annotated[Duration, OPERATIONAL] = Duration(10, "steps")
     """Write a line of metrics this often."""
 
-    @field_validator("length", "warmup", "save_every", "evaluate_every", "log_every")
-    @classmethod
-    def _no_clock(cls, value: Duration | None) -> Duration | None:
-        if value is not None and value.unit == "seconds":
-            raise ValueError(f'a wall-clock length ("{value}") is not supported yet: write steps, rows, tokens or epochs')
-        return value
-
     @field_validator("save_every", "evaluate_every", "log_every")
     @classmethod
     def _no_zero(cls, value: Duration | None) -> Duration | None:
@@ -107,7 +103,7 @@ class TrainConfig(Config):
     @classmethod
     def _no_share(cls, value: Duration) -> Duration:
         if value.unit == "of length" or value.amount <= 0:
-            raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs')
+            raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs, or a time ("55m")')
         return value
 
     @model_validator(mode="after")
@@ -121,10 +117,27 @@ class TrainConfig(Config):
             raise ValueError('schedule = "inverse-square-root" falls as sqrt(warmup / done): give it a warmup')
         return self
 
-    @field_validator("milestones")
-    @classmethod
-    def _no_clocks(cls, value: tuple[Duration, ...]) -> tuple[Duration, ...]:
-        return tuple(item for item in value if cls._no_clock(item))
+    @model_validator(mode="after")
+    def _one_kind_of_length(self) -> Self:
+        """A rate is a function of the steps or of the time, never of both."""
+        parts = {"warmup": self.warmup}
+        if self.schedule == "warmup-stable-decay":
+            parts["schedule_config.decay"] = self.schedule_config.decay
+        for name, part in parts.items():
+            if self.budget is None and part.unit == "seconds":
+                raise ValueError(f'{name} = "{part}" is a time, but length = "{self.length}" is none: write steps, rows, tokens or a share')
+            if self.budget is not None and part.unit not in ("seconds", "of length"):
+                raise ValueError(f'{name} = "{part}" of a wall-clock length: write a time ("5m") or a share ("0.1 of length")')
+        if self.budget is None and any(item.unit == "seconds" for item in self.milestones):
+            raise ValueError("milestones in wall-clock time need a wall-clock length: write steps, rows, tokens, epochs or shares")
+        if self.budget is not None and self.until_flat is not None and self.until_flat.every.unit == "of length":
+            raise ValueError("until_flat.every of a wall-clock length: write steps, rows, tokens or epochs")
+        return self
+
+    @property
+    def budget(self) -> float | None:
+        """The length in seconds, when it is a time."""
+        return self.length.amount if self.length.unit == "seconds" else None
 
 
 def step_rows(config: TrainConfig, max_length: int) -> tuple[int, int]:

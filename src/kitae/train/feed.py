@@ -10,9 +10,9 @@ import torch
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train.batches import Batches, Learner
-from kitae.train.schedule import Timetable
+from kitae.train.schedule import LAG, Timetable
 
-AHEAD = 3
+AHEAD = LAG
 """Steps that are prepared before their turn: small steps take less time on a device than their preparation in one thread."""
 THREADS = 4
 

@@ -6,36 +6,99 @@ from dataclasses import dataclass
 from kitae.core.duration import Duration
 from kitae.core.errors import KitaeError
 from kitae.train.batches import Batches
+from kitae.train.clock import Clock
 from kitae.train.config import TrainConfig
 from kitae.train.curves import curve
+
+LAG = 3
+"""Of a wall-clock length: the data of a step know how far the training was so many steps before, because they may be made ahead."""
+ENDLESS = 1 << 62
+"""Steps of a training whose length is a time."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """An interval of wall-clock time."""
+
+    amount: float
+
+
+Every = int | Seconds
+"""An interval in steps or in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timetable:
-    """A training's durations in steps. An event "every n" happens after steps n, 2n, ... and after the last."""
+    """A training's durations in steps. An event "every n" happens after steps n, 2n, ... and after the last.
+
+    When the length is a time, warm-up and decay are in seconds, and what is a share of the length is an interval of time.
+    """
 
     total: int
     warmup: float
-    save: int
-    evaluate: int
-    log: int
+    save: Every
+    evaluate: Every
+    log: Every
     milestones: frozenset[int]
     flat: int
     """Steps between the measurements that may end the training; 0 for none."""
     decay: float = 0.0
     """Of "warmup-stable-decay": how long the rate falls at the end."""
+    clock: Clock | None = None
+    """The time that has passed; needed when something is in seconds."""
+    moments: tuple[float, ...] = ()
+    """Seconds after which a checkpoint stays."""
+
+    @property
+    def limit(self) -> float | None:
+        """The length in seconds, when it is a time."""
+        return None if self.clock is None else self.clock.limit
+
+    @property
+    def whole(self) -> float:
+        """The length, in steps or in seconds."""
+        return self.total if self.limit is None else self.limit
+
+    def fraction(self, step: int) -> float:
+        """Share of the training that is done in the middle of step number `step` (from 0), for the learning rate."""
+        if self.clock is None or self.limit is None:
+            return (step + 0.5) / self.total
+        return self.clock.fraction(step)
 
     def progress(self, step: int) -> float:
-        """Share of the training that is done in the middle of step number `step` (from 0)."""
-        return (step + 0.5) / self.total
+        """The same for the step's data; of a wall-clock length that of `LAG` steps before."""
+        return self.fraction(step if self.limit is None else max(0, step - LAG))
+
+    def over(self, step: int) -> bool:
+        """Whether the training has its length after `step` steps."""
+        return step >= self.total or (self.clock is not None and self.clock.over(step))
 
     def measures(self, step: int) -> bool:
         """Whether held-out data are measured after `step` steps."""
         return self.due(self.evaluate, step) or bool(self.flat and step % self.flat == 0)
 
-    def due(self, every: int, step: int) -> bool:
-        """Whether an event is due after `step` steps."""
-        return step % every == 0 or step == self.total
+    def due(self, every: Every, step: int) -> bool:
+        """Whether an event is due after `step` steps. Under a budget also when half of it is spent, so that the event's time is known."""
+        if self.over(step) or (isinstance(every, int) and step % every == 0):
+            return True
+        if self.clock is None:
+            return False
+        every = every if isinstance(every, Seconds) else Seconds(math.inf)
+        return self.clock.crossed(min(every.amount, math.inf if self.limit is None else self.limit / 2), step)
+
+    def permanent(self) -> frozenset[int]:
+        """The steps reached so far, and some later ones, whose checkpoints stay."""
+        return self.milestones | {self.clock.first_after(moment) for moment in self.moments if self.clock is not None}
+
+    def expected(self) -> int:
+        """How many steps the training has; of a wall-clock length as many as it allows at the recent pace."""
+        return self.total if self.clock is None or self.limit is None else self.clock.expected_steps()
+
+    def place(self, step: int) -> str:
+        """Where the training is, for people."""
+        if self.clock is None or self.limit is None:
+            return f"step {step} of {self.total}"
+        return f"step {step}, {self.clock.moment(step):,.0f} of {self.limit:,.0f} s"
 
 
 def steps_in(duration: Duration, batches: Batches, total: int) -> float:
@@ -52,33 +115,46 @@ def steps_in(duration: Duration, batches: Batches, total: int) -> float:
         case "of length":
             return duration.amount * total
         case "seconds":
-            raise AssertionError("refused by TrainConfig")
+            raise KitaeError(f'"{duration}" is a time and not a number of steps', cure="write steps, rows, tokens or epochs", where="train")
 
 
 def steps_of(duration: Duration, config: TrainConfig, batches: Batches) -> int:
     """A duration in whole steps, rounded up; shares of a length are shares of the settings' length."""
-    whole = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9))
+    whole = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9)) if duration.unit == "of length" else 0
     return max(1, math.ceil(steps_in(duration, batches, whole) - 1e-9))
 
 
-def timetable(config: TrainConfig, batches: Batches) -> Timetable:
-    """Every duration of the settings in steps: lengths rounded up, intervals at least one step.
+def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None) -> Timetable:
+    """Every duration of the settings in steps: lengths rounded up, intervals at least one step. Of a wall-clock length, with a `clock`
+    that has its limit, shares are in seconds.
 
     Raises KitaeError when warm-up and decay together are longer than the training.
     """
-    total = steps_of(config.length, config, batches)
-    warmup = min(steps_in(config.warmup, batches, total), total)
-    decay = steps_in(config.schedule_config.decay, batches, total) if config.schedule == "warmup-stable-decay" else 0.0
-    if warmup + decay > total + 1e-9 and decay:
+    limit = None if clock is None else clock.limit
+    total = steps_of(config.length, config, batches) if limit is None else ENDLESS
+
+    def part(duration: Duration) -> float:
+        return steps_in(duration, batches, total) if limit is None else seconds_in(duration, limit)
+
+    def interval(duration: Duration | None) -> Every:
+        if duration is None:
+            return total
+        if duration.unit == "seconds" or (duration.unit == "of length" and limit is not None):
+            return Seconds(seconds_in(duration, limit or 0.0))
+        return max(1, round(steps_in(duration, batches, total)))
+
+    warmup = min(part(config.warmup), total if limit is None else limit)
+    decay = part(config.schedule_config.decay) if config.schedule == "warmup-stable-decay" else 0.0
+    whole, unit = (total, "steps") if limit is None else (limit, "seconds")
+    if warmup + decay > whole + 1e-9 and decay:
         raise KitaeError(
-            f"the warm-up ({warmup:g} steps) and the decay ({decay:g} steps) are longer than the training ({total} steps)",
+            f"the warm-up ({warmup:g} {unit}) and the decay ({decay:g} {unit}) are longer than the training ({whole:g} {unit})",
             cure="make warmup or schedule_config.decay shorter, or length longer",
             where="train",
         )
-
-    def interval(duration: Duration | None) -> int:
-        return total if duration is None else max(1, round(steps_in(duration, batches, total)))
-
+    milestones = [interval(item) for item in config.milestones]
+    flat = 0 if config.until_flat is None else interval(config.until_flat.every)
+    assert isinstance(flat, int), "refused by TrainConfig"
     return Timetable(
         total=total,
         warmup=warmup,
@@ -86,9 +162,17 @@ def timetable(config: TrainConfig, batches: Batches) -> Timetable:
         save=interval(config.save_every),
         evaluate=interval(config.evaluate_every),
         log=interval(config.log_every),
-        milestones=frozenset(interval(item) for item in config.milestones),
-        flat=0 if config.until_flat is None else interval(config.until_flat.every),
+        milestones=frozenset(item for item in milestones if isinstance(item, int)),
+        moments=tuple(item.amount for item in milestones if isinstance(item, Seconds)),
+        flat=flat,
+        clock=clock,
     )
+
+
+def seconds_in(duration: Duration, limit: float) -> float:
+    """A time or a share of `limit`, in seconds."""
+    assert duration.unit in ("seconds", "of length"), "refused by TrainConfig"
+    return duration.amount if duration.unit == "seconds" else duration.amount * limit
 
 
 def rate(config: TrainConfig, fraction: float, warmup: float, decay: float = 0.0) -> float:
@@ -98,4 +182,4 @@ def rate(config: TrainConfig, fraction: float, warmup: float, decay: float = 0.0
 
 def rate_of_step(config: TrainConfig, times: Timetable, step: int) -> float:
     """The learning rate of step number `step` (from 0): that of the step's middle, so that no step is wasted on a zero rate."""
-    return rate(config, times.progress(step), times.warmup / times.total, times.decay / times.total)
+    return rate(config, times.fraction(step), times.warmup / times.whole, times.decay / times.whole)
