@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from test_train_parallel import start
 from toy_training import Toy, ToyBatches, config
 
 from kitae.core.artifact import checkpoints
@@ -269,3 +270,15 @@ def test_a_decay_in_time(tmp_path: Path) -> None:
     with pytest.raises(KitaeError, match="longer than the training"):
         longer = settings(schedule="warmup-stable-decay", schedule_config={"decay": "25s"})
         timetable(longer, ToyBatches(), Clock(World(), tmp_path, limit=30.0))
+
+
+def test_two_processes_follow_the_first_ones_clock(tmp_path: Path) -> None:
+    options = {"samples": str(tmp_path / "samples-"), "config": {"length": "1s", "warmup": "0.2s", "save_every": "0.5 of length"}}
+    process = start(str(tmp_path / "run"), json.dumps(options))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    steps = len(record(tmp_path / "run"))
+    made = [{int(line.split()[0]) for line in (tmp_path / f"samples-{rank}").read_text().splitlines()} for rank in (0, 1)]
+    assert made[0] == made[1] == set(range(steps))
+    given = config(**options["config"])
+    assert rates(tmp_path / "run") == [rate(given, line["middle"], 0.2) for line in record(tmp_path / "run")]

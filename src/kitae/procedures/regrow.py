@@ -152,6 +152,8 @@ def _settings(config: RegrowConfig, train: TrainConfig, *, steps: int, measured:
         "learning_rate": config.learning_rate or train.learning_rate,
         "schedule": "constant",  # nobody knows the end beforehand
         "schedule_config": CurveConfig(),
+        "batch_warmup": None,
+        "decay_from": None,
         "warmup": config.warmup,
         "until_flat": config.until_flat if measured else None,
         "layer_decay": 1.0,

@@ -9,6 +9,7 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
+from kitae.train.growth import BatchWarmup
 
 MICRO_TOKENS = 4096
 
@@ -49,6 +50,8 @@ class TrainConfig(Config):
     micro_batch: BatchSize | None = None
     """Size of one forward pass, which is also the atom of randomness: masks, sampling and dropout are drawn per micro-batch.
     A batch is a whole number of them. Default: the divisor of the batch that comes nearest to 4096 tokens."""
+    batch_warmup: BatchWarmup | None = None
+    """Begin with smaller batches: { start = "32 rows", over = "0.1 of length" }. Lengths in rows, tokens and epochs count what is seen."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     """Highest learning rate, reached at the end of the warm-up."""
     schedule: Schedule = "linear"
@@ -59,6 +62,10 @@ class TrainConfig(Config):
     warmup: Duration = Duration(0.1, "of length")
     """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", "1e6 tokens", ... Of a wall-clock
     length "5m" or a share."""
+    decay_from: Annotated[str | None, OPERATIONAL] = None
+    """A checkpoint of another, longer training to go on from, so that only the decay of "warmup-stable-decay" is trained: with the same
+    settings, data and learning rates up to there, the result is what this training would have come to from its start. (Where masks
+    follow the length, they followed the other's.) Its content, not its place, enters the fingerprint."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay; norms and biases (every vector) have none."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -128,6 +135,14 @@ class TrainConfig(Config):
                 raise ValueError(f'{name} = "{part}" is a time, but length = "{self.length}" is none: write steps, rows, tokens or a share')
             if self.budget is not None and part.unit not in ("seconds", "of length"):
                 raise ValueError(f'{name} = "{part}" of a wall-clock length: write a time ("5m") or a share ("0.1 of length")')
+        if (
+            self.batch_warmup is not None
+            and "seconds" in (self.batch_warmup.over.unit, self.length.unit)
+            and (self.batch_warmup.over.unit in ("seconds", "of length"))
+        ):
+            raise ValueError("batch_warmup.over is a number of steps: write steps, rows, tokens or epochs")
+        if self.budget is not None and self.decay_from is not None:
+            raise ValueError("decay_from with a wall-clock length: write the length in steps, rows, tokens or epochs")
         if self.budget is None and any(item.unit == "seconds" for item in self.milestones):
             raise ValueError("milestones in wall-clock time need a wall-clock length: write steps, rows, tokens, epochs or shares")
         if self.budget is not None and self.until_flat is not None and self.until_flat.every.unit == "of length":

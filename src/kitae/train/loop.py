@@ -21,6 +21,7 @@ from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
 from kitae.tensor.world import World
 from kitae.train import checkpoint
 from kitae.train.batches import Batches, Compilable, Grouped
+from kitae.train.branch import branch
 from kitae.train.clock import Clock
 from kitae.train.config import TrainConfig
 from kitae.train.ending import ends
@@ -147,12 +148,14 @@ class _Trainer:
             path = checkpoint.latest(self.folder)
             found = int(path.name.removeprefix("step-")) if path is not None else -1
         found = int(self.world.sum_numbers({"found": found if self.world.main else 0})["found"])
-        if found >= 0:
-            state = checkpoint.load(self.folder / "checkpoints" / f"step-{found:08d}", self.module, self.optimizer)
-            self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, state.step
+        if found >= 0 or self.config.decay_from is not None:
+            own = self.folder / "checkpoints" / f"step-{found:08d}"
+            place = own if found >= 0 else branch(self.config, self.batches, self.folder)
+            state = checkpoint.load(place, self.module, self.optimizer)
+            self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
         recorded = self.config.budget is not None and self.world.main
         self.clock.resume(self.step, seconds=self.seconds, identity=fingerprint(self._identity()) if recorded else "")
-        if found >= 0:
+        if self.step:
             log.info("%s goes on after %s", self.folder.name, self.times.place(self.step))
         if self.world.main:
             self.monitor = Monitor(self.folder, step=self.step, total=self.times.expected())

@@ -9,6 +9,7 @@ from kitae.train.batches import Batches
 from kitae.train.clock import Clock
 from kitae.train.config import TrainConfig
 from kitae.train.curves import curve
+from kitae.train.growth import Growth, growth, micro_batches
 
 LAG = 3
 """Of a wall-clock length: the data of a step know how far the training was so many steps before, because they may be made ahead."""
@@ -23,8 +24,15 @@ class Seconds:
     amount: float
 
 
-Every = int | Seconds
-"""An interval in steps or in time."""
+@dataclass(frozen=True)
+class Portion:
+    """An interval in micro-batches, for batches that grow."""
+
+    amount: float
+
+
+Every = int | Seconds | Portion
+"""An interval in steps, in time or in data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,10 @@ class Timetable:
     """The time that has passed; needed when something is in seconds."""
     moments: tuple[float, ...] = ()
     """Seconds after which a checkpoint stays."""
+    growth: Growth | None = None
+    """Of a batch that grows: how many micro-batches each step has."""
+    by_data: bool = False
+    """Whether what is done is counted in micro-batches and not in steps: the batch grows, and the length is not in steps."""
 
     @property
     def limit(self) -> float | None:
@@ -56,11 +68,15 @@ class Timetable:
 
     @property
     def whole(self) -> float:
-        """The length, in steps or in seconds."""
+        """The length, in what the warm-up is in: steps, micro-batches or seconds."""
+        if self.by_data and self.growth is not None:
+            return self.growth.before(self.total)
         return self.total if self.limit is None else self.limit
 
     def fraction(self, step: int) -> float:
         """Share of the training that is done in the middle of step number `step` (from 0), for the learning rate."""
+        if self.by_data and self.growth is not None:
+            return (self.growth.before(step) + self.growth.before(step + 1)) / 2 / self.growth.before(self.total)
         if self.clock is None or self.limit is None:
             return (step + 0.5) / self.total
         return self.clock.fraction(step)
@@ -81,10 +97,14 @@ class Timetable:
         """Whether an event is due after `step` steps. Under a budget also when half of it is spent, so that the event's time is known."""
         if self.over(step) or (isinstance(every, int) and step % every == 0):
             return True
+        if isinstance(every, Portion):
+            assert self.growth is not None
+            if step and self.growth.before(step) // every.amount > self.growth.before(step - 1) // every.amount:
+                return True
         if self.clock is None:
             return False
-        every = every if isinstance(every, Seconds) else Seconds(math.inf)
-        return self.clock.crossed(min(every.amount, math.inf if self.limit is None else self.limit / 2), step)
+        seconds = every.amount if isinstance(every, Seconds) else math.inf
+        return self.clock.crossed(min(seconds, math.inf if self.limit is None else self.limit / 2), step)
 
     def permanent(self) -> frozenset[int]:
         """The steps reached so far, and some later ones, whose checkpoints stay."""
@@ -120,8 +140,19 @@ def steps_in(duration: Duration, batches: Batches, total: int) -> float:
 
 def steps_of(duration: Duration, config: TrainConfig, batches: Batches) -> int:
     """A duration in whole steps, rounded up; shares of a length are shares of the settings' length."""
+    if config.batch_warmup is not None:
+        return max(1, math.ceil(grown_steps(duration, config, batches, growth(config.batch_warmup, batches, config.length)) - 1e-9))
     whole = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9)) if duration.unit == "of length" else 0
     return max(1, math.ceil(steps_in(duration, batches, whole) - 1e-9))
+
+
+def grown_steps(duration: Duration, config: TrainConfig, batches: Batches, growing: Growth) -> float:
+    """A point of a training whose batch grows, in steps, not rounded."""
+    if duration.unit == "of length":
+        duration = Duration(duration.amount * config.length.amount, config.length.unit)
+    if duration.unit in ("steps", "seconds"):
+        return steps_in(duration, batches, 0)
+    return growing.steps_of(micro_batches(duration, batches))
 
 
 def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None) -> Timetable:
@@ -132,29 +163,48 @@ def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None)
     """
     limit = None if clock is None else clock.limit
     total = steps_of(config.length, config, batches) if limit is None else ENDLESS
+    growing = None if config.batch_warmup is None else growth(config.batch_warmup, batches, config.length)
+    by_data = growing is not None and config.length.unit not in ("steps", "seconds")
 
     def part(duration: Duration) -> float:
-        return steps_in(duration, batches, total) if limit is None else seconds_in(duration, limit)
+        if limit is not None:
+            return seconds_in(duration, limit)
+        if growing is None:
+            return steps_in(duration, batches, total)
+        steps = grown_steps(duration, config, batches, growing)
+        return growing.done(steps) if by_data else steps
 
     def interval(duration: Duration | None) -> Every:
         if duration is None:
             return total
         if duration.unit == "seconds" or (duration.unit == "of length" and limit is not None):
             return Seconds(seconds_in(duration, limit or 0.0))
+        if growing is not None and duration.unit == "of length":
+            duration = Duration(duration.amount * config.length.amount, config.length.unit)
+        if growing is not None and duration.unit != "steps":
+            return Portion(micro_batches(duration, batches))
         return max(1, round(steps_in(duration, batches, total)))
 
-    warmup = min(part(config.warmup), total if limit is None else limit)
-    decay = part(config.schedule_config.decay) if config.schedule == "warmup-stable-decay" else 0.0
+    def point(duration: Duration) -> int | Seconds:
+        if growing is not None and limit is None:
+            return max(1, round(grown_steps(duration, config, batches, growing)))
+        found = interval(duration)
+        assert not isinstance(found, Portion), "nothing grows"
+        return found
+
     whole, unit = (total, "steps") if limit is None else (limit, "seconds")
+    if by_data and growing is not None:
+        whole, unit = growing.before(total), "micro-batches"
+    warmup = min(part(config.warmup), whole)
+    decay = part(config.schedule_config.decay) if config.schedule == "warmup-stable-decay" else 0.0
     if warmup + decay > whole + 1e-9 and decay:
         raise KitaeError(
             f"the warm-up ({warmup:g} {unit}) and the decay ({decay:g} {unit}) are longer than the training ({whole:g} {unit})",
             cure="make warmup or schedule_config.decay shorter, or length longer",
             where="train",
         )
-    milestones = [interval(item) for item in config.milestones]
-    flat = 0 if config.until_flat is None else interval(config.until_flat.every)
-    assert isinstance(flat, int), "refused by TrainConfig"
+    milestones = [point(item) for item in config.milestones]
+    flat = None if config.until_flat is None else config.until_flat.every
     return Timetable(
         total=total,
         warmup=warmup,
@@ -164,8 +214,10 @@ def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None)
         log=interval(config.log_every),
         milestones=frozenset(item for item in milestones if isinstance(item, int)),
         moments=tuple(item.amount for item in milestones if isinstance(item, Seconds)),
-        flat=flat,
+        flat=0 if flat is None else max(1, round(steps_in(flat, batches, total))),  # in full batches
         clock=clock,
+        growth=growing,
+        by_data=by_data,
     )
 
 
