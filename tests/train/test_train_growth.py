@@ -16,7 +16,7 @@ from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
-from kitae.train.config import TrainConfig
+from kitae.train.config import TrainConfig, step_rows
 from kitae.train.feed import Feed
 from kitae.train.growth import BatchWarmup, Growth, growth
 from kitae.train.loop import fit
@@ -122,6 +122,9 @@ def test_a_start_that_is_no_whole_number_of_micro_batches_is_refused() -> None:
     for start in ("6 rows", "20 rows"):
         with pytest.raises(KitaeError, match="take a multiple of 4 rows up to 16"):
             timetable(settings(batch_warmup={"start": start, "over": "6 steps"}), ToyBatches(16, 4))
+        with pytest.raises(KitaeError, match="take a multiple of 4 rows up to 16"):
+            step_rows(settings(micro_batch="4 rows", batch_warmup={"start": start, "over": "6 steps"}), 128)
+    assert step_rows(settings(micro_batch="4 rows", batch_warmup={"start": "512 tokens"}), 128) == (16, 4)
     for fields in ({"batch_warmup": {"start": "4 rows", "over": "5m"}}, {"length": "5m", "batch_warmup": {"start": "4 rows"}}):
         with pytest.raises(ValidationError, match="batch_warmup.over is a number of steps"):
             settings(**fields)

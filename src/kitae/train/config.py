@@ -9,7 +9,7 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
-from kitae.train.growth import BatchWarmup
+from kitae.train.growth import BatchWarmup, check_start
 
 MICRO_TOKENS = 4096
 
@@ -158,8 +158,15 @@ class TrainConfig(Config):
 def step_rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
     """(rows of a step, rows of a micro-batch) for rows of `max_length` tokens.
 
-    Raises KitaeError when the batch is no whole number of micro-batches.
+    Raises KitaeError when the batch, or the first one of a batch that grows, is no whole number of micro-batches.
     """
+    rows, micro = _rows(config, max_length)
+    if config.batch_warmup is not None:
+        check_start(config.batch_warmup.start.rows(max_length), rows, micro)
+    return rows, micro
+
+
+def _rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
     rows = config.batch.rows(max_length)
     fitting = [size for size in range(1, rows + 1) if rows % size == 0]
     if config.micro_batch is None:

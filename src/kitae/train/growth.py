@@ -71,16 +71,21 @@ def growth(config: BatchWarmup, batches: Batches, length: Duration) -> Growth:
     full, rows = batches.micro_batches_per_step, batches.rows_per_step
     each = rows // full
     first = config.start.rows(round(batches.tokens_per_step / rows))
-    if first % each or not 0 < first <= rows:
-        raise KitaeError(
-            f"batch_warmup.start = {first} rows is no whole number of micro-batches of {each} rows, at most {full} of them",
-            cure=f"take a multiple of {each} rows up to {rows}",
-            where="train.batch_warmup",
-        )
+    check_start(first, rows, each)
     over = config.over if config.over.unit != "of length" else Duration(config.over.amount * length.amount, length.unit)
     mean = (first // each + full) / 2
     steps = over.amount if over.unit == "steps" else micro_batches(over, batches) / mean
     return Growth(start=first // each, full=full, steps=max(1, round(steps)))
+
+
+def check_start(first: int, rows: int, micro: int) -> None:
+    """Raises KitaeError unless the first step's rows are whole micro-batches, and no more than the others'."""
+    if first % micro or first > rows:
+        raise KitaeError(
+            f"batch_warmup.start = {first} rows is no whole number of micro-batches of {micro} rows, at most {rows // micro} of them",
+            cure=f"take a multiple of {micro} rows up to {rows}",
+            where="train.batch_warmup",
+        )
 
 
 def micro_batches(duration: Duration, batches: Batches) -> float:

@@ -155,6 +155,58 @@ def grown_steps(duration: Duration, config: TrainConfig, batches: Batches, growi
     return growing.steps_of(micro_batches(duration, batches))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Converter:
+    """What the durations of one training come to."""
+
+    config: TrainConfig
+    batches: Batches
+    limit: float | None
+    growing: Growth | None
+
+    @property
+    def by_data(self) -> bool:
+        return self.growing is not None and self.config.length.unit not in ("steps", "seconds")
+
+    @property
+    def total(self) -> int:
+        return steps_of(self.config.length, self.config, self.batches) if self.limit is None else ENDLESS
+
+    @property
+    def whole(self) -> tuple[float, str]:
+        """The length, and what it is counted in."""
+        if self.growing is not None and self.by_data:
+            return self.growing.before(self.total), "micro-batches"
+        return (self.total, "steps") if self.limit is None else (self.limit, "seconds")
+
+    def part(self, duration: Duration) -> float:
+        """A part of the schedule, in what the length is counted in."""
+        if self.limit is not None:
+            return seconds_in(duration, self.limit)
+        if self.growing is None:
+            return steps_in(duration, self.batches, self.total)
+        steps = grown_steps(duration, self.config, self.batches, self.growing)
+        return self.growing.done(steps) if self.by_data else steps
+
+    def interval(self, duration: Duration | None) -> Every:
+        if duration is None:
+            return self.total
+        if duration.unit == "seconds" or (duration.unit == "of length" and self.limit is not None):
+            return Seconds(seconds_in(duration, self.limit or 0.0))
+        if self.growing is not None and duration.unit == "of length":
+            duration = Duration(duration.amount * self.config.length.amount, self.config.length.unit)
+        if self.growing is not None and duration.unit != "steps":
+            return Portion(micro_batches(duration, self.batches))
+        return max(1, round(steps_in(duration, self.batches, self.total)))
+
+    def point(self, duration: Duration) -> int | Seconds:
+        if self.limit is not None and duration.unit in ("seconds", "of length"):
+            return Seconds(seconds_in(duration, self.limit))
+        if self.growing is not None:
+            return max(1, round(grown_steps(duration, self.config, self.batches, self.growing)))
+        return max(1, round(steps_in(duration, self.batches, self.total)))
+
+
 def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None) -> Timetable:
     """Every duration of the settings in steps: lengths rounded up, intervals at least one step. Of a wall-clock length, with a `clock`
     that has its limit, shares are in seconds.
@@ -162,62 +214,32 @@ def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None)
     Raises KitaeError when warm-up and decay together are longer than the training.
     """
     limit = None if clock is None else clock.limit
-    total = steps_of(config.length, config, batches) if limit is None else ENDLESS
     growing = None if config.batch_warmup is None else growth(config.batch_warmup, batches, config.length)
-    by_data = growing is not None and config.length.unit not in ("steps", "seconds")
-
-    def part(duration: Duration) -> float:
-        if limit is not None:
-            return seconds_in(duration, limit)
-        if growing is None:
-            return steps_in(duration, batches, total)
-        steps = grown_steps(duration, config, batches, growing)
-        return growing.done(steps) if by_data else steps
-
-    def interval(duration: Duration | None) -> Every:
-        if duration is None:
-            return total
-        if duration.unit == "seconds" or (duration.unit == "of length" and limit is not None):
-            return Seconds(seconds_in(duration, limit or 0.0))
-        if growing is not None and duration.unit == "of length":
-            duration = Duration(duration.amount * config.length.amount, config.length.unit)
-        if growing is not None and duration.unit != "steps":
-            return Portion(micro_batches(duration, batches))
-        return max(1, round(steps_in(duration, batches, total)))
-
-    def point(duration: Duration) -> int | Seconds:
-        if growing is not None and limit is None:
-            return max(1, round(grown_steps(duration, config, batches, growing)))
-        found = interval(duration)
-        assert not isinstance(found, Portion), "nothing grows"
-        return found
-
-    whole, unit = (total, "steps") if limit is None else (limit, "seconds")
-    if by_data and growing is not None:
-        whole, unit = growing.before(total), "micro-batches"
-    warmup = min(part(config.warmup), whole)
-    decay = part(config.schedule_config.decay) if config.schedule == "warmup-stable-decay" else 0.0
+    of = _Converter(config=config, batches=batches, limit=limit, growing=growing)
+    whole, unit = of.whole
+    warmup = min(of.part(config.warmup), whole)
+    decay = of.part(config.schedule_config.decay) if config.schedule == "warmup-stable-decay" else 0.0
     if warmup + decay > whole + 1e-9 and decay:
         raise KitaeError(
             f"the warm-up ({warmup:g} {unit}) and the decay ({decay:g} {unit}) are longer than the training ({whole:g} {unit})",
             cure="make warmup or schedule_config.decay shorter, or length longer",
             where="train",
         )
-    milestones = [point(item) for item in config.milestones]
+    milestones = [of.point(item) for item in config.milestones]
     flat = None if config.until_flat is None else config.until_flat.every
     return Timetable(
-        total=total,
+        total=of.total,
         warmup=warmup,
         decay=decay,
-        save=interval(config.save_every),
-        evaluate=interval(config.evaluate_every),
-        log=interval(config.log_every),
+        save=of.interval(config.save_every),
+        evaluate=of.interval(config.evaluate_every),
+        log=of.interval(config.log_every),
         milestones=frozenset(item for item in milestones if isinstance(item, int)),
         moments=tuple(item.amount for item in milestones if isinstance(item, Seconds)),
-        flat=0 if flat is None else max(1, round(steps_in(flat, batches, total))),  # in full batches
+        flat=0 if flat is None else max(1, round(steps_in(flat, batches, of.total))),  # in full batches
         clock=clock,
         growth=growing,
-        by_data=by_data,
+        by_data=of.by_data,
     )
 
 
