@@ -98,7 +98,7 @@ class Bench:
     def score(self, folder: Path) -> dict[str, float]:
         """Held-out scores of the two halves in a folder, in fp32, averaged over the sources."""
         objective = table.load(read_parts(folder), RtdConfig(), self.tokenizer.special, self.tokenizer.vocab_size).eval()
-        meter = HeldoutMeter(objective, self.dataset, world=World(), seed=0, rows_per_batch=16, rows=self.plan.heldout_rows)
+        meter = HeldoutMeter(objective, self.dataset, world=World(), rows=self.plan.heldout_rows)
         found = meter(0)
         sources = heldout_sources(self.dataset)
         mean = {

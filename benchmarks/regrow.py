@@ -21,7 +21,7 @@ from benchmarks.paired import RESULTS, command, machine
 from kitae.chain.recipe import load
 from kitae.core.artifact import Inputs, Out, newest
 from kitae.core.runtime import keep_memory
-from kitae.data.sampler import DatasetFacts, heldout_sources
+from kitae.data.sampler import heldout_sources
 from kitae.models.families import build_masked_lm
 from kitae.models.folder import Part, read_parts, write_huggingface
 from kitae.objectives import table
@@ -79,8 +79,7 @@ class Bench:
         parts = {"discriminator": read_parts(discriminator)["discriminator"], "generator": read_parts(generator)["generator"]}
         settings = RtdConfig(embedding_sharing="none")
         objective = table.load(parts, settings, self.tokenizer.special, self.tokenizer.vocab_size).eval()
-        rows = max(1, 4096 // DatasetFacts.read(self.dataset).max_length)
-        found = HeldoutMeter(objective, self.dataset, world=World(), seed=0, rows_per_batch=rows, rows=self.config.heldout_rows)(0)
+        found = HeldoutMeter(objective, self.dataset, world=World(), rows=self.config.heldout_rows)(0)
         sources = heldout_sources(self.dataset)
         return {name: statistics.mean(found[f"heldout/{source}/{name}"] for source in sources) for name in SCORES}
 

@@ -43,6 +43,8 @@ OWN_LINE = {
 WORDS = re.compile(r"[A-Za-z0-9]+|.", re.DOTALL)
 INTERWIKI = re.compile(rf"(?:{'|'.join(sorted(LANGUAGES, reverse=True))}):")
 LETTERS = re.compile(r"[A-Za-z0-9\u00c0-\u024f]+|[^\W\d_]")
+BETWEEN = re.compile(r"<br\s*/?>|\{\{\.\.\.\}\}")
+"""What `strip_code` leaves nothing of, and makes one word of two."""
 PARAGRAPH = 80  # characters
 SMALLEST_DIFFERENCE = 4_000_000  # products of lengths up to which characters are matched; words beyond it
 
@@ -138,7 +140,7 @@ def common_characters(one: str, other: str) -> int:
 
 def words_kept(text: str, ours: str, hidden: frozenset[str]) -> float:
     """See the module. `strip_code` keeps tables, captions and notes, which are taken out first."""
-    code = mwparserfromhell.parse(text, skip_style_tags=True)
+    code = mwparserfromhell.parse(BETWEEN.sub(" ", text), skip_style_tags=True)
     unwanted = [tag for tag in code.filter_tags() if str(tag.tag).strip().lower() in NOT_PROSE | {"div"}]
     unwanted += [link for link in code.filter_wikilinks() if str(link.title).partition(":")[0].strip().lower() in hidden]
     for node in unwanted:

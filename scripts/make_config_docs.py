@@ -3,13 +3,16 @@
 Run `python scripts/make_config_docs.py` after changing a setting; a test compares the page.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from kitae.chain.recipe import AdaptTable, FinetuneTable, Recipe
-from kitae.chain.show import describe
+from kitae.chain.show import MODELS, describe
 from kitae.core.config import Config
-from kitae.models.presets import PRESETS
+from kitae.models.cost import count_parameters
+from kitae.models.encoder import EncoderConfig
+from kitae.models.families import FAMILIES
+from kitae.models.presets import PRESETS, fields, resolve_preset
 from kitae.objectives.table import OBJECTIVES
 from kitae.procedures.predict import PredictConfig
 from kitae.stages.finetune import FinetuneSettings
@@ -18,17 +21,29 @@ from kitae.stages.table import STAGES, stage
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 HEAD = """# Settings
 
-Made by `python scripts/make_config_docs.py` from the documentation at the fields; do not edit by hand. `kitae show STAGE` prints the same.
+Made by `python scripts/make_config_docs.py` from the documentation at the fields; do not edit by hand. `kitae show NAME` prints the same of
+a stage, an objective or a model family.
 
 A setting is semantic (it decides the result, and a changed value makes what was made with it stale) unless it is marked
 *operational* (it changes how a result is made, not what it is). Unknown keys are refused. A path may start with `sample:` (the packaged
 sample) or with a root of `[data]`. `base = "other.toml"` at the top of a recipe takes over what it does not say itself.
 """
+MODEL_HEAD = """## config of every model
+
+Fields of `[pretrain.config]` and `[presets.NAME]`. A preset gives the sizes; a new `hidden_size` brings one head for each 64 of it and a
+feed-forward part as many times as wide as the preset's, unless they are given too. ELECTRA and DeBERTa-v3 have a table `generator` beside:
+`fraction` of the width, `layers` (a number, or a share such as 0.5), or fields as here. Vocabulary and positions come from tokenizer and
+dataset.
+"""
+PRESET_HEAD = """## Presets of `model`
+
+Parameters in millions with the head of pre-training, for 32,768 tokens and 512 positions; halves that share embeddings count them once.
+"""
 
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_recipe(), *_stages(), *_predict(), *_objectives(), *_presets()])
+    return "\n".join([HEAD, *_recipe(), *_stages(), *_predict(), *_objectives(), *_models(), *_presets()])
 
 
 def _recipe() -> Iterator[str]:
@@ -66,18 +81,38 @@ def _objectives() -> Iterator[str]:
         yield from _block(row.config)
 
 
+def _models() -> Iterator[str]:
+    common = set(EncoderConfig.model_fields) & set(fields(MODELS[0]))
+    yield MODEL_HEAD
+    yield from _block(EncoderConfig, without=set(EncoderConfig.model_fields) - common)
+    for config, names in _configs().items():
+        yield f"## config of {' and '.join(FAMILIES[name].title for name in names)}\n"
+        yield from _block(config, without=(set(config.model_fields) - set(fields(names[0]))) | common)
+
+
+def _configs() -> Mapping[type[Config], list[str]]:
+    """The families by their class of settings."""
+    found: dict[type[Config], list[str]] = {}
+    for name in MODELS:
+        found.setdefault(FAMILIES[name].config, []).append(name)
+    return found
+
+
 def _presets() -> Iterator[str]:
-    yield "## Presets of `model`\n\n| preset | layers | hidden size | generator's width | note |\n|---|---:|---:|---:|---|"
+    yield PRESET_HEAD
+    yield "| preset | layers | hidden size | generator: layers, hidden size | parameters | note |\n|---|---:|---:|---|---:|---|"
     for name, preset in PRESETS.items():
-        numbers = preset.encoder
-        width = "" if preset.generator is None else f"{preset.generator:.2g}"
-        yield f"| `{name}` | {numbers['num_hidden_layers']} | {numbers['hidden_size']} | {width} | {preset.note} |"
+        made = resolve_preset(name, {}, 32768, 512)
+        half = made.generator
+        width = "" if half is None else f"{half.num_hidden_layers}, {half.hidden_size}"
+        numbers = f"{made.encoder.num_hidden_layers} | {made.encoder.hidden_size} | {width} | {count_parameters(made).total / 1e6:.1f}"
+        yield f"| `{name}` | {numbers} | {preset.note} |"
     yield ""
 
 
-def _block(config: type[Config]) -> Iterator[str]:
+def _block(config: type[Config], *, without: Container[str] = ()) -> Iterator[str]:
     yield "```text"
-    yield from describe(config)
+    yield from describe(config, without=without)
     yield "```\n"
 
 

@@ -131,6 +131,12 @@ def test_a_bad_source(fresh: Path, name: str) -> None:
             'pretrain={ model = "bert-tiny", objective = "mlm", objective_config.sentence_order = "nsp", train.length = "2 steps" }',
             ['sentence_order = "nsp" learns from pairs', 'packing = "pairs"', "r.toml, table [pretrain.objective_config]"],
         ),
+        ('pretrain.model="bert-tiny"', ['objective "rtd" needs a generator', "ELECTRA", "r.toml, table [pretrain]"]),
+        (
+            'pretrain={ model = "electra-tiny", objective = "electric", initialization = "informed", train.length = "2 steps" }',
+            ["informed initial weights", "r.toml, table [pretrain]"],
+        ),
+        ('adapt.regrow.length="5m"', ["adapt.regrow.length", "wall-clock"]),
         ("pretrain.objective_config.rate=[[0.0, 0.3], [1.5, 0.1]]", ["do not rise from 0 or more to at most 1"]),
         ('adapt.train.micro_batch="8 rows"', ["does not divide batch = 4 rows", "[adapt.train]"]),
         ('corpus.decontaminate=["topcs"]', ['no task "topcs"', 'did you mean "topics"?']),

@@ -41,6 +41,7 @@ def test_help_imports_nothing_heavy() -> None:
         (("plan", "recipe:quickstart", "--until", "pretrian"), 'did you mean "pretrain"?'),
         (("plan", "recipe:quickstart", "--set", "finetune.task=['sample-topic']"), "sample-topics"),
         (("show", "corpsu"), "corpus"),
+        (("show", "deberta-v3"), 'did you mean "deberta-v2"?'),
         (("verify", "."), "manifest"),
     ],
 )
@@ -90,6 +91,18 @@ def test_show_prints_every_setting_with_its_documentation() -> None:
     assert done.returncode == 0, done.stderr
     for name in ("model", "learning_rate", "micro_batch", "objective"):
         assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "absent"),
+    [("rtd", "document_weight", "sentence_order"), ("deberta-v2", "conv_kernel_size", "vocab_size"), ("predict", "candidates", "rate")],
+)
+def test_show_knows_objectives_and_families(name: str, there: str, absent: str) -> None:
+    done = kitae("show", name)
+    assert done.returncode == 0, done.stderr
+    keys = [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    assert there in keys
+    assert absent not in keys
 
 
 def test_every_recipe_setting_is_documented() -> None:

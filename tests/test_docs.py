@@ -12,7 +12,6 @@ from kitae.chain import recipe as recipes
 from kitae.chain.execute import execute
 from kitae.chain.nodes import nodes, select
 from kitae.cli import app
-from kitae.core.config import Config
 from kitae.data.sampler import Sampler
 from kitae.stages.pretrain import new_objective
 from kitae.tensor.random import key, seed_dropout
@@ -110,7 +109,7 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def loaded(body: str, folder: Path) -> Config:
+def loaded(body: str, folder: Path) -> recipes.Recipe:
     path = folder / "shown.toml"
     path.write_text(body, encoding="utf-8")
     recipe, _ = recipes.load(str(path))
@@ -128,6 +127,24 @@ def test_the_recipes_shown_are_recipes(tmp_path: Path, monkeypatch: pytest.Monke
     assert others
     for body in others:
         loaded(body, tmp_path)
+
+
+WHOLE = """output = "run"
+[corpus]
+source = [{ path = "sample:general" }]
+[tokenizer]
+[dataset]
+"""
+
+
+@pytest.mark.parametrize("page", ["docs/models.md", "docs/masking.md", "docs/characters.md"])
+def test_the_tables_shown_fit_into_a_recipe(page: str, tmp_path: Path) -> None:
+    """Of [pretrain] and what belongs to it; corpus, tokenizer and dataset are those of any recipe."""
+    (tmp_path / "whole.toml").write_text(WHOLE, encoding="utf-8")
+    shown = blocks(page, "toml")
+    assert shown
+    for body in shown:
+        assert loaded(f'base = "whole.toml"\n{body}', tmp_path).pretrain is not None
 
 
 @pytest.mark.parametrize("page", READMES)

@@ -15,7 +15,7 @@ from kitae import cli
 from kitae.chain import recipe
 
 SAMPLE = Path(recipe.__file__).parents[1] / "sample"
-RECIPE = """
+TEXT = """
 output = "run"
 [corpus]
 source = [{ path = "general.txt", format = "text" }]
@@ -27,7 +27,10 @@ vocab_size = 2000
 limit_alphabet = 600
 [dataset]
 max_length = 32
-[pretrain]
+"""
+RECIPE = (
+    TEXT
+    + """[pretrain]
 model = "electra-tiny"
 objective = "rtd"
 train = { length = "4 steps", batch = "4 rows", learning_rate = 1e-3, save_every = "2 steps" }
@@ -45,6 +48,7 @@ compare = ["random", "adapt", "majority"]
 [export]
 formats = ["huggingface"]
 """
+)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.recipe import overridden, validate
 from kitae.core.runtime import leave
-from kitae.stages.table import STAGES, stage
+from kitae.stages.table import STAGES
 
 app = typer.Typer(
     name="kitae",
@@ -42,7 +42,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 @app.command()
 def plan(recipe: RecipePath, overrides: Overrides = None, until: Until = None, debug: Debug = False) -> None:
-    """Show every node: done, stale (and why), missing, or its source absent."""
+    """Show every node: done, stale (and why), started, missing, or its source absent; and what every model comes to."""
     load, nodes, status = _chain("recipe").load, _chain("nodes"), _chain("status")
     loaded, path = load(recipe, tuple(overrides or ()))
     wanted = nodes.select(nodes.nodes(loaded, str(path)), until)
@@ -51,11 +51,12 @@ def plan(recipe: RecipePath, overrides: Overrides = None, until: Until = None, d
     for name, row in found.items():
         table.add_row(name, row.node.stage, row.state, escape("; ".join(row.reasons)))
     _console().print(table)
-    models = Table("model", "preset or folder", "vocabulary", "parameters (millions)", box=None)
+    models = Table("model", "preset or folder", "vocabulary", "training MFLOP a token", "parameters (millions)", box=None)
     for size in _chain("sizes").sizes(wanted, Path(loaded.output)):
         parts = [f"{name} {count / 1e6:.1f}" for name, count in size.parts.items()]
         together = [f"together {size.total / 1e6:.1f}"] if size.total is not None and len(parts) > 1 else []
-        models.add_row(size.node, escape(size.model), f"{size.vocab_size:,}", ", ".join(parts + together))
+        work = f"{size.flops / 1e6:,.0f}" if size.flops >= 1e8 else f"{size.flops / 1e6:.3g}"
+        models.add_row(size.node, escape(size.model), f"{size.vocab_size:,}", work, ", ".join(parts + together))
     if models.row_count:
         _console().print("", models)
     for name, hours in _chain("sizes").budgets(wanted):
@@ -83,7 +84,8 @@ def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType,
             summary = (folder / "results.md").read_text(encoding="utf-8").partition("\n## Pairs of encoders")[0]
             print(f"\n{summary}\nresults: {folder} (pairs, every seed, confusions)")
         elif node.stage == "export":
-            print(f"exported models: {', '.join(str(item.parent) for item in sorted(folder.rglob('config.json')))}")
+            made = sorted({str(item.parent) for name in ("config.json", "model.json") for item in folder.rglob(name)})
+            print(f"exported models: {', '.join(made)}")
 
 
 def _verb(name: str) -> None:
@@ -113,14 +115,15 @@ def predict(
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage, or predict.")], debug: Debug = False) -> None:
-    """Print a stage's settings with their documentation."""
-    predicts = name == "predict"
-    line = "label new texts, fill their masks, or score them" if predicts else STAGES[name].line if name in STAGES else ""
-    config = import_module("kitae.procedures.predict").PredictConfig if predicts else stage(name).config
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A stage, predict, an objective (mlm, ...) or a model family (bert, ...).")],
+    debug: Debug = False,
+) -> None:
+    """Print the settings of a stage, an objective or a model family with their documentation."""
+    title, lines = _chain("show").settings(name)
     console = _console()
-    console.print(f"[bold]{name}[/bold]: {escape(line)}")
-    for text in import_module("kitae.chain.show").describe(config):
+    console.print(f"[bold]{name}[/bold]: {escape(title)}")
+    for text in lines:
         console.print(text, markup=False, highlight=False)
 
 

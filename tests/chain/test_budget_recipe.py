@@ -48,3 +48,23 @@ def test_a_training_by_the_clock(place: Path) -> None:
     steps = [line for line in (place / "run/pretrain/clock.jsonl").read_text().splitlines() if "step" in json.loads(line)]
     made = json.loads((place / "run/pretrain/manifest.json").read_text())["facts"]["counts"]["steps"]
     assert made == len(steps)
+
+
+def test_a_decay_begun_at_a_checkpoint_of_another_output(place: Path) -> None:
+    stable = ('pretrain.train.schedule="warmup-stable-decay"', 'pretrain.train.warmup="2 steps"')
+    long = (
+        *stable,
+        'pretrain.train.length="12 steps"',
+        'pretrain.train.milestones=["5 steps"]',
+        'pretrain.train.schedule_config.decay="2 steps"',
+    )
+    short = (*stable, 'pretrain.train.length="8 steps"', 'pretrain.train.schedule_config.decay="3 steps"', 'output="short"')
+    done = kitae("run", "r.toml", "--until", "pretrain", *(word for item in long for word in ("--set", item)))
+    assert done.returncode == 0, done.stderr
+    branch = (*short, 'pretrain.train.decay_from="run/pretrain/checkpoints/step-00000005"')
+    done = kitae("run", "r.toml", "--until", "pretrain", *(word for item in branch for word in ("--set", item)))
+    assert done.returncode == 0, done.stderr
+    counts = json.loads((place / "short/pretrain/manifest.json").read_text())["facts"]["counts"]
+    assert counts["steps"] == 8
+    steps = [json.loads(line)["step"] for line in (place / "short/pretrain/metrics.jsonl").read_text().splitlines()]
+    assert min(steps) == 5, "what the branch began with is measured, and nothing before it is made"

@@ -56,5 +56,9 @@ def test_from_text_to_a_classifier_of_transformers(place: Path) -> None:
             other, mine = other[mask], mine[mask]
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
         assert part.config.pooling == "mean"
+        shown = (folder / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+        names: dict[str, object] = {}
+        exec(shown.replace("FOLDER", str(folder)), names)  # AutoTokenizer of transformers 5 would not find the words
+        assert isinstance(names["tokenizer"], transformers.BertJapaneseTokenizer)
         kinds.add(part.head)
     assert kinds == {"mlm", "sequence"}

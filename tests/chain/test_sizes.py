@@ -8,6 +8,8 @@ from kitae.chain import nodes, recipe
 from kitae.chain.sizes import sizes
 from kitae.core.errors import KitaeError
 from kitae.models.cost import count_parameters
+from kitae.models.families import build_discriminator
+from kitae.models.folder import Part, write_huggingface
 from kitae.models.presets import resolve_preset
 from tiny_recipe import RECIPE, kitae, write_recipe
 
@@ -83,7 +85,19 @@ def test_plan_shows_what_a_model_comes_to(place: Path) -> None:
     done = kitae("plan", "r.toml", "--set", "tokenizer.vocab_size=32768", "--set", "dataset.max_length=128")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "32,768" in line]
-    assert line.split() == ["pretrain", "electra-small-paper", "32,768", "generator", "4.9,", "discriminator", "13.8,", "together", "14.4"]
+    shown = "pretrain electra-small-paper 32,768 70.5 generator 4.9, discriminator 13.8, together 14.4"
+    assert " ".join(line.split()) == shown
+
+
+def test_a_generator_that_will_be_regrown_is_told(place: Path) -> None:
+    architecture = resolve_preset("electra-tiny", {}, 50, 32)
+    model = build_discriminator(architecture.encoder)
+    write_huggingface(Part(family="electra", head="rtd", config=model.config, state=model.state_dict()), place / "half")
+    loaded, path = recipe.load("r.toml", ('adapt.start="half"', "adapt.regrow.generator.fraction=0.5"))
+    *_, size = sizes(nodes.nodes(loaded, str(path)), Path(loaded.output))
+    expected = count_parameters(resolve_preset("electra-tiny", {"generator": {"fraction": 0.5}}, 50, 32))
+    assert (size.node, size.model, size.total) == ("adapt", "half", expected.total)
+    assert size.parts == {"regrown generator": expected.generator, "discriminator": expected.encoder}
 
 
 def test_the_head_for_pairs_is_counted(place: Path) -> None:
@@ -103,6 +117,6 @@ def test_plan_knows_the_vocabulary_that_is_there(place: Path) -> None:
     done = kitae("plan", "r.toml", "--set", 'adapt.start="run/pretrain"')
     lines = [line.split() for line in done.stdout.splitlines() if " millions" not in line and f"{made:,}" in line]
     assert [line[:3] for line in lines] == [["pretrain", "electra-tiny", f"{made:,}"], ["adapt", "pretrain", f"{made:,}"]]
-    assert [word.strip(",") for word in lines[0][3:7]] == [word.strip(",") for word in lines[1][3:7]], (
+    assert [word.strip(",") for word in lines[0][3:8]] == [word.strip(",") for word in lines[1][3:8]], (
         "the same model from a preset and from its folder"
     )

@@ -112,3 +112,11 @@ def test_a_second_process_on_a_folder_is_refused(tmp_path: Path) -> None:
         pass
     with lock(tmp_path):
         assert os.path.exists(tmp_path / ".lock")
+
+
+def test_a_kitae_folder_without_a_manifest_is_a_model_and_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "model.json").write_text("{}", encoding="utf-8")
+    assert artifact.newest(tmp_path / "half") == tmp_path / "half"
+    with pytest.raises(KitaeError, match="model.json is no folder"):
+        artifact.newest(tmp_path / "half" / "model.json")

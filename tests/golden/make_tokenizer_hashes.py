@@ -11,7 +11,7 @@ from pathlib import Path
 
 def prepare(work: Path) -> None:
     """Write the tokenizer folders, the sentences, and the stand-in for Juman++."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tokenization"))
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tokenization")]
     import fake_jumanpp
     import real_text
     import test_kinds

@@ -3,10 +3,12 @@
 To add a family: a row in ORACLES, and its heads' classes in CLASSES. The tests of parity and of folders then cover it.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
 from deberta_oracle import unround
@@ -15,6 +17,7 @@ from model_layouts import padded
 from torch import Tensor, nn
 from transformers.models.modernbert import modeling_modernbert
 
+from kitae.models import layers
 from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, load, read_parts
 from kitae.tensor.batch import Layout
@@ -57,6 +60,7 @@ LENGTH = 40
 TEXTS = ("sequence", "choice")
 """Heads that give one row of logits per text, and not per position."""
 BERTS = {
+    "tie_word_embeddings": st.booleans(),
     "hidden_act": st.sampled_from(["gelu", "gelu_new", "relu"]),
     "layer_norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
     "type_vocab_size": st.integers(1, 3),
@@ -142,8 +146,10 @@ ORACLES = {
             "global_attn_every_n_layers": st.integers(1, 3),
             "classifier_pooling": st.sampled_from(["cls", "mean"]),
             "norm_eps": st.sampled_from([1e-12, 1e-5, 1e-2]),
+            "tie_word_embeddings": st.booleans(),
         },
         sizes=(2, 4, 8),
+        layers=1,
     ),
 }
 FIRST = {family: next(head for name, head in CLASSES if name == family) for family in ORACLES}
@@ -219,3 +225,21 @@ def make(family: str, head: str, folder: Path, *, labels: int = 3, length: int =
     theirs.save_pretrained(folder)
     (part,) = read_parts(folder).values()
     return Pair(theirs=theirs, part=part, ours=load(part), folder=folder)
+
+
+def dropped(patch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
+    """From now on our models drop nothing, and note the rate and the number of elements of every dropout; in the kind "dense"."""
+    seen: list[tuple[float, int]] = []
+
+    def all_kept(count: int, *, rate: float) -> layers.Drops:
+        seen.append((rate, count))
+        return layers.Drops(drawn=torch.zeros(count, dtype=torch.int8), least=0, factor=1.0)
+
+    patch.setattr(layers, "drop", all_kept)
+    return seen
+
+
+def edit(folder: Path, **changes: object) -> None:
+    """Change keys of config.json; None removes one."""
+    raw = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))

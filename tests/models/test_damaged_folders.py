@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_pairs import FIRST, ORACLES, make
+from model_pairs import FIRST, ORACLES, edit, make
 from safetensors.torch import load_file, save_file
 
 from kitae.core.errors import KitaeError
@@ -41,12 +41,6 @@ def refused(folder: Path, *said: str) -> None:
     assert str(folder) in caught.value.where
     assert caught.value.cure
     assert "\n" not in caught.value.what
-
-
-def edit(folder: Path, **changes: object) -> None:
-    """Change keys of config.json; None removes one."""
-    raw = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
 
 
 def state_of(folder: Path) -> dict[str, torch.Tensor]:

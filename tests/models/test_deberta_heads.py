@@ -131,22 +131,6 @@ def test_a_folder_of_microsoft_as_what_it_says_it_is(architecture, head, tmp_pat
         read_parts(tmp_path)
 
 
-def test_the_decoder_reads_the_states_before_the_last_block(tmp_path):
-    """One more run of the last block than plain prediction, with positions in the queries; written out with the encoder's own parts."""
-    config = tiny()
-    model = build_masked_lm(config, torch.Generator().manual_seed(3)).eval()
-    ids, mask, layout, _ = padded(97, (40, 17))
-    encoder, head = model.encoder, model.head
-    with torch.no_grad():
-        states = encoder.hidden_states(ids, layout)
-        _, around = encoder._start(ids, layout, None)
-        query = states[-2] + head.position.weight[: ids.shape[1]]
-        for _ in range(2):
-            query = encoder.blocks[-1](states[-2], around.table_RD, around.plan, query)
-        torch.testing.assert_close(model(ids, layout)[mask], head(query, model.table_VE)[mask], rtol=1e-6, atol=1e-6)
-        assert not torch.allclose(model(ids, layout)[mask], head(states[-1], model.table_VE)[mask], atol=1e-2)
-
-
 def test_the_decoder_in_packed_rows():
     model = build_masked_lm(tiny(), torch.Generator().manual_seed(3)).eval()
     layout = packed(ROWS, 40)

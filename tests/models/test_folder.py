@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from model_layouts import padded
-from model_pairs import CLASSES, FIRST, ORACLES, inputs, make
+from model_pairs import CLASSES, FIRST, ORACLES, edit, inputs, make
 from safetensors.torch import load_file, save_file
 
 from kitae.core.errors import KitaeError
@@ -16,13 +16,8 @@ from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm
 from kitae.models.family import LABELLED
 from kitae.models.folder import FORMAT, Part, describe, load, load_encoder, read_parts, write_huggingface
 from kitae.models.presets import resolve_preset
+from kitae.models.settings import to_config
 from kitae.models.sharing import share_embeddings
-
-
-def edit(folder, **changes):
-    """Change keys of config.json; None removes one."""
-    raw = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
 
 
 def reweigh(folder, change):
@@ -77,6 +72,14 @@ def test_bare_encoders(family, tmp_path):
     _, report = transformers.AutoModel.from_pretrained(tmp_path / "again", output_loading_info=True)
     assert not report["unexpected_keys"]
     assert not [name for name in report["missing_keys"] if not name.startswith("pooler")]
+
+
+@pytest.mark.parametrize("family", ORACLES)
+def test_absent_keys_mean_what_they_mean_to_transformers(family):
+    def read(raw):
+        return to_config({"model_type": family, **raw}, FAMILIES[family], where="config.json")
+
+    assert read({}) == read(ORACLES[family].config().to_dict())
 
 
 @pytest.mark.parametrize("family", ORACLES)
@@ -157,7 +160,7 @@ def test_taggers_of_older_versions_have_a_pooler_that_they_do_not_use(tmp_path):
     [
         ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
         ({"is_decoder": True}, "is_decoder = True"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"tie_word_embeddings": False}, "weight head.table is missing"),
         ({"auto_map": {"AutoModel": "code.Model"}}, "auto_map"),
         ({"hidden_act": "silu"}, "hidden_act"),
         ({"rotary": True}, 'unknown key "rotary"'),

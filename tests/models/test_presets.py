@@ -39,6 +39,8 @@ def size_of(model) -> int:
         ("deberta-v3-large", (1024, 24, 16, 4096, 1024), (1024, 12, 16, 4096, 1024)),
         ("roberta-base", (768, 12, 12, 3072, 768), None),
         ("roberta-large", (1024, 24, 16, 4096, 1024), None),
+        ("character-bert-base", (768, 12, 12, 3072, 768), None),
+        ("character-bert-small", (256, 12, 4, 1024, 256), None),
     ],
 )
 def test_numbers(name, encoder, generator):
@@ -48,6 +50,27 @@ def test_numbers(name, encoder, generator):
     kinds = {"deberta": 0, "roberta": 1}.get(name.split("-")[0], 2)
     assert architecture.encoder.type_vocab_size == kinds
     assert architecture.encoder.hidden_dropout_prob == architecture.encoder.attention_probs_dropout_prob == 0.1
+
+
+JAPANESE = {  # as ku-nlp/deberta-v2-base-japanese is published
+    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "attention_head_size": 64, "intermediate_size": 3072,
+    "conv_kernel_size": 3, "conv_act": "gelu", "position_buckets": 256, "max_relative_positions": -1, "norm_rel_ebd": "layer_norm",
+    "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "share_att_key": True, "relative_attention": True,
+    "layer_norm_eps": 1e-7, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
+    "type_vocab_size": 0, "vocab_size": 32000, "pad_token_id": 0, "hidden_act": "gelu", "initializer_range": 0.02,
+}  # fmt: skip
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+V3 = {"conv_kernel_size": 0, "conv_act": "tanh", "enhanced_mask_decoder": True}  # microsoft's rtd_base.json, and how its generators predict
+V1 = {"share_att_key": None, "position_buckets": None, "norm_rel_ebd": None, "conv_kernel_size": None, "conv_act": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [("deberta-v2-base", {}), ("deberta-v2-large", LARGE), ("deberta-v3-base", V3), ("deberta-v3-large", LARGE | V3), ("deberta-base", V1)],
+)
+def test_debertas_are_the_published_ones_field_by_field(name, differs):
+    written = resolve_preset(name, {}, 32000, 512).encoder.huggingface()
+    assert {key: written.get(key) for key in JAPANESE | differs} == JAPANESE | differs
 
 
 @pytest.mark.parametrize(
@@ -177,6 +200,9 @@ def test_overrides_and_their_derivations():
     own = resolve_preset("electra-tiny", {"generator": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}}, 100, 64)
     assert own.generator is not None
     assert shape(own.generator) == (32, 1, 4, 128, 64)
+    thirds = resolve_preset("electra-base", {"generator": {"fraction": 0.33333}}, 100, 64)  # google-research/electra's own number
+    assert thirds.generator is not None
+    assert shape(thirds.generator) == (256, 12, 4, 1024, 768)
     for layers, number in ((0.5, 6), (3, 3), (1, 1), (1.0, 12), (0.01, 1)):
         halved = resolve_preset("electra-base", {"generator": {"fraction": 1.0, "layers": layers}}, 100, 64)
         assert halved.generator is not None

@@ -28,7 +28,7 @@ def published() -> Path:
 
 
 def sentences(shared: Path) -> list[str]:
-    """English sentences of novels and Japanese ones of Wikipedia's comments, long and short, as they stand."""
+    """English sentences of novels, long and short, as they stand."""
     with lzma.open(shared / "en_plain" / "english_novels.txt.xz", "rt", encoding="utf-8") as file:
         lines = [line.strip() for _, line in zip(range(4000), file, strict=False)]
     return [line for line in lines if len(line) > 5][::40][:48]

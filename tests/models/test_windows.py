@@ -98,8 +98,10 @@ def test_short_rows_are_one_product_and_longer_ones_blocks():
 
 
 def test_rotation_by_hand():
-    """Position 3 turns plane p by 3 * theta^(-p / 2); values stay."""
-    turn = rotation(torch.tensor([[3]]), theta=16.0, head_size=4, dtype=torch.float32)
+    """Position 3 turns plane p by 3 * theta^(-p / 2); values stay. Angles of half-precision models are not rounded."""
+    turn, half = (rotation(torch.tensor([[3]]), theta=16.0, head_size=4, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert torch.equal(turn.cos_BLP, half.cos_BLP)
+    assert torch.equal(turn.sin_BLP, half.sin_BLP)
     x = torch.tensor([[[1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0]]])
     first, second = torch.tensor(3.0), torch.tensor(0.75)
     query = [first.cos(), 2 * second.cos(), first.sin(), 2 * second.sin()]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from rows import SPECIAL, VOCAB, batch, bert, electra
+from rows import SPECIAL, VOCAB, batch, electra, paired
 
 from kitae.objectives import table
-from kitae.objectives.document import document_count, document_losses, original_ids
+from kitae.objectives.document import document_losses, original_ids
 from kitae.objectives.rtd import RtdConfig
 
 ROWS = [[4, 7], [14], [1, 2, 3]]
@@ -28,13 +28,13 @@ def test_it_equals_a_loop_over_pieces_and_tokens():
         scores = torch.log_softmax(encoder.embed.token.weight @ vector + bias, dim=0)
         expected += [-scores[plain.ids_BL[row, place]] for place in range(start + 1, end - 1)]
     found = document_losses(states, encoder, bias, prepared)
-    assert len(found) == document_count(prepared) == 4 + 7 + 14 + 1 + 2 + 3
+    assert len(found) == made.counts(prepared)["document"] == 4 + 7 + 14 + 1 + 2 + 3
     torch.testing.assert_close(found, torch.stack(expected))
 
 
 def test_the_term_is_there_only_when_wanted_and_others_stay_as_they_are():
-    prepared = objective(0.0).prepare(batch(ROWS, length=18), 1)
     without, with_it = objective(0.0), objective(2.0)
+    prepared = with_it.prepare(batch(ROWS, length=18), 1)
     assert [term.name for term in without(prepared).terms] == ["mlm", "rtd"]
     terms = with_it(prepared).terms
     assert [(term.name, term.weight) for term in terms] == [("mlm", 1.0), ("rtd", 50.0), ("document", 2.0)]
@@ -64,9 +64,17 @@ def test_a_document_without_words_counts_nothing():
     total = made(prepared).total(made.counts(prepared))
     total.backward()
     assert torch.isfinite(total)
+    assert "document_loss" not in made.summarize(made.measure(prepared))
+
+
+def test_what_stands_between_two_segments_is_no_word():
+    made, plain = objective(1.0), paired([[(3, 4, 0), (2, 0, 0)], [(1, 1, 1)]], length=18)
+    targets = made.prepare(plain, 1).targets
+    assert targets["documents"].tolist() == [0, 10, 18]
+    assert targets["document_words"].tolist() == [1, 2, 3, 5, 6, 7, 8, 11, 12, 19, 21]
+    assert targets["word_document"].tolist() == [0] * 7 + [1] * 2 + [2] * 2
 
 
 def test_bert_has_no_such_setting():
     with pytest.raises(ValueError, match="document_weight"):
         table.row("mlm").config.model_validate({"document_weight": 1.0})
-    assert bert().generator is None

@@ -3,13 +3,15 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from rows import SPECIAL, VOCAB, batch, bert, electra
+from rows import SPECIAL, VOCAB, Fixed, batch, bert, electra
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface, write_kitae
@@ -25,16 +27,18 @@ def electric(**fields: object) -> ElectricObjective:
     return made
 
 
-class Fixed(nn.Module):
-    """Gives the same numbers whatever it sees, and remembers what it saw."""
+class Known(nn.Module):
+    """A generator with these logits whatever it sees."""
 
-    def __init__(self, numbers: Tensor) -> None:
+    known = None
+
+    def __init__(self, logits_RV: Tensor) -> None:
         super().__init__()
-        self.numbers = numbers
+        self.logits_RV, self.table_VE = logits_RV, torch.eye(VOCAB)
+        self.head = SimpleNamespace(transform=lambda x_RE: x_RE, bias=torch.zeros(VOCAB))
 
-    def forward(self, *inputs: object) -> Tensor:
-        self.seen = inputs[0]
-        return self.numbers
+    def read(self, *inputs: object) -> Tensor:
+        return self.logits_RV
 
 
 def worked(*, sample: str) -> tuple[ElectricObjective, Batch, Tensor]:
@@ -49,7 +53,7 @@ def worked(*, sample: str) -> tuple[ElectricObjective, Batch, Tensor]:
     logits = torch.zeros(5, VOCAB)
     logits[2] = -1e4
     logits[2, 9], logits[2, 21] = math.log(3), 0.0
-    objective.generator, objective.discriminator = Fixed(logits), Fixed(torch.tensor([[0.0, 0.5, 2.0, -1.0, 0.0, 7.0]]))
+    objective.generator, objective.discriminator = Known(logits), Fixed(torch.tensor([[0.0, 0.5, 2.0, -1.0, 0.0, 7.0]]))
     return objective, prepared.replace(targets=targets), ids
 
 
@@ -84,22 +88,64 @@ def test_a_rate_that_changes_changes_the_odds_of_noise() -> None:
     assert found[0] == pytest.approx(found[1], rel=1e-12)
 
 
-def test_the_log_odds_recover_the_true_conditional() -> None:
-    """With energies -log p of the text's own distribution, the loss is at its least: noise-contrastive estimation."""
-    objective, prepared, _ = worked(sample="other")
-    least = float(objective(prepared).terms[1].sum)
-    for place in range(5):
-        for change in (-0.5, 0.5):
-            moved = objective.discriminator.numbers.clone()
-            moved[0, place] += change
-            objective.discriminator.numbers = moved
-            other = float(objective(prepared).terms[1].sum)
-            moved[0, place] -= change
-            assert (other < least) == ((place == 2) == (change > 0)), "energies of text want to fall, of noise to rise"
+class Energies(nn.Module):
+    """A discriminator with one energy a token, whatever stands around it."""
+
+    def __init__(self, energies_V: Tensor) -> None:
+        super().__init__()
+        self.energies_V = nn.Parameter(energies_V)
+
+    def forward(self, ids_BL: Tensor, *inputs: object) -> Tensor:
+        return self.energies_V[ids_BL]
 
 
-def test_each_loss_teaches_its_own_half() -> None:
-    objective = electric(embedding_sharing="none")
+def test_energies_of_minus_log_p_are_where_the_loss_rests() -> None:
+    """Texts of one token, by p; as many positions with noise, by q. Only at E = -log p, normalized, the gradient is zero."""
+    p, q = torch.tensor([15, 10, 5]), torch.tensor([6, 9, 15])
+    tokens = torch.tensor([20, 21, 22])
+    objective = electric(rate=0.5)
+    prepared = objective.prepare(batch([[1]] * 60, length=3), 1)
+    ids = prepared.ids_BL.clone()
+    ids[:, 1] = torch.cat([tokens.repeat_interleave(p), tokens[torch.arange(30) % 3]])  # what stands where noise goes does not matter
+    picks = 3 * torch.arange(30, 60) + 1
+    noise = (torch.arange(30, dtype=torch.float64) + 0.5) / 30
+    targets = dict(prepared.targets) | {"picks": picks, "slots": picks, "labels": ids.flatten()[picks], "uniform": noise}
+    logits = torch.full((180, VOCAB), -1e4)
+    logits[:, tokens] = (q / 30).log()
+    objective.generator = Known(logits)
+    energies = torch.zeros(VOCAB)
+    energies[tokens] = -(p / 30).log()
+    objective.discriminator = Energies(energies)
+    objective(prepared.replace(ids_BL=ids, targets=targets)).terms[1].sum.backward()
+    gradient = objective.discriminator.energies_V.grad
+    torch.testing.assert_close(gradient[tokens], torch.zeros(3), atol=2e-5, rtol=0)
+    with torch.no_grad():
+        objective.discriminator.energies_V[tokens] += 0.1
+    gradient.zero_()
+    objective(prepared.replace(ids_BL=ids, targets=targets)).terms[1].sum.backward()
+    assert bool((gradient[tokens] > 0.1).all()), "too unlikely: the loss wants them lower"
+
+
+def test_rows_beyond_the_vocabulary_are_neither_predicted_nor_taught() -> None:
+    parts = table.build(electra(vocab=VOCAB + 12), ElectricConfig(), SPECIAL, VOCAB + 12, 1).parts()
+    objective = table.load(parts, ElectricConfig(embedding_sharing="none"), SPECIAL, VOCAB).double()
+    prepared = objective.prepare(batch([[20], [9]], length=24), 1)
+    cloze = objective(prepared).terms[0].sum
+    generator = objective.models()["generator"]
+    with torch.no_grad():
+        logits = generator.head(generator.encoder(prepared.ids_BL, prepared.layout), generator.table_VE)
+        words = prepared.words_BL >= 0
+        expected = F.cross_entropy(logits[words][:, :VOCAB], prepared.ids_BL[words], reduction="sum")
+    assert float(cloze.detach()) == pytest.approx(float(expected), rel=1e-12)
+    cloze.backward()
+    gradient = generator.encoder.embed.token.weight.grad
+    assert gradient[:VOCAB].any()
+    assert not gradient[VOCAB:].any()
+
+
+@pytest.mark.parametrize("sharing", ["none", "disentangled"])
+def test_each_loss_teaches_its_own_half(sharing: str) -> None:
+    objective = electric(embedding_sharing=sharing)
     prepared = objective.prepare(batch([[20], [9]], length=24), 1)
     for number, (own, other) in enumerate((("generator", "discriminator"), ("discriminator", "generator"))):
         objective.zero_grad()
@@ -117,9 +163,12 @@ def test_noise_has_its_share_and_is_a_function_of_batch_and_seed() -> None:
     assert len(prepared.targets["picks"]) == 19
     again = objective.prepare(plain, 1).targets
     assert all(torch.equal(value, again[name]) for name, value in prepared.targets.items())
-    assert not torch.equal(objective.prepare(plain, 2).targets["picks"], prepared.targets["picks"])
+    for other in (objective.prepare(plain, 2), objective.prepare(dataclasses.replace(plain, step=4), 1)):
+        assert not any(torch.equal(other.targets[name], prepared.targets[name]) for name in ("picks", "labels", "uniform"))
     real = prepared.targets["real"]
     assert torch.equal(real.index_select(0, prepared.targets["slots"]), prepared.targets["picks"])
+    plain.ids_BL[0, 5:8] = SPECIAL.unk
+    assert objective.counts(objective.prepare(plain, 1)) == {"cloze": 73, "nce": 82}, "[UNK] has nothing to tell"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -51,7 +51,13 @@ def test_words_are_masked_whole_and_near_the_rate(rows: list[list[int]], rate: f
         inside = [at in picks for at in positions]
         assert not any(inside) if word < 0 else len(set(inside)) == 1, (row, word)
     candidates = sum(map(sum, rows))
-    assert abs(len(picks) - rate * candidates) <= longest / 2 + 1e-9, "no number of whole words is nearer than half a word"
+    assert abs(len(picks) - rate * candidates) < longest + 1e-9, "nearer than one word"
+
+
+def test_rows_of_single_tokens_have_exactly_their_share() -> None:
+    for unit in ("token", "word"):
+        picks = masker(0.2, unit)(batch([[20], [15], [30]], length=32, word=1), np.random.default_rng(1)).targets["picks"]
+        assert np.bincount(picks // 32).tolist() == [4, 3, 6]
 
 
 def test_every_position_is_equally_likely() -> None:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from rows import SPECIAL, VOCAB, batch, bert
 
 from kitae.objectives import table
-from kitae.objectives.mlm import MaskingConfig, MlmConfig
+from kitae.objectives.mlm import LONGEST, MaskingConfig, MlmConfig
 from kitae.objectives.rates import mean_rate, parse_rate, rate_at
 
 
@@ -31,7 +31,7 @@ def test_masks_follow_the_schedule_and_heldout_text_its_end(unit: str) -> None:
         prepared = objective.prepare(dataclasses.replace(plain, progress=progress), 1)
         again = objective.prepare(dataclasses.replace(plain, progress=progress), 1)
         assert prepared.targets["picks"].equal(again.targets["picks"])
-        assert abs(objective.counts(prepared)["mlm"] - 400 * share) <= 1
+        assert abs(objective.counts(prepared)["mlm"] - 400 * share) < 2 * LONGEST.get(unit, 1), "nearer than one run, of words of 2 tokens"
         assert prepared.progress == progress
 
 

@@ -199,7 +199,8 @@ def test_what_cannot_learn_from_pairs_is_refused() -> None:
     assert 'pairs = { task = "nsp" }' in none.value.cure
     with pytest.raises(KitaeError, match='pairs are made for "nsp"'):
         check_order("sop", PairConfig())
-    with pytest.raises(KitaeError, match=r"pairs.negative = 0 gives all pairs the same label"):
-        check_order("nsp", PairConfig(negative=0))
+    for share in (0, 1):
+        with pytest.raises(KitaeError, match=rf"pairs.negative = {share} gives all pairs the same label"):
+            check_order("nsp", PairConfig(negative=share))
     with pytest.raises(KitaeError, match="ELECTRA has none"):
         table.build(electra(), MlmConfig(sentence_order="nsp"), SPECIAL, VOCAB, 1)

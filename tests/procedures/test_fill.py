@@ -32,7 +32,7 @@ from kitae.tensor.random import numpy_generator, torch_generator
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
-from tiny_recipe import kitae
+from tiny_recipe import TEXT, kitae
 
 TOKENS = (
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u4eac\u90fd", "\u5927\u5b66", "\u3067", "\u81ea\u7136", "\u8a00\u8a9e", "\u51e6\u7406",
@@ -223,7 +223,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_cannot_fill_is_refused(tmp_path: Path) -> None:
     pair = write(tmp_path / "pair", "electra")
-    with pytest.raises(KitaeError, match="holds no classifier and no masked language model"):
+    with pytest.raises(KitaeError, match="holds no classifier and no masked language model, but: ELECTRA discriminator"):
         opened(pair / "discriminator", PredictConfig(device="cpu"))
     folder = write(tmp_path / "model")
     Tokenizer.new((*TOKENS, "new"), SegmenterSpec(kind="mecab", dictionary="ipadic")).save(folder)
@@ -241,18 +241,9 @@ def test_rows_of_the_table_without_a_token_have_no_text(tmp_path: Path) -> None:
     assert sum(c.score for c in found.masks[0]) == pytest.approx(1, abs=1e-5)
 
 
-RECIPE = """
-output = "run"
-[corpus]
-source = [{ path = "lines.txt", format = "text" }]
-holdout = 0.1
-[tokenizer]
-segmenter = "mecab"
-dictionary = "ipadic"
-vocab_size = 120
-[dataset]
-max_length = 32
-[pretrain]
+RECIPE = (
+    TEXT.replace("vocab_size = 2000\nlimit_alphabet = 600", "vocab_size = 120")
+    + """[pretrain]
 model = "bert-tiny"
 objective = "mlm"
 initialization = "informed"
@@ -260,6 +251,7 @@ train = { length = "150 steps", batch = "8 rows", learning_rate = 3e-3, save_eve
 [export]
 formats = ["huggingface"]
 """
+)
 
 
 def test_a_model_trained_here_fills_the_mask_of_the_model_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +262,7 @@ def test_a_model_trained_here_fills_the_mask_of_the_model_card(tmp_path: Path, m
     lines += [f"{p}\u3067\u82f1\u8a9e\u306e\u672c\u3092\u8aad\u3080\u3002" for p in places]
     draw = numpy_generator(1, "documents")
     documents = ["\n".join(lines[i] for i in draw.permutation(len(lines))[:5]) for _ in range(80)]
-    Path("lines.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    Path("general.txt").write_text("\n\n".join(documents), encoding="utf-8")
     Path("r.toml").write_text(RECIPE, encoding="utf-8")
     Path("card.txt").write_text(CARD + "\n", encoding="utf-8")
     done = kitae("run", "r.toml")

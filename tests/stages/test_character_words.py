@@ -91,6 +91,7 @@ def test_batches_give_each_distinct_word_once(made, tokenizer, unit):
     masked = masker(plain, numpy_generator(1, "mask"))
     batch = masked.spelled()
     assert batch.chars_WC is not None
+    assert batch.spelled() is batch
     assert torch.equal(batch.chars_WC[batch.ids_BL], torch.from_numpy(table.rows(masked.ids_BL.numpy()).astype(np.int64)))
     assert len(batch.chars_WC) == len(masked.ids_BL.unique()) == int(batch.ids_BL.max()) + 1
     before = plain.ids_BL.flatten()[batch.targets["picks"]]

@@ -3,24 +3,21 @@
 import json
 from pathlib import Path
 
-import pytest
 import torch
 import transformers
-from tiny_pretraining import pretrain, write_dataset
+from tiny_pretraining import losses, pretrain
 
 from kitae.core.artifact import Inputs, Out, newest
-from kitae.models.folder import load, read_parts
+from kitae.models.families import build_discriminator
+from kitae.models.folder import Part, load, read_parts, write_huggingface
+from kitae.models.presets import resolve_preset
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
 from kitae.tensor.batch import Layout
+from kitae.tokenization.tokenizer import Tokenizer
 
 TRAIN = {"length": "4 steps", "save_every": "4 steps", "evaluate_every": "4 steps"}
 V3 = {"embedding_sharing": "disentangled", "optimizers": "separate", "discriminator_weight": 10.0, "replacement": [1.0, 0.0, 0.0]}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 def exported(trained: Out, folder: Path) -> Path:
@@ -66,5 +63,25 @@ def test_a_pair_with_disentangled_embeddings(dataset: Path, tmp_path: Path) -> N
     for name, part in parts.items():
         assert all(torch.equal(tensor, part.state[key]) for key, tensor in again[name].state.items())
     assert json.loads((folder / "generator" / "config.json").read_text())["enhanced_mask_decoder"] is True
-    adapted = pretrain(tmp_path / "adapt", dataset, start=folder, model=None, objective="rtd", objective_config=V3, train=TRAIN)
+    settings = {"model": None, "objective": "rtd", "objective_config": V3, "train": TRAIN}
+    adapted = pretrain(tmp_path / "adapt", dataset, start=folder, **settings)
+    halves = pretrain(tmp_path / "halves", dataset, start=folder / "discriminator", start_generator=str(folder / "generator"), **settings)
     assert set(read_parts(newest(adapted.path))) == {"generator", "discriminator"}
+    assert losses(halves.path) == losses(adapted.path)
+
+
+def test_a_discriminator_alone_gets_a_generator(dataset: Path, tmp_path: Path) -> None:
+    """One as Microsoft published it, whose config.json says nothing of the decoder that all their generators have."""
+    encoder = resolve_preset(
+        "deberta-v3-tiny", {"enhanced_mask_decoder": False, "generator": {"enhanced_mask_decoder": True}}, 65, 32
+    ).encoder
+    model = build_discriminator(encoder)
+    write_huggingface(Part(family="deberta-v2", head="rtd", config=model.config, state=model.state_dict()), tmp_path / "start")
+    Tokenizer.load(dataset / "tokenizer").save(tmp_path / "start")
+    regrow = {"length": "4 steps"}
+    out = pretrain(tmp_path / "adapt", dataset, start=tmp_path / "start", model=None, objective_config=V3, regrow=regrow, train=TRAIN)
+    before, after = read_parts(tmp_path / "start")["discriminator"], read_parts(newest(out.path))["generator"].config
+    assert (after.hidden_size, after.num_hidden_layers, after.enhanced_mask_decoder) == (64, 2, True)  # type: ignore[attr-defined]
+    (grown,) = read_parts(newest(out.path / "regrow")).values()
+    assert torch.equal(grown.state["encoder.embed.token.weight"], before.state["encoder.embed.token.weight"])
+    assert not torch.equal(grown.state["encoder.embed_norm.weight"], before.state["encoder.embed_norm.weight"]), "each half's own"

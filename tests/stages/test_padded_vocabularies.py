@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_pretraining import TOKENS, pretrain, write_dataset
+from tiny_pretraining import TOKENS, pretrain
 
 from kitae.core.artifact import newest
 from kitae.core.errors import KitaeError
@@ -18,11 +18,6 @@ from kitae.tokenization.tokenizer import Tokenizer
 ROWS = 128
 """Rows of the padded tables; the vocabulary has 65 tokens."""
 TRAIN = {"length": "4 steps", "save_every": "4 steps", "evaluate_every": "4 steps", "weight_decay": 0.0}
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    return write_dataset(tmp_path / "dataset")
 
 
 def starts(folder: Path, dataset: Path, *, preset: str, rows: int) -> Path:

@@ -13,10 +13,11 @@ from kitae.core.artifact import Inputs, Out, checkpoints, newest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.recipe import validate
-from kitae.data.sampler import Sampler
+from kitae.data.sampler import Heldout, Sampler, heldout_sources
 from kitae.data.shards import Shards
 from kitae.models.folder import read_parts, write_huggingface
 from kitae.objectives import table
+from kitae.procedures import heldout
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.stages.pretrain import PretrainConfig, new_objective, run, sources
 from kitae.tensor.world import World
@@ -24,11 +25,6 @@ from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.monitor import read_metrics
 
 SCORES = {"mlm_loss", "mlm_accuracy", "rtd_loss", "rtd_accuracy", "rtd_auc", "replaced_share"}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +182,9 @@ def test_settings_that_are_refused_before_anything_is_made(change: dict[str, obj
         validate(PretrainConfig, raw, "recipe.toml", "pretrain")
 
 
-def test_ranks_share_the_heldout_rows(trained: Out, dataset: Path) -> None:
+def test_ranks_share_the_heldout_rows(trained: Out, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What two ranks add up is what one measures; each is asked for a share of it only."""
+    monkeypatch.setattr(heldout, "POSITIONS", 128)
 
     class Collecting(World):
         def sum(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -200,10 +197,34 @@ def test_ranks_share_the_heldout_rows(trained: Out, dataset: Path) -> None:
     collected: list[list[torch.Tensor]] = []
     for rank, size in ((0, 1), (0, 3), (1, 3), (2, 3)):
         shares: list[torch.Tensor] = []
-        HeldoutMeter(objective, dataset, world=Collecting(rank=rank, size=size), seed=1, rows_per_batch=8, rows=1000)(0)
+        HeldoutMeter(objective, dataset, world=Collecting(rank=rank, size=size), rows=1000)(0)
         collected.append(shares)
     for whole, *parts in zip(*collected, strict=True):
         torch.testing.assert_close(sum(parts), whole)
+
+
+def test_heldout_scores_depend_on_neither_seed_nor_batches(trained: Out, dataset: Path, tmp_path: Path) -> None:
+    """Nothing is learnt in these runs from the same start: what is left are the rows, masks and samples that they are asked for."""
+    scores = []
+    for seed, rows in ((1, 8), (2, 4)):
+        train = {"length": "1 step", "learning_rate": 1e-30, "micro_batch": f"{rows} rows"}
+        out = pretrain(tmp_path / str(seed), dataset, start=trained.path, seed=seed, train=train)
+        scores.append(out.counts["heldout"])
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize(("asked", "read"), [(3, 3), (7, 7), (100, None)])
+def test_no_more_heldout_rows_are_read_than_asked_for(
+    trained: Out, dataset: Path, monkeypatch: pytest.MonkeyPatch, asked: int, read: int | None
+) -> None:
+    tokenizer = Tokenizer.load(dataset / "tokenizer")
+    objective = table.load(read_parts(newest(trained.path)), table.row("rtd").config(), tokenizer.special, tokenizer.vocab_size).eval()
+    rows: list[int] = []
+    measure = objective.measure
+    monkeypatch.setattr(objective, "measure", lambda batch: (rows.append(len(batch.ids_BL)), measure(batch))[1])
+    HeldoutMeter(objective, dataset, world=World(), rows=asked)(0)
+    whole = [Heldout(dataset, source, 1).num_rows for source in heldout_sources(dataset)]
+    assert sum(rows) == (sum(whole) if read is None else sum(min(read, size) for size in whole))
 
 
 def test_operational_settings_do_not_change_the_fingerprint() -> None:

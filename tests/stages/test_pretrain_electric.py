@@ -1,29 +1,25 @@
 """The stage pretrain with Electric, its export, and the scores of sentences."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from tiny_pretraining import losses, pretrain, write_dataset
+from tiny_pretraining import losses, pretrain
 
 from kitae.core.artifact import Inputs, Out, newest
 from kitae.core.errors import KitaeError
 from kitae.models.folder import load, read_parts
 from kitae.procedures.predict import PredictConfig, predict_file
-from kitae.procedures.score import Scorer, is_electric, sentence_scores
+from kitae.procedures.score import Scorer, is_electric
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
 from kitae.tensor.batch import Layout
 from kitae.tokenization.tokenizer import Tokenizer
 
 SCORES = {"cloze_loss", "cloze_accuracy", "nce_loss", "nce_accuracy", "nce_auc"}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +41,11 @@ def test_what_a_pretraining_leaves(trained: Out) -> None:
 def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
     place = newest(trained.path)
     parts, tokenizer = read_parts(place), Tokenizer.load(place / "tokenizer")
+    part, draw = parts["discriminator"], torch.Generator().manual_seed(1)  # so young a one hardly looks around: any context would do
+    shaken = {name: weight + 0.2 * torch.randn(weight.shape, generator=draw) for name, weight in part.state.items()}
+    parts |= {"discriminator": dataclasses.replace(part, state=shaken)}
     texts = ["w1 w2 w3 w4 w5", "w40 w41", "", "w9 w10 w11\nw12 w13", " ".join(f"w{i % 60}" for i in range(70))]
-    found = list(sentence_scores(parts, tokenizer, texts))
+    found = list(Scorer.of(parts, tokenizer).predict(texts))
     assert [score.tokens for score in found] == [5, 2, 0, 5, 70]
     assert found[2].log_likelihood == 0.0
     model = load(parts["discriminator"])
@@ -56,11 +55,23 @@ def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
     assert found[0].json() == {"log_likelihood": round(found[0].log_likelihood, 6), "tokens": 5}
     assert list(found[0].rows()) == [[f"{found[0].log_likelihood:.6f}", "5"]]
     halves = [" ".join(texts[4].split()[start : start + 30]) for start in (0, 30, 60)]  # rows have room for 30
-    assert found[4].log_likelihood == pytest.approx(sum(s.log_likelihood for s in sentence_scores(parts, tokenizer, halves)), abs=1e-3)
+    assert found[4].log_likelihood == pytest.approx(sum(s.log_likelihood for s in Scorer.of(parts, tokenizer).predict(halves)), abs=1e-3)
     small = Scorer(model, tokenizer, positions=32, chunk=2)
     assert [s.log_likelihood for s in small.predict(texts)] == pytest.approx([s.log_likelihood for s in found], abs=1e-3)
     with pytest.raises(KitaeError, match="the discriminator is missing"):
-        next(sentence_scores({"generator": parts["generator"]}, tokenizer, texts))
+        Scorer.of({"generator": parts["generator"]}, tokenizer)
+
+
+def test_a_score_depends_on_its_text_only(trained: Out) -> None:
+    """Whatever stands beside it in a batch, and however the batches are cut."""
+    place = newest(trained.path)
+    parts, tokenizer = read_parts(place), Tokenizer.load(place / "tokenizer")
+    texts = [" ".join(f"w{(7 * i + j) % 60}" for j in range(i % 45)) for i in range(60)]
+    found = [score.log_likelihood for score in Scorer.of(parts, tokenizer).predict(texts)]
+    backwards = [score.log_likelihood for score in Scorer.of(parts, tokenizer).predict(texts[::-1])][::-1]
+    alone = [next(Scorer.of(parts, tokenizer).predict([text])).log_likelihood for text in texts]
+    assert found == pytest.approx(backwards, rel=1e-5, abs=1e-5)
+    assert found == pytest.approx(alone, rel=1e-5, abs=1e-5)
 
 
 def layout_of(ids: torch.Tensor):
@@ -73,7 +84,7 @@ def test_predict_scores_the_texts_of_a_file(trained: Out, tmp_path: Path) -> Non
     texts = ["w1 w2 w3 w4 w5", "w40 w41", "w9 w3 w27"]
     (tmp_path / "in.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     place = newest(trained.path)
-    expected = [score.json() for score in sentence_scores(read_parts(place), Tokenizer.load(place / "tokenizer"), texts)]
+    expected = [score.json() for score in Scorer.of(read_parts(place), Tokenizer.load(place / "tokenizer")).predict(texts)]
     for number, folder in enumerate((trained.path, place, tmp_path / "export" / "pretrain")):
         assert predict_file(folder, tmp_path / "in.txt", tmp_path / f"{number}.jsonl", PredictConfig(device="cpu")) == 3
         rows = [json.loads(line) for line in (tmp_path / f"{number}.jsonl").read_text().splitlines()]
@@ -98,6 +109,10 @@ def test_the_discriminator_goes_to_transformers_and_both_start_again(trained: Ou
         assert all(torch.equal(part.state[key], tensor) for key, tensor in parts[name].state.items())
     adapted = pretrain(tmp_path / "adapted", dataset, objective="electric", start=folder, train={"length": "1 step"})
     assert set(read_parts(newest(adapted.path))) == {"generator", "discriminator"}
+    halves = {"start": folder / "discriminator", "start_generator": str(folder / "generator")}
+    assert losses(pretrain(tmp_path / "halves", dataset, objective="electric", train={"length": "1 step"}, **halves).path) == losses(
+        adapted.path
+    )
     assert json.loads((newest(adapted.path) / "model.json").read_text())["parts"]["generator"]["family"] == "electric"
     with pytest.raises(KitaeError, match='set objective = "electric"'):
         pretrain(tmp_path / "other", dataset, start=trained.path)

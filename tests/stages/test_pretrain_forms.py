@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_pretraining import losses, pretrain, write_dataset
+from tiny_pretraining import losses, pretrain
 
 from kitae.core.artifact import checkpoints, newest
 from kitae.core.errors import Stopped
@@ -19,11 +19,6 @@ V3 = {
     "embedding_sharing": "disentangled", "optimizers": "separate", "generator_learning_rate": 1e-3, "discriminator_weight": 10.0,
     "replacement": [1.0, 0.0, 0.0],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 def test_the_form_of_deberta_goes_on_bit_equal_and_can_be_adapted(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_pretraining import losses, pretrain, write_dataset
+from tiny_pretraining import losses, pretrain
 
 from kitae.core.artifact import newest
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 def test_it_learns_and_goes_on_from_a_huggingface_folder(dataset: Path, tmp_path: Path) -> None:

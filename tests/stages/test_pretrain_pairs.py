@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_pretraining import losses, pretrain, write_dataset, write_pairs
+from tiny_pretraining import losses, pretrain, write_pairs
 
 from kitae.core.artifact import Inputs, Out, checkpoints, newest
 from kitae.core.errors import KitaeError
@@ -20,11 +20,6 @@ from kitae.train.monitor import read_metrics
 
 BERT = {"model": "bert-tiny", "objective": "mlm"}
 ORDER = {"sentence_order": "nsp", "unit": "ngram", "rate": [[0.0, 0.4], [1.0, 0.2]], "label_smoothing": 0.1}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 @pytest.fixture

@@ -10,28 +10,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny_pretraining import TOKENS, config, losses, pretrain, write_dataset
 
 from kitae.core.artifact import Inputs, Out, checkpoints, newest
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.recipe import validate
+from kitae.data.frequencies import log_frequencies
 from kitae.data.sampler import Sampler
 from kitae.models.bert import BertConfig
-from kitae.models.folder import read_parts, write_huggingface
-from kitae.models.presets import generator_for
-from kitae.procedures.regrow import RegrowFlatConfig
+from kitae.models.families import build_discriminator
+from kitae.models.folder import Part, read_parts, write_huggingface
+from kitae.models.presets import generator_for, resolve_preset
+from kitae.procedures.regrow import Ground, RegrowConfig, RegrowFlatConfig, _planted
 from kitae.stages.pretrain import PretrainConfig, run, sources
+from kitae.tensor.world import World
+from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.ending import is_flat
 from kitae.train.monitor import read_metrics
 
 SCRIPT = Path(__file__).with_name("tiny_pretraining.py")
 FLAT = {"every": "4 steps", "share": 0.02, "patience": 1, "drop": 0.03}
 REGROW = {"length": "40 steps", "until_flat": FLAT, "learning_rate": 1e-2}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,8 @@ def test_the_generator_learns_on_frozen_embeddings_until_its_loss_is_flat(regrow
     assert counts["most_steps"] == 40
     assert list(counts["heldout"]) == [str(step) for step in found]
     assert min(found.values()) < 0.95 * found[0]
+    rates = [record["learning_rate"] for record in read_metrics(regrown.path / "regrow") if record["kind"] == "train"]
+    assert rates[0] < rates[-1] == 1e-2, "which stays, since nobody knows the end"
     (grown,) = read_parts(newest(regrown.path / "regrow")).values()
     original = read_parts(pair)["discriminator"]
     shared = [name for name in original.state if name.startswith("encoder.embed.")]
@@ -85,6 +87,14 @@ def test_the_generator_learns_on_frozen_embeddings_until_its_loss_is_flat(regrow
     assert torch.equal(after["discriminator"].state[shared[0]], after["generator"].state[shared[0]]), "with one set of embeddings"
     assert regrown.counts["steps"] == 6
     json.dumps(regrown.counts)
+
+
+def test_a_generator_begins_with_the_frequencies_of_the_tokens(dataset: Path, pair: Path) -> None:
+    part, tokenizer = read_parts(pair)["discriminator"], Tokenizer.load(dataset / "tokenizer")
+    ground = Ground(dataset=dataset, tokenizer=tokenizer, world=World(), seed=1, informed=False)
+    model = _planted(part, generator_for(part.config, None, {}), ground)
+    assert torch.equal(model.head.bias, log_frequencies(dataset, len(TOKENS)))
+    assert {name.split(".")[1] for name, weight in model.named_parameters() if not weight.requires_grad} == {"embed"}
 
 
 def test_both_go_on_from_the_regrown_generator(regrown: Out, dataset: Path, pair: Path, tmp_path: Path) -> None:
@@ -211,6 +221,36 @@ def test_the_usual_size_of_a_generator(
     assert isinstance(made, BertConfig)
     assert (made.hidden_size, made.num_attention_heads, made.intermediate_size) == expected
     assert (made.num_hidden_layers, made.embedding_width, made.vocab_size) == (layers, 128, 99)
+
+
+def test_a_table_that_does_not_fit_the_vocabulary(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Fewer rows than tokens are refused before anything is trained; surplus rows are neither predicted nor taught."""
+    for rows in (64, 128):
+        model = build_discriminator(resolve_preset("electra-tiny", {}, rows, 32).encoder)
+        write_huggingface(Part(family="electra", head="rtd", config=model.config, state=model.state_dict()), tmp_path / str(rows))
+        Tokenizer.load(dataset / "tokenizer").save(tmp_path / str(rows))
+    with pytest.raises(KitaeError, match="the generator knows 64 tokens, the data set's tokenizer has 65"):
+        adapt(tmp_path / "few", dataset, tmp_path / "64", regrow=REGROW)
+    caplog.set_level("INFO")
+    many = adapt(tmp_path / "many", dataset, tmp_path / "128", regrow=REGROW | {"length": "8 steps"})
+    assert "parameters are trained first, for 8 steps at most" in caplog.text
+    (grown,) = read_parts(newest(many.path / "regrow")).values()
+    bias = grown.state["head.bias"]
+    assert bool((bias[65:] == bias[65]).all()), "never learnt"
+    assert len(set(bias[5:65].tolist())) > 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"length": "55m"}, "a wall-clock length"),
+        ({"warmup": "5m"}, "a wall-clock length"),
+        ({"length": "0 steps"}, "is no length"),
+    ],
+)
+def test_lengths_that_cannot_be(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RegrowConfig.model_validate(settings)
 
 
 def test_two_processes_regrow_what_one_does(dataset: Path, pair: Path, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import torch
 
 from kitae.tensor.batch import Layout
 from kitae.tensor.loss import Loss, Term
-from kitae.tensor.random import key, numpy_generator, seed_dropout, torch_generator
+from kitae.tensor.random import key, mixed, numpy_generator, seed_dropout, torch_generator
 
 
 def test_layout_of_packed_rows() -> None:
@@ -18,6 +19,9 @@ def test_layout_of_packed_rows() -> None:
     assert mask[0, 0].tolist() == [True, True, False, False]
     assert mask[0, 3].tolist() == [False, False, False, True]
     assert mask.any(-1).all()
+    assert layout.bounds.tolist() == [0, 2, 3, 4, 5, 8, 8, 8], "the padding is a piece; empty ones fill up to a power of two"
+    assert layout.bounds.dtype == torch.int32
+    assert (layout.longest, layout.num_tokens) == (3, 7)
 
 
 def test_a_padded_row_is_a_row_with_one_piece() -> None:
@@ -39,6 +43,14 @@ def test_keys_do_not_depend_on_the_process() -> None:
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(other.stdout) == key(1, "mask", 2, 3)
     assert len({key(1, "a"), key("1", "a"), key(1, "a", 0), key(2, "a")}) == 4
+
+
+def test_random_numbers_are_the_same_on_every_machine_and_in_every_version() -> None:
+    assert key(1, "mask", 2, 3) == 6665251090244256330
+    first = 0xE220A8397B1DCDAF  # splitmix64's first number from the seed 0
+    zeros, same = np.zeros(2, dtype=np.int64), np.full(2, first, dtype=np.uint64).view(np.int64)
+    assert mixed(0, zeros).tolist() == mixed(0, zeros, same).tolist() == mixed(5, zeros + 5).tolist() == [first, first]
+    assert mixed(0, zeros, zeros + 1)[0] != mixed(0, zeros + 1, zeros)[0], "in their order"
 
 
 def test_generators_are_pure_functions_of_their_parts() -> None:

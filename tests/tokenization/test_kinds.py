@@ -20,25 +20,17 @@ from transformers.models.bert_japanese.tokenization_bert_japanese import Sentenc
 
 from kitae.core.errors import KitaeError
 from kitae.tokenization import exported, library
-from kitae.tokenization.counting import Unit, count_words
+from kitae.tokenization.counting import count_words
 from kitae.tokenization.counts import Counts
-from kitae.tokenization.definition import Algorithm, Around, Definition
+from kitae.tokenization.definition import Around, Definition
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.sentencepiece import Encoder, _with_origins, prepared, read
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.tokenization.training import define
 from kitae.tokenization.vocabulary import VocabularyOptions
 from kitae.tokenization.wordpiece import SentencePieceCache
+from tokenizer_kinds import KINDS, train
 
-KINDS: dict[str, tuple[Algorithm, str, Unit]] = {
-    "unigram-raw": ("unigram", "none", "sentences"),
-    "bpe-raw": ("bpe", "none", "sentences"),
-    "unigram-words": ("unigram", "mecab", "parts-of-words"),
-    "bpe-words": ("bpe", "mecab", "parts-of-words"),
-    "character-words": ("character", "mecab", "characters"),
-    "character-blanks": ("character", "whitespace", "characters"),
-    "byte-bpe": ("byte-bpe", "none", "byte-words"),
-}
 RAW = ["unigram-raw", "bpe-raw", "byte-bpe", "character-blanks"]
 LITERALS = ("[SEP]", "[CLS]", "[MASK]", "[PAD]", "[UNK]")
 
@@ -50,14 +42,9 @@ def some_lines(path: Path) -> Iterator[str]:
 
 @functools.cache
 def trained(shared: Path, name: str) -> Tokenizer:
-    algorithm, segmenter, unit = KINDS[name]
-    spec = SegmenterSpec(kind=segmenter)  # type: ignore[arg-type]
     files = [shared / "ja_plain/kyoto_wiki.txt.xz", shared / "en_plain/english_novels.txt.xz"]
-    options = VocabularyOptions(vocab_size=3500, num_unused=2, user_tokens=("Qwertz",) if algorithm in ("unigram", "byte-bpe") else ())
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as scratch, count_words(files, some_lines, spec, unit=unit, sample=10_000_000) as counts:
-        return Tokenizer(define(algorithm, counts, spec, options, scratch=Path(scratch)))
+    added = ("Qwertz",) if KINDS[name][0] in ("unigram", "byte-bpe") else ()
+    return train(name, files, some_lines, VocabularyOptions(vocab_size=3500, num_unused=2, user_tokens=added))
 
 
 def flat(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:

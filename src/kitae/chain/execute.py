@@ -10,18 +10,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from kitae.chain.ahead import look_ahead
 from kitae.chain.recipe import Recipe
 from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
-from kitae.core.artifact import Inputs, Out, newest, seal, sweep, write_folder
+from kitae.core.artifact import MANIFEST, Inputs, Out, seal, sweep, write_folder
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
-from kitae.core.paths import is_url, locate
+from kitae.core.paths import is_url
 from kitae.core.runtime import lock, package_versions
-from kitae.models.folder import read_parts
-from kitae.stages.finetune import FinetuneConfig
-from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.table import Stage, stage
-from kitae.tasks.records import load
 from kitae.tensor.world import ranks
 from kitae.text.remote import download
 from kitae.tokenization import jumanpp
@@ -47,9 +44,9 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
             found = statuses(nodes, output, recipe.seed)
         for status in found.values():
             require_sources(status)
-        _protect(found, recipe.replace)
+        _protect(found, recipe.replace, output)
         if rank == 0:
-            _look_ahead(found)
+            look_ahead(found, nodes)
         made: list[str] = []
         elsewhere: dict[str, Status] = {}
         trials = [node.name for node in nodes if node.stage == "finetune"]
@@ -104,29 +101,17 @@ def _bring(found: Mapping[str, Status], *, main: bool) -> bool:
     return bool(absent)
 
 
-def _look_ahead(found: Mapping[str, Status]) -> None:
-    """Read labelled data and outside models before hours of work end at them. Raises KitaeError as their readers do."""
-    looked = set()
-    for status in found.values():
-        config = status.node.config
-        if status.state is State.DONE or not isinstance(config, FinetuneConfig | PretrainConfig):
-            continue
-        if isinstance(config, FinetuneConfig) and config.task.name not in looked:
-            looked.add(config.task.name)
-            load(config.task)
-        outside = config.start, config.start_generator if isinstance(config, PretrainConfig) else None
-        for start in outside:
-            if start is not None and start not in looked:
-                looked.add(start)
-                read_parts(newest(locate(start)))
+def _holds_weights(folder: Path) -> bool:
+    """Whether anything was trained there; a run that was refused, or stopped before its first checkpoint, leaves nothing to protect."""
+    return (folder / MANIFEST).is_file() or next(folder.rglob("*.safetensors"), None) is not None
 
 
-def _protect(found: Mapping[str, Status], replace: Sequence[str]) -> None:
+def _protect(found: Mapping[str, Status], replace: Sequence[str], output: Path) -> None:
     for status in found.values():
         node = status.node
         if status.state is not State.STALE or not node.trained or node.stage in replace or node.name in replace:
             continue
-        if any(node.name.startswith(f"{name}/") for name in replace):
+        if any(node.name.startswith(f"{name}/") for name in replace) or not _holds_weights(output / node.name):
             continue
         raise KitaeError(
             f"{node.name} is trained already, and its settings changed: {'; '.join(status.reasons[:3])}",

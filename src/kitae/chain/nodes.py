@@ -4,19 +4,18 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kitae.chain.ahead import check_nodes
 from kitae.chain.recipe import BASELINES, CORPUS_KEYS, AdaptTable, Recipe, task_named
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node, ancestors, order
 from kitae.core.paths import locate, unfit
 from kitae.core.recipe import validate
-from kitae.objectives.sentence_order import check_order
 from kitae.stages.corpus import CorpusConfig
-from kitae.stages.dataset import DatasetConfig
 from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
-from kitae.stages.pretrain import PretrainConfig, check_new, learnt_order
+from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.table import STAGES, stage
 from kitae.stages.tokenizer import TokenizerConfig
 
@@ -35,11 +34,8 @@ def nodes(recipe: Recipe, where: str) -> list[Node]:
     if double is not None:
         cure = "rename one of the folders: a node is called after its folder"
         raise KitaeError(f'finetune.compare makes "{double}" twice', cure=cure, where=where)
-    for node in made:  # before hours of tokenizing
-        if isinstance(node.config, PretrainConfig) and recipe.dataset is not None:
-            _check_pairs(node.name, node.config, recipe.dataset, where)
-            if recipe.tokenizer is not None and node.name == "pretrain":
-                _check_new(node.config, recipe.tokenizer, where)
+    if recipe.dataset is not None:
+        check_nodes(made, recipe.tokenizer, recipe.dataset, where)
     known = {*names, *(node.stage for node in made), *(name.rpartition("/")[0] for name in names), *STAGES} - {""}
     for name in recipe.replace:
         if name not in known:
@@ -62,22 +58,6 @@ def make(name: str, stage_name: str, config: Config, parents: Mapping[str, str])
     )
 
 
-def _check_pairs(name: str, config: PretrainConfig, dataset: DatasetConfig, where: str) -> None:
-    try:
-        check_order(learnt_order(config), dataset.pairs if dataset.packing == "pairs" else None)
-    except KitaeError as error:
-        raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{name}.objective_config]") from error
-
-
-def _check_new(config: PretrainConfig, tokenizer: TokenizerConfig, where: str) -> None:
-    if config.model is None or config.start is not None or tokenizer.from_ is not None:
-        return  # said by a folder
-    try:
-        check_new(config, tokenizer.algorithm, tokenizer.own_word_bytes)
-    except KitaeError as error:
-        raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [pretrain]") from error
-
-
 def _pretraining(recipe: Recipe, where: str) -> list[Node]:
     made = []
     if recipe.corpus is not None:
@@ -97,12 +77,14 @@ def _adaptation(recipe: Recipe, where: str) -> list[Node]:
         return []
     general = dict(recipe.corpus) if recipe.corpus is not None else {}
     chosen = {key: getattr(adapt, key) for key in CORPUS_KEYS if getattr(adapt, key) is not None}
-    domain = CorpusConfig.model_validate({**general, "source": adapt.source, **chosen})
-    learnt = dict(pretrain) if pretrain is not None else {"objective": adapt.objective}
+    domain = validate(CorpusConfig, {**general, "source": adapt.source, **chosen}, where, "adapt")
+    learnt: dict[str, object] = dict(pretrain) if pretrain is not None else {"objective": adapt.objective}
     own = {"objective": adapt.objective, "objective_config": adapt.objective_config, "regrow": adapt.regrow}
     given = {name: value for name, value in own.items() if value is not None}
+    if adapt.objective not in (None, learnt["objective"]):
+        learnt["objective_config"] = {}  # [pretrain]'s is another objective's
     outside = {"start": adapt.start, "start_generator": adapt.start_generator}
-    config = PretrainConfig.model_validate({**learnt, **given, "train": adapt.train, **outside})
+    config = validate(PretrainConfig, {**learnt, **given, "train": adapt.train, **outside}, where, "adapt")
     parents = {"dataset": "adapt.dataset"} | ({} if adapt.start is not None else {"start": "pretrain"})
     made = [make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {})]
     if adapt.tokenizer is not None:

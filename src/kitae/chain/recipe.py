@@ -45,7 +45,7 @@ class AdaptTable(Config):
     start: str | None = None
     """A Hugging Face folder or checkpoint to continue from; the default is this recipe's [pretrain]."""
     start_generator: str | None = None
-    """A folder of the generator to continue with, where `start` holds an ELECTRA's discriminator."""
+    """A folder of the generator to continue with, where `start` holds the discriminator."""
     regrow: RegrowConfig | None = None
     """How a discriminator that comes without its generator gets one; the default is [pretrain]'s."""
     holdout: float | str | None = None
@@ -153,9 +153,13 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     pretrain = small.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
         name = pretrain["model"]
-        own = [tiny for tiny in PRESETS if tiny.endswith("-tiny") and name.startswith(tiny.removesuffix("tiny"))]
-        pretrain["model"] = own[0] if own else "electra-tiny"
-        pretrain.pop("config", None)
+        tiny = max(
+            (known for known in PRESETS if known.endswith("-tiny") and name.startswith(known.removesuffix("tiny"))), key=len, default=""
+        )
+        if tiny:
+            given, sizes = pretrain.get("config"), (*PRESETS[tiny].encoder, "generator", "embedding_size")
+            kept = {key: value for key, value in given.items() if key not in sizes} if isinstance(given, dict) else {}
+            pretrain |= {"model": tiny, "config": kept}
     for table in (small.get("corpus"), small.get("adapt")):
         sources = table.get("source") if isinstance(table, dict) else None
         for source in sources if isinstance(sources, list) else ():
@@ -209,6 +213,7 @@ def _check(recipe: Recipe, where: str) -> None:
         raise KitaeError(
             "adapt.objective is missing", cure='write objective = "mlm" or "rtd" (there is no [pretrain] to take it from)', where=where
         )
+    _check_starts(recipe, where)
     for table, training in (("pretrain", recipe.pretrain), ("adapt", recipe.adapt)):
         if training is not None and recipe.dataset is not None:
             try:
@@ -219,6 +224,28 @@ def _check(recipe: Recipe, where: str) -> None:
         _check_finetune(recipe, recipe.finetune, where)
 
 
+def _check_starts(recipe: Recipe, where: str) -> None:
+    pretrain, adapt = recipe.pretrain, recipe.adapt
+    if pretrain is not None and pretrain.start is None and pretrain.start_generator is not None:
+        raise KitaeError(
+            "pretrain.start_generator without a start",
+            cure="name the discriminator's folder as pretrain.start",
+            where=f"{where}, table [pretrain]",
+        )
+    if pretrain is not None and pretrain.start is not None:
+        dead = [key for key in pretrain.config if key != "generator"]
+        if dead:
+            cure = "remove it (`generator` alone is heeded, where one is regrown), or remove the start"
+            what = f"pretrain.config.{dead[0]} has no effect with a start, whose folder brings its own numbers"
+            raise KitaeError(what, cure=cure, where=f"{where}, table [pretrain]")
+    if pretrain is not None and adapt is not None and adapt.start is None and adapt.objective not in (None, pretrain.objective):
+        raise KitaeError(
+            f'adapt.objective = "{adapt.objective}" cannot go on with the models that [pretrain] makes by "{pretrain.objective}"',
+            cure="remove adapt.objective, or name the folder of a model for it as adapt.start",
+            where=f"{where}, table [adapt]",
+        )
+
+
 def _check_finetune(recipe: Recipe, table: FinetuneTable, where: str) -> None:
     for key, listed in (("task", table.task), ("seeds", table.seeds), ("compare", table.compare)):
         if not listed:
@@ -227,6 +254,14 @@ def _check_finetune(recipe: Recipe, table: FinetuneTable, where: str) -> None:
         if double:
             raise KitaeError(f"finetune.{key} names {double[0]!r} twice", cure="name it once", where=where)
     stages = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
+    new = {"random", "pretrain"} if recipe.pretrain is not None and recipe.pretrain.start is None else set()
+    room = recipe.dataset.max_length if recipe.dataset is not None and new & set(table.compare) else None
+    if room is not None and table.max_length is not None and table.max_length > room:
+        raise KitaeError(
+            f"finetune.max_length = {table.max_length}, but the encoder will have {room} positions (dataset.max_length)",
+            cure=f"set finetune.max_length = {room} or less, or remove it",
+            where=f"{where}, table [finetune]",
+        )
     for encoder in table.compare:
         if encoder in (*BASELINES, *stages) or (encoder == "random" and stages) or Path(encoder).is_dir():
             continue

@@ -1,18 +1,48 @@
-"""The settings of a stage as text: name, type, default, whether it is operational, and the documentation at the field."""
+"""Settings as text: name, default, whether it is operational, and the documentation at the field."""
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from kitae.core.config import Config, Operational
 from kitae.core.duration import BatchSize, Duration
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.models.families import FAMILIES
+from kitae.models.presets import PRESETS, fields
+from kitae.objectives.table import OBJECTIVES
+from kitae.procedures.predict import PredictConfig
+from kitae.stages.table import STAGES, stage
+
+MODELS = tuple(dict.fromkeys(preset.family for preset in PRESETS.values()))
+"""Families of which a recipe can make a new model."""
 
 
-def describe(config: type[Config], indent: str = "") -> Iterator[str]:
+def settings(name: str) -> tuple[str, Iterator[str]]:
+    """(title, lines) of what can be set of a stage, an objective (`objective_config`), a model family (`config`), or "predict".
+
+    Raises KitaeError for an unknown name.
+    """
+    if name in STAGES:
+        return STAGES[name].line, describe(stage(name).config)
+    if name == "predict":
+        return "label new texts, fill their masks, or score them", describe(PredictConfig)
+    if name in OBJECTIVES:
+        return f"objective_config, to {OBJECTIVES[name].line}", describe(OBJECTIVES[name].config)
+    if name in MODELS:
+        own = fields(name)
+        config = FAMILIES[name].config
+        return "config of a new model, on top of its preset", describe(config, without=set(config.model_fields) - set(own))
+    cure = did_you_mean(name, [*STAGES, "predict", *OBJECTIVES, *MODELS])
+    raise KitaeError(f'there is no stage, objective or model family "{name}"', cure=cure)
+
+
+def describe(config: type[Config], indent: str = "", *, without: Container[str] = ()) -> Iterator[str]:
     """Lines for every field, inner tables indented below theirs."""
     for name, field in config.model_fields.items():
+        if name in without:
+            continue
         key = field.alias or name
         inner = _inner(field.annotation)
         missing = field.default is PydanticUndefined and field.default_factory is None

@@ -1,21 +1,20 @@
-"""What a recipe's models come to: presets of the user's own, and the parameters that `kitae plan` shows."""
+"""What a recipe's models come to: presets of the user's own, and the parameters and the work that `kitae plan` shows."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kitae.core.artifact import newest
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node
 from kitae.core.paths import locate
 from kitae.core.recipe import Raw, merge
-from kitae.models.cost import count_parameters
-from kitae.models.folder import read_parts
+from kitae.models.cost import count_parameters, flops_per_token
 from kitae.models.presets import PRESETS, Architecture, resolve_preset
+from kitae.objectives.mlm import MaskingConfig
 from kitae.objectives.pair import PairConfig
 from kitae.objectives.rtd import RtdConfig
 from kitae.stages.dataset import DatasetConfig
-from kitae.stages.pretrain import PretrainConfig, lacks_generator, learnt_order, regrown_numbers
+from kitae.stages.pretrain import PretrainConfig, lacks_generator, learnt_order, regrown_numbers, started
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
@@ -71,7 +70,7 @@ def _resolved(name: str, own: Mapping[str, object], seen: tuple[str, ...], where
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Parameters of the models of one node, or why they are not known yet."""
+    """Parameters of the models of one node, and what a token costs them."""
 
     node: str
     model: str
@@ -81,6 +80,8 @@ class Size:
     total: int | None
     """Distinct parameters of the whole: what halves share counts once. None for a pair of a folder."""
     vocab_size: int
+    flops: float
+    """Of training, per real token in full rows (`kitae.models.cost`)."""
 
 
 def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
@@ -95,13 +96,15 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
             continue
         dataset = by_name[node.parents["dataset"]]
         tokenizer = by_name[dataset.parents["tokenizer"]]
+        assert isinstance(dataset.config, DatasetConfig)
+        assert isinstance(tokenizer.config, TokenizerConfig)
         if config.start is not None:
-            yield from _started(node.name, config)
+            yield from _started(node.name, config, dataset.config.max_length)
         elif config.model is not None and "start" not in node.parents:
-            assert isinstance(dataset.config, DatasetConfig)
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
-                architecture = resolve_preset(config.model, config.config, vocab_size, dataset.config.max_length, pad_token_id=pad)
+                rows, letters = dataset.config.max_length, tokenizer.config.own_word_bytes
+                architecture = resolve_preset(config.model, config.config, vocab_size, rows, pad_token_id=pad, word_bytes=letters)
                 settings = config.learnt
                 if isinstance(settings, RtdConfig) and settings.uniform_generator:
                     architecture = replace(architecture, generator=None)
@@ -111,7 +114,8 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
                 parts = {"encoder" if config.objective == "mlm" else "discriminator": found.encoder}
                 if found.generator:
                     parts = {"generator": found.generator} | parts
-                yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size)
+                flops = _flops(config, architecture, rows)
+                yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size, flops=flops)
 
 
 def budgets(nodes: list[Node]) -> Iterator[tuple[str, float]]:
@@ -121,23 +125,30 @@ def budgets(nodes: list[Node]) -> Iterator[tuple[str, float]]:
             yield node.name, node.config.train.budget / 3600
 
 
-def _started(node: str, config: PretrainConfig) -> Iterator[Size]:
+def _started(node: str, config: PretrainConfig, length: int) -> Iterator[Size]:
     """A model of a folder; a discriminator that comes alone with the generator that it will get."""
     folders = [locate(path) for path in (config.start, config.start_generator) if path is not None]
     if not all(folder.is_dir() for folder in folders):
         return
-    start, *others = [read_parts(newest(folder)) for folder in folders]
-    parts = start | {name: part for other in others for name, part in other.items() if name == "generator"}
+    parts, settings = started(config, folders[0]), config.learnt
     counts = {name: sum(tensor.numel() for tensor in part.state.values()) for name, part in parts.items()}
     total = None if len(counts) > 1 else sum(counts.values())
-    settings = config.learnt
+    main = next(parts[name] for name in ("discriminator", "encoder", "generator") if name in parts)
+    generator = parts["generator"].config if "generator" in parts else None
     if isinstance(settings, RtdConfig) and lacks_generator(settings, parts):
-        half = parts["discriminator"]
-        pair = Architecture(family=half.family, encoder=half.config, generator=regrown_numbers(config, half.config))
+        generator = regrown_numbers(config, main.config)
+        pair = Architecture(family=main.family, encoder=main.config, generator=generator)
         found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
-        counts, total = {"generator": found.generator, "discriminator": found.encoder}, found.total
+        counts, total = {"regrown generator": found.generator, "discriminator": found.encoder}, found.total
+    flops = _flops(config, Architecture(family=main.family, encoder=main.config, generator=generator), length)
     vocab_size = max(part.config.vocab_size for part in parts.values())
-    yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size)
+    yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size, flops=flops)
+
+
+def _flops(config: PretrainConfig, architecture: Architecture, length: int) -> float:
+    settings = config.learnt
+    assert isinstance(settings, MaskingConfig), "every objective masks"
+    return flops_per_token(architecture, length, config.objective, settings.mean_rate)
 
 
 def _vocabulary(node: Node, output: Path) -> tuple[int, int]:

@@ -217,14 +217,16 @@ def newest(folder: Path) -> Path:
     if (folder / "model").is_dir():
         verify(folder / "model")
         return folder / "model"
-    if (folder / MANIFEST).is_file() and (folder / "model.json").is_file():
-        verify(folder)
+    if (folder / "model.json").is_file():
+        if (folder / MANIFEST).is_file():  # an exported folder has none
+            verify(folder)
         return folder
-    if (folder / "config.json").is_file() or (folder / "discriminator").is_dir() or (folder / "generator").is_dir():
+    if any((folder / name).is_file() for name in ("config.json", "model.json")):
         return folder
-    if not folder.is_dir():
-        raise KitaeError(f"{folder} does not exist", cure="give the folder of a run, a checkpoint or a Hugging Face model")
-    raise KitaeError(f"{folder} holds no model", cure="give the folder of a run, a checkpoint or a Hugging Face model")
+    if (folder / "discriminator").is_dir() or (folder / "generator").is_dir():
+        return folder
+    what = "holds no model" if folder.is_dir() else "is no folder" if folder.exists() else "does not exist"
+    raise KitaeError(f"{folder} {what}", cure="give the folder of a run, a checkpoint, an export or a Hugging Face model")
 
 
 def sync_folder(folder: Path) -> None:

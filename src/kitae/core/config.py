@@ -15,9 +15,11 @@ OPERATIONAL = Operational()
 
 
 class Config(BaseModel):
-    """Frozen settings that refuse unknown keys. The string under a field is its documentation (`kitae show`)."""
+    """Frozen settings that refuse unknown keys, NaN and infinity. The string under a field is its documentation (`kitae show`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True, validate_default=True, allow_inf_nan=False
+    )
 
     def semantic(self) -> dict[str, object]:
         """The settings that decide the result, as JSON values: every field but those marked OPERATIONAL, at every depth."""

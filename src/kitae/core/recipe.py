@@ -148,10 +148,16 @@ def validate(model: type[Model], raw: Mapping[str, object], where: str, prefix: 
         if kind == "missing":
             raise KitaeError(f"{name} is missing", cure="add it", where=place) from error
         if kind == "literal_error":
-            known = [word.strip(" '") for word in str(first["ctx"]["expected"]).replace(" or ", ",").split(",")]
-            raise KitaeError(f'{name} = "{given}" is not known', cure=did_you_mean(str(given), known), where=place) from error
+            known = sorted(word.strip(" '") for word in str(first["ctx"]["expected"]).replace(" or ", ",").split(","))
+            listed = f"known are {', '.join(known)}"
+            near = did_you_mean(str(given), known)
+            raise KitaeError(
+                f'{name} = "{given}" is not known', cure=near if near == listed else f"{near} {listed}", where=place
+            ) from error
         message = PLAIN.get(kind, first["msg"].removeprefix("Value error, "))
-        raise KitaeError(f"{name}: {message}", cure="" if ":" in message else f"it is {given!r} now", where=place) from error
+        whole = isinstance(given, Mapping) and kind == "value_error"  # about several keys of the table
+        cure = "" if whole or ":" in message else f"it is {given!r} now"
+        raise KitaeError(f"{name}: {message}" if name else message, cure=cure, where=place) from error
 
 
 def _fields(model: type[BaseModel], keys: Sequence[str]) -> list[str]:

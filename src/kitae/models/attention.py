@@ -21,8 +21,10 @@ from kitae.tensor.batch import Layout
 
 TILE = 128
 """Flash attention's tiles of queries: a bound on lengths that is a multiple costs nothing and changes seldom."""
-FLASH_STEP = 8
-"""Flash attention takes heads whose size is a multiple of this."""
+FLASH_HEADS = range(8, 200, 8)
+"""Sizes of heads that flash attention takes on every GPU, with gradients; from 200 on it depends on the GPU."""
+FLASH_CAPABILITY = (8, 0)
+"""Compute capability from which on GPUs have it (Ampere); a V100 has 7.0, a T4 7.5."""
 LONG_ROW = 512
 """Rows longer than this go document by document on a CPU; up to it one batched product with a mask is faster."""
 
@@ -36,7 +38,7 @@ class AttentionPlan:
     kind: Kind
     """block: batched products (CPU, short rows); spans: document by document (CPU, long rows); banded: blocks of queries
     (CPU, sliding windows in rows that are several times as long); varlen: flash attention over the flattened rows (CUDA, half precision);
-    sdpa: torch's kernels with a mask (CUDA otherwise: single precision, odd head sizes); dense: plain operations, the reference
+    sdpa: torch's kernels with a mask (CUDA otherwise: single precision, odd head sizes, older GPUs); dense: plain operations, the reference
     of the tests and the form that is compiled on a CPU."""
     bias_BLL: Tensor | None = None
     """0 where a position may attend, -inf elsewhere; None when every row is one piece (kinds block, sdpa and dense)."""
@@ -54,13 +56,22 @@ class AttentionPlan:
     """Whether a position attends to itself and what stands before it only (kinds spans and varlen; others have it in the bias)."""
 
 
-def choose(device: str, *, length: int, head_size: int, dtype: torch.dtype, compiled: bool = False) -> Kind:
-    """The fastest path for rows of `length` on a type of device.
+def choose(
+    device: str,
+    *,
+    length: int,
+    head_size: int,
+    dtype: torch.dtype,
+    compiled: bool = False,
+    capability: tuple[int, int] = FLASH_CAPABILITY,
+) -> Kind:
+    """The fastest path for rows of `length` on a type of device; `capability` is the CUDA device's.
 
     On a CPU, compiled and plain blocks drop the same elements for rows up to LONG_ROW; longer rows draw in another order.
     """
     if device == "cuda":
-        return "varlen" if dtype in (torch.bfloat16, torch.float16) and head_size % FLASH_STEP == 0 else "sdpa"
+        half = dtype in (torch.bfloat16, torch.float16)
+        return "varlen" if half and head_size in FLASH_HEADS and capability >= FLASH_CAPABILITY else "sdpa"
     if compiled:
         return "dense"
     return "block" if length <= LONG_ROW else "spans"
@@ -185,10 +196,12 @@ def _varlen(qkv_TNH: Tensor, plan: AttentionPlan, dropout: float) -> Tensor:
     q, k, v = qkv_TNH.unbind(1)
     bounds, longest = plan.bounds, plan.longest
     reach = -1 if plan.window is None else plan.window  # on either side, inclusive; -1 = all
-    if dropout or plan.causal:  # varlen_attn has no dropout, and says causal otherwise from version to version; what it stands on has both
+    # varlen_attn has no dropout, and says windows and causality otherwise from version to version (2.10 no windows at all); what it
+    # stands on has all three.
+    if dropout or plan.causal or plan.window is not None:
         return torch.ops.aten._flash_attention_forward(
             q, k, v, bounds, bounds, longest, longest, dropout, plan.causal, False, window_size_left=reach, window_size_right=reach
         )[0]
-    out = varlen_attn(q, k, v, bounds, bounds, longest, longest, window_size=(reach, reach))
+    out = varlen_attn(q, k, v, bounds, bounds, longest, longest)
     assert isinstance(out, Tensor)
     return out

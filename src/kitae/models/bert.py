@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from kitae.models.attention import AttentionPlan, attend, make_plan
 from kitae.models.convert import Rows, State
 from kitae.models.encoder import Encoder, EncoderConfig, PostNormConfig, working_dtype
-from kitae.models.family import Family, Head, HeadForm, MakeHead
-from kitae.models.forms import JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
+from kitae.models.family import Family, Head, HeadForm
+from kitae.models.forms import DECODER, JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup, segment_rows
 from kitae.tensor.batch import Layout
@@ -140,12 +140,16 @@ def body_flops(config: EncoderConfig, length: float) -> float:
 
 
 def mlm_head(config: EncoderConfig, *, num_labels: int, rate: float) -> MlmHead:
-    """The vocabulary head of BERT and ELECTRA's generator."""
+    """The vocabulary head of BERT, CharacterBERT and ELECTRA's generator."""
     assert isinstance(config, BertFields)
     del num_labels, rate
     # Hugging Face's ELECTRA generator takes gelu whatever hidden_act says; BERT takes hidden_act.
     activation = ACTIVATIONS["gelu" if config.model_type == "electra" else config.hidden_act]
     return MlmHead(config, activation=activation, eps=config.layer_norm_eps)
+
+
+def _pretraining_head(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
+    return PretrainingHead(mlm_head(config, num_labels=num_labels, rate=rate), OrderHead(config))
 
 
 def _rtd_head(config: EncoderConfig, *, num_labels: int, rate: float) -> RtdHead:
@@ -195,35 +199,27 @@ def with_segments(root: str) -> Callable[[State, EncoderConfig], State]:
     return outward
 
 
-def heads_of(
-    root: str, name: str, make: MakeHead, rows: Rows = VOCABULARY, tied: tuple[tuple[str, str], ...] | None = None
-) -> dict[Head, HeadForm]:
-    """The heads of BERT's classes: `root` begins the names of an encoder's weights, `name` those of transformers' classes.
-
-    `make` builds the vocabulary head, `rows` are its key table and `tied` its copies; they are BERT's if nothing is said.
-    """
+def heads_of(root: str, name: str) -> dict[Head, HeadForm]:
+    """The heads of BERT's classes: `root` begins the names of an encoder's weights, `name` those of transformers' classes."""
     pooler = ("head.dense", f"{root}.pooler.dense")
-    tied = tied_to(root) if tied is None else tied
-
-    def pretraining(config: EncoderConfig, *, num_labels: int, rate: float) -> PretrainingHead:
-        return PretrainingHead(make(config, num_labels=num_labels, rate=rate), OrderHead(config))
-
     return {
         "pretraining": HeadForm(  # before "mlm", whose weights it has too: a folder that names no class is asked in this order
             title="masked language model with a head for sentence pairs",
             architecture=f"{name}ForPreTraining",
             auto="AutoModelForPreTraining",
-            make=pretraining,
-            rows=(*rows, ("order.dense", pooler[1]), ("order.out", "cls.seq_relationship")),
-            tied=tied,
+            make=_pretraining_head,
+            rows=(*VOCABULARY, ("order.dense", pooler[1]), ("order.out", "cls.seq_relationship")),
+            tied=tied_to(root),
+            output=DECODER,
         ),
         "mlm": HeadForm(
             title="masked language model",
             architecture=f"{name}ForMaskedLM",
             auto="AutoModelForMaskedLM",
-            make=make,
-            rows=rows,
-            tied=tied,
+            make=mlm_head,
+            rows=VOCABULARY,
+            tied=tied_to(root),
+            output=DECODER,
             unused=(f"{root}.pooler.", "cls.seq_relationship."),
         ),
         "sequence": sequence_form(name, pooled_head, (pooler, ("head.out", "classifier"))),
@@ -244,7 +240,7 @@ BERT = Family(
     flops=body_flops,
     outward=with_segments("bert"),
     defaults={"vocab_size": 30522},
-    heads=heads_of("bert", "Bert", mlm_head),
+    heads=heads_of("bert", "Bert"),
     aliases={"BertLMHeadModel": "mlm"},
 )
 
@@ -269,6 +265,7 @@ ELECTRA = Family(
                 ("head.bias", "generator_lm_head.bias"),
             ),
             tied=(("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight"),),
+            output="generator_lm_head",
         ),
         "rtd": HeadForm(
             title="discriminator",

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -21,9 +20,7 @@ from kitae.models.character_cnn import CharacterCnn
 from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family
-from kitae.models.forms import VOCABULARY
-from kitae.models.heads import MlmHead
-from kitae.models.layers import ACTIVATIONS, dropout, lookup, segment_rows
+from kitae.models.layers import dropout, lookup, segment_rows
 from kitae.tensor.batch import Layout
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
 
@@ -49,6 +46,8 @@ class CharacterBertConfig(BertFields):
     """Characters (bytes of UTF-8) of a word's row, with its two ends: the tokenizer's word_bytes."""
     type_vocab_size: int = Field(2, ge=1)
     """Number of segment kinds."""
+    tie_word_embeddings: Literal[False] = False
+    """Words have no table among the inputs that could be the output table."""
 
     @model_validator(mode="after")
     def _fitting_characters(self) -> Self:
@@ -79,7 +78,7 @@ class CharacterBertConfig(BertFields):
         """The fields as helboukkouri's transformers reads them."""
         raw = super().huggingface()
         del raw["vocab_size"]
-        return raw | {"mlm_vocab_size": self.vocab_size, "tie_word_embeddings": False}
+        return raw | {"mlm_vocab_size": self.vocab_size}
 
     def padded(self, pad_token_id: int) -> Self:
         """The same: an id of padding is the character 0 of its row, whatever number a tokenizer gives [PAD]."""
@@ -136,19 +135,6 @@ class CharacterBertEncoder(Encoder):
             yield x_BLD
 
 
-class WordHead(MlmHead):
-    """A vocabulary head with an output table of its own: the encoder has none to share."""
-
-    def __init__(self, config: CharacterBertConfig) -> None:
-        super().__init__(config, activation=ACTIVATIONS[config.hidden_act], eps=config.layer_norm_eps)
-        self.table = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
-
-    def forward(self, x_ND: Tensor, table_VE: Tensor | None) -> Tensor:
-        """logits_NV of positions gathered beforehand; `table_VE` is None."""
-        assert table_VE is None
-        return super().forward(x_ND, self.table)
-
-
 def body_flops(config: EncoderConfig, length: float) -> float:
     """Training FLOPs per real word: BERT's, and those of a word's way through all places of its characters.
 
@@ -162,25 +148,12 @@ def body_flops(config: EncoderConfig, length: float) -> float:
     return blocks_flops(config, length) + 6 * front
 
 
-def _word_head(config: EncoderConfig, *, num_labels: int, rate: float) -> WordHead:
-    assert isinstance(config, CharacterBertConfig)
-    del num_labels, rate
-    return WordHead(config)
-
-
 _CNN = "character_bert.embeddings.word_embeddings"
 _WORDS: Rows = (
     ("encoder.embed.words.characters.weight", f"{_CNN}._char_embedding_weights"),
     *((f"encoder.embed.words.convolutions.{i}", f"{_CNN}.char_conv_{i}") for i in range(MOST_KERNELS)),
     *((f"encoder.embed.words.highways.{i}.both", f"{_CNN}._highways._layers.{i}") for i in range(MOST_KERNELS)),
     ("encoder.embed.words.project", f"{_CNN}._projection"),
-)
-_HEADS = heads_of(
-    "character_bert",
-    "CharacterBert",
-    _word_head,
-    rows=(*VOCABULARY, ("head.table", "cls.predictions.decoder.weight")),
-    tied=(("cls.predictions.decoder.bias", "cls.predictions.bias"),),
 )
 
 CHARACTER_BERT = Family(
@@ -192,7 +165,6 @@ CHARACTER_BERT = Family(
     flops=body_flops,
     defaults={"vocab_size": 100_000},
     fixed={
-        "tie_word_embeddings": (False, None),
         "pad_character_id": (PAD, None),
         "mask_character_id": (MASK, None),
         "beginning_of_word_character_id": (BEGIN_WORD, None),
@@ -200,5 +172,5 @@ CHARACTER_BERT = Family(
         "bos_character_id": (BEGIN, None),
         "eos_character_id": (END, None),
     },
-    heads={head: replace(form, auto="") for head, form in _HEADS.items()},
+    heads={head: replace(form, auto="") for head, form in heads_of("character_bert", "CharacterBert").items()},
 )

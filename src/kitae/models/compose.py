@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kitae.models.attention import cover
 from kitae.models.encoder import Encoder, EncoderConfig
 from kitae.models.heads import Decoder, PretrainingHead
 from kitae.models.joint import BEAM, Beam, JointLogits, pieces_of
@@ -50,13 +51,23 @@ class MaskedLm(Headed):
         chars_WC: Tensor | None = None,
     ) -> Tensor:
         """logits_NV at `picks_N` (int64 positions in the flattened rows); without picks logits_BLV everywhere."""
+        return self.vocabulary(self.read(ids_BL, layout, segments_BL, picks_N, chars_WC))
+
+    def read(
+        self,
+        ids_BL: Tensor,
+        layout: Layout,
+        segments_BL: Tensor | None = None,
+        picks_N: Tensor | None = None,
+        chars_WC: Tensor | None = None,
+    ) -> Tensor:
+        """x_ND at `picks_N`, which the head makes logits of; without picks x_BLD everywhere."""
         if isinstance(self.head, Decoder):
             x_BLD = self.head.read(self.encoder, ids_BL, layout, segments_BL)
         else:
             x_BLD = self.encoder(ids_BL, layout, segments_BL, chars_WC)
         # index_select, because the backward of x[index] is not reproducible on several threads
-        rows = x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
-        return self.vocabulary(rows)
+        return x_BLD if picks_N is None else x_BLD.flatten(0, 1).index_select(0, picks_N)
 
     def vocabulary(self, rows_ND: Tensor) -> Tensor:
         """logits_NV of hidden states."""
@@ -197,11 +208,7 @@ class JointSpanFinder(Headed):
 
 def _means(x_TD: Tensor, layout: Layout, starts_N: Tensor) -> Tensor:
     """x_ND: the mean over each piece that begins at these positions."""
-    bounds = layout.bounds.long()
-    sizes_N1 = (bounds[torch.searchsorted(bounds, starts_N, right=True)] - starts_N)[:, None]
-    steps_L = torch.arange(layout.longest, device=x_TD.device)
-    inside_NL = steps_L < sizes_N1
-    # Beyond its end a piece repeats its first position, times zero: index_select adds up the gradient in a fixed order.
-    index_NL = starts_N[:, None] + steps_L * inside_NL
-    rows_NLD = x_TD.index_select(0, index_NL.flatten()).view(*index_NL.shape, -1)
-    return (rows_NLD * inside_NL[..., None]).sum(dim=1) / sizes_N1
+    spans, length = cover(layout), layout.pieces_BL.shape[1]
+    means_PD = torch.stack([x_LD.mean(dim=0) for x_LD in x_TD.split([end - start for _, start, end in spans])])
+    starts_P = torch.tensor([row * length + start for row, start, _ in spans], device=x_TD.device)
+    return means_PD.index_select(0, torch.searchsorted(starts_P, starts_N))

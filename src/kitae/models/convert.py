@@ -31,7 +31,7 @@ def modern(state: Mapping[str, Tensor], *, where: str) -> State:
     renamed: State = {}
     for name, tensor in state.items():
         base = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        if base in renamed or (base != name and base in state):
+        if base in renamed:
             raise KitaeError(
                 f"weight {base} is there twice, with its old name too", cure="use a folder that was saved at once", where=where
             )

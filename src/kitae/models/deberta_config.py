@@ -45,6 +45,8 @@ class DisentangledConfig(PostNormConfig):
             raise ValueError("pos_att_type needs relative_attention = true")
         if not self.legacy and self.embedding_width != self.hidden_size:
             raise ValueError("legacy = false has no embedding_size of its own: leave it out")
+        if not self.tie_word_embeddings and (self.enhanced_mask_decoder or not self.legacy):
+            raise ValueError("Microsoft's vocabulary head (legacy = false, enhanced_mask_decoder = true) has tie_word_embeddings = true")
         if self.enhanced_mask_decoder:
             self._decodable()
         return self

@@ -12,7 +12,7 @@ from kitae.models.deberta_config import DebertaConfig, DebertaV2Config, Disentan
 from kitae.models.deberta_heads import DebertaRtdHead, EnhancedMaskHead
 from kitae.models.encoder import EncoderConfig
 from kitae.models.family import Family, Head, HeadForm
-from kitae.models.forms import JOINT, VOCABULARY, choice_form, hidden_rate, sequence_form, span_form, tied_to, token_form
+from kitae.models.forms import DECODER, JOINT, VOCABULARY, choice_form, hidden_rate, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS
 
@@ -174,6 +174,7 @@ def _heads(name: str) -> Mapping[Head, HeadForm]:
             make=_mlm_head,
             rows=VOCABULARY,
             tied=tied_to("deberta"),
+            output=DECODER,
             unused=("mask_predictions.",),
         ),
         "sequence": sequence_form(name, _context_head, POOLED, unused=UNUSED),

@@ -27,7 +27,7 @@ class EncoderConfig(Config):
     The upper bounds are beyond any model: they refuse nonsense before memory is asked for it.
     """
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=(), allow_inf_nan=False)
 
     model_type: str
     """Family; it decides the form of the heads and the names of the weights."""
@@ -47,6 +47,8 @@ class EncoderConfig(Config):
     """Standard deviation of new weights (truncated at two of them)."""
     pad_token_id: int = Field(0, ge=0, le=10_000_000)
     """Id of [PAD]; as an input it gives the token table no gradient."""
+    tie_word_embeddings: bool = True
+    """Whether a masked language model predicts through its token table, or through an output table of its own."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -180,8 +182,15 @@ class Encoder(nn.Module, abc.ABC):
     def chosen(self, layout: Layout, dtype: torch.dtype) -> Kind:
         """The attention path of a batch."""
         length, head_size = layout.pieces_BL.shape[1], self.config.hidden_size // self.config.num_attention_heads
-        device = layout.pieces_BL.device.type
-        return self.kind or choose(device, length=length, head_size=head_size, dtype=dtype, compiled=self.compiled)
+        device = layout.pieces_BL.device
+        return self.kind or choose(
+            device.type,
+            length=length,
+            head_size=head_size,
+            dtype=dtype,
+            compiled=self.compiled,
+            capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
+        )
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

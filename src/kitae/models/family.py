@@ -76,10 +76,20 @@ class HeadForm:
     """Key table of the head; of a bare encoder a pooler, which may be absent and is only passed on."""
     tied: tuple[tuple[str, str], ...] = ()
     """(copy, original) in Hugging Face's names: the copy is checked on the way in and left out on the way out."""
+    output: str = ""
+    """Name of the output table of a vocabulary head, which has one of its own where `tie_word_embeddings` is false."""
     unused: tuple[str, ...] = ()
     """Prefixes of weights that older classes save beside the head and that play no part in its logits."""
     fixed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     """Keys of config.json that change what this head computes, with the values that we can compute."""
+
+    def untied(self, config: EncoderConfig) -> bool:
+        """Whether a head of this form has an output table of its own."""
+        return bool(self.output) and not config.tie_word_embeddings
+
+    def table(self, config: EncoderConfig) -> Rows:
+        """The key table of a head for these numbers."""
+        return (*self.rows, ("head.table", f"{self.output}.weight")) if self.untied(config) else self.rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,7 +128,9 @@ def write_huggingface(part: Part, folder: Path) -> None:
     if not architecture and not auto:
         raise KitaeError(f"transformers has no class for this model ({family.title}, {form.title})", cure="keep it as a kitae folder")
     folder.mkdir(parents=True, exist_ok=True)
-    state = to_huggingface(part.state, (*family.rows, *form.rows), layers=part.config.num_hidden_layers)
+    state = to_huggingface(part.state, (*family.rows, *form.table(part.config)), layers=part.config.num_hidden_layers)
+    if form.untied(part.config):  # transformers 5 then reads the bias under its second name, 4.57 under its first
+        state |= {copy: state[original] for copy, original in form.tied if original.endswith(".bias")}
     state = family.outward(state, part.config)
     if part.head == "none":
         state = {name.removeprefix(f"{family.root}."): tensor for name, tensor in state.items()}
@@ -150,7 +152,7 @@ def write_kitae(name: str, part: Part, folder: Path) -> None:
 def _name(part: Part) -> str:
     if part.head == "rtd":
         return "discriminator"
-    halved = part.family in ("electra", "electric") and part.head == "mlm"
+    halved = part.family == "electra" and part.head == "mlm"
     return "generator" if halved else "encoder"  # others' masked language models stand alone
 
 
@@ -215,8 +217,8 @@ def _read_huggingface(folder: Path) -> Part:
     head = _head(raw, family, state, where=where)
     form = family.heads[head]
     check_head(raw, form, where=where)
-    state = family.inward(_own_weights(state, family, form, where=str(folder)), config)
-    ours = from_huggingface(state, (*family.rows, *form.rows), layers=config.num_hidden_layers, where=str(folder))
+    state = family.inward(_own_weights(state, family, form, config, where=str(folder)), config)
+    ours = from_huggingface(state, (*family.rows, *form.table(config)), layers=config.num_hidden_layers, where=str(folder))
     labels = labels_of(raw, where=where) if head in LABELLED else ()
     part = Part(family=str(raw["model_type"]), head=head, config=config, state=ours, labels=labels)
     _check(part, where=str(folder))
@@ -244,7 +246,7 @@ def _head(raw: Mapping[str, object], family: Family, state: State, *, where: str
     return "none"
 
 
-def _own_weights(state: State, family: Family, form: HeadForm, *, where: str) -> State:
+def _own_weights(state: State, family: Family, form: HeadForm, config: EncoderConfig, *, where: str) -> State:
     """Without buffers, tied copies (which must be equal) and heads that the class does not use; with the encoder's prefix."""
     root = f"{family.root}."
     if not any(name.startswith(root) for name in state):
@@ -254,8 +256,15 @@ def _own_weights(state: State, family: Family, form: HeadForm, *, where: str) ->
         tensor = kept.pop(copy, None)
         if tensor is None:
             continue
+        if form.untied(config):  # the table is no copy; of the bias's two names transformers 5 reads this one
+            kept[original if original.endswith(".bias") else copy] = tensor
+            continue
         if original in kept and not torch.equal(tensor, kept[original]):
-            raise KitaeError(f"{copy} differs from {original}", cure="only models that tie the two are supported", where=where)
+            raise KitaeError(
+                f"{copy} differs from {original}",
+                cure="where they are meant to differ, set tie_word_embeddings = false in config.json",
+                where=where,
+            )
         kept.setdefault(original, tensor)
     unused = sorted(name for name in kept if form.unused and name.startswith(form.unused))
     if unused:

@@ -49,13 +49,15 @@ VOCABULARY: Rows = (
     ("head.bias", "cls.predictions.bias"),
 )
 """Key table of BERT's vocabulary head, which DeBERTa's older classes have too."""
+DECODER = "cls.predictions.decoder"
+"""Its output table: a copy of the token table, or one of its own."""
 
 
 def tied_to(root: str) -> tuple[tuple[str, str], ...]:
     """The copies that a vocabulary head of those names has of the token table and of its own bias."""
     return (
-        ("cls.predictions.decoder.weight", f"{root}.embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+        (f"{DECODER}.weight", f"{root}.embeddings.word_embeddings.weight"),
+        (f"{DECODER}.bias", "cls.predictions.bias"),
     )
 
 

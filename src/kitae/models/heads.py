@@ -25,23 +25,29 @@ class Decoder(abc.ABC):
         """x_BLD from which tokens are predicted."""
 
 
+def own_table(config: EncoderConfig) -> nn.Parameter | None:
+    """The output table of a vocabulary head that is not tied to the token table; None for one that is."""
+    return None if config.tie_word_embeddings else nn.Parameter(torch.empty(config.vocab_size, config.embedding_width))
+
+
 class MlmHead(nn.Module):
-    """Hidden states -> vocabulary: dense, activation, LayerNorm, then the token table (tied, given at the call) and a bias."""
+    """Hidden states -> vocabulary: dense, activation, LayerNorm, the token table (given at the call) or one of its own, and a bias."""
 
     def __init__(self, config: EncoderConfig, *, activation: Activation, eps: float) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.embedding_width)
         self.norm = nn.LayerNorm(config.embedding_width, eps=eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.table = own_table(config)
         self.activation = activation
 
     def transform(self, x_ND: Tensor) -> Tensor:
         """All but the vocabulary product; returns x_NE."""
         return self.norm(self.activation(self.dense(x_ND)))
 
-    def forward(self, x_ND: Tensor, table_VE: Tensor) -> Tensor:
-        """logits_NV of positions gathered beforehand; `table_VE` is the encoder's token table."""
-        return F.linear(self.transform(x_ND), table_VE, self.bias)
+    def forward(self, x_ND: Tensor, table_VE: Tensor | None) -> Tensor:
+        """logits_NV of positions gathered beforehand; `table_VE` is the encoder's token table, if it has one."""
+        return F.linear(self.transform(x_ND), table_VE if self.table is None else self.table, self.bias)
 
 
 class RtdHead(nn.Module):

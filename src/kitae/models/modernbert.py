@@ -15,6 +15,7 @@ from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, token_form
+from kitae.models.heads import own_table
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, lookup
 from kitae.models.modernbert_config import FIXED, NEUTRAL, ModernBertConfig
 from kitae.models.rotary import Rotation, rotate, rotation
@@ -135,19 +136,22 @@ class Prediction(nn.Module):
 
 
 class ModernBertMlmHead(Prediction):
-    """Hidden states -> vocabulary, through the token table (given at the call) and a bias."""
+    """Hidden states -> vocabulary, through the token table (given at the call) or a table of its own, and a bias."""
 
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.decoder_bias else None
+        self.table = own_table(config)
 
     def forward(self, x_ND: Tensor, table_VE: Tensor) -> Tensor:
         """logits_NV of positions gathered beforehand."""
-        return F.linear(self.transform(x_ND), table_VE, self.bias)
+        return F.linear(self.transform(x_ND), table_VE if self.table is None else self.table, self.bias)
 
     def initialize(self, generator: torch.Generator) -> None:
         """New weights, as transformers draws them."""
         super().initialize(generator)
+        if self.table is not None:
+            _truncated(self.table, _small(self.config), self.config.initializer_cutoff_factor, generator)
         if self.bias is not None:
             self.bias.zero_()
 
@@ -180,9 +184,13 @@ def _small(config: ModernBertConfig) -> float:
 
 def _draw(module: nn.Module, deviation: float, cutoff: float, generator: torch.Generator) -> None:
     assert isinstance(module, nn.Linear | nn.Embedding)
-    nn.init.trunc_normal_(module.weight, std=deviation, a=-cutoff * deviation, b=cutoff * deviation, generator=generator)
+    _truncated(module.weight, deviation, cutoff, generator)
     if isinstance(module, nn.Linear) and module.bias is not None:
         module.bias.zero_()
+
+
+def _truncated(weight: Tensor, deviation: float, cutoff: float, generator: torch.Generator) -> None:
+    nn.init.trunc_normal_(weight, std=deviation, a=-cutoff * deviation, b=cutoff * deviation, generator=generator)
 
 
 def body_flops(config: EncoderConfig, length: float) -> float:
@@ -243,6 +251,7 @@ MODERNBERT = Family(
             make=_mlm_head,
             rows=(*_PREDICTION, ("head.bias", "decoder.bias")),
             tied=(("decoder.weight", "model.embeddings.tok_embeddings.weight"),),
+            output="decoder",
         ),
         "sequence": sequence_form("ModernBert", _sequence_head, _CLASSIFIER),
         "token": token_form("ModernBert", _sequence_head, _CLASSIFIER),

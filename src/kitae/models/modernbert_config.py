@@ -93,6 +93,7 @@ class ModernBertConfig(EncoderConfig):
     def adapted(cls, raw: Mapping[str, object]) -> dict[str, object]:
         """`layer_types` and `rope_parameters` of transformers 5 as 4.57's fields; what these cannot say stays and is refused."""
         own = {"pad_token_id": 50283, **raw}
+        own.pop("position_embedding_type", None)  # a name of the training code ("sans_pos" in mmBERT's); positions are always rotary
         kinds, every = own.get("layer_types"), own.get("global_attn_every_n_layers", 3)
         if isinstance(kinds, list):
             periods = (n for n in (every, *range(1, len(kinds) + 1)) if isinstance(n, int) and n > 0)

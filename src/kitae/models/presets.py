@@ -1,5 +1,6 @@
 """Named model sizes, with the numbers that the papers and their released code use, and how a recipe changes them."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ def _size(hidden: int, layers: int, embedding: int | None = None) -> dict[str, i
 _DEBERTA: Mapping[str, object] = {"relative_attention": True, "pos_att_type": ("p2c", "c2p"), "position_biased_input": False}
 _DEBERTA_V2 = {**_DEBERTA, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True}
 _DEBERTA_JA = {**_DEBERTA_V2, "conv_kernel_size": 3, "conv_act": "gelu"}
-_DEBERTA_V3 = {**_DEBERTA_V2, "enhanced_mask_decoder": True}  # microsoft/DeBERTa's generators all have it
+DECODER = "enhanced_mask_decoder"
+_DEBERTA_V3 = {**_DEBERTA_V2, DECODER: True}  # microsoft/DeBERTa's generators all have it
 
 
 def _deberta_v3(size: Mapping[str, int], note: str) -> Preset:
@@ -75,7 +77,7 @@ PRESETS: Mapping[str, Preset] = {
         family="electra",
         encoder=_size(256, 12, 128),
         generator=1.0,
-        note="the generator as wide as the discriminator, as in the released small model",
+        note="ELECTRA-Small++: the generator as wide as the discriminator; the released one read 512 tokens",
     ),
     "electra-base": Preset(family="electra", encoder=_size(768, 12, 768), generator=1 / 3, note="ELECTRA-Base; wants a GPU"),
     "electra-large": Preset(
@@ -94,6 +96,7 @@ PRESETS: Mapping[str, Preset] = {
         note="12 narrow layers, a quarter of the base model's filters",
     ),
     "character-bert-base": Preset(family="character_bert", encoder=_size(768, 12), note="CharacterBERT of the paper; no word is unknown"),
+    "deberta-tiny": Preset(family="deberta", encoder={**_size(64, 2), **_DEBERTA}, note="tests"),
     "deberta-base": Preset(family="deberta", encoder={**_size(768, 12), **_DEBERTA}, note="DeBERTa-Base of the first version"),
     "deberta-v2-tiny": Preset(family="deberta-v2", encoder={**_size(64, 2), **_DEBERTA_JA}, note="tests"),
     "deberta-v2-base": Preset(
@@ -155,10 +158,10 @@ def resolve_preset(
     _known(generator, (*known, "fraction", "layers"))
     room = FAMILIES[preset.family].config.room(max_length, pad_token_id, word_bytes)
     common = {"model_type": preset.family, "vocab_size": vocab_size, "pad_token_id": pad_token_id, **room}
-    encoder = _config({**preset.encoder, **_derived(own, _widening(preset.encoder)), **own, **common}, name)
+    encoder = _config({**preset.encoder, **_derived(own, _widening(preset.encoder)), **own, **common})
     if preset.generator is None:
         return Architecture(family=preset.family, encoder=encoder)
-    return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset, generator, name))
+    return Architecture(family=preset.family, encoder=encoder, generator=_generator(encoder, preset, generator))
 
 
 def generator_config(discriminator: EncoderConfig, fraction: float, layers: int | float = 1.0) -> dict[str, object]:
@@ -172,7 +175,7 @@ def generator_config(discriminator: EncoderConfig, fraction: float, layers: int 
     return discriminator.model_dump() | _derived({"hidden_size": hidden}) | numbers
 
 
-def _generator(encoder: EncoderConfig, preset: Preset, overrides: Mapping[str, object], name: str) -> EncoderConfig:
+def _generator(encoder: EncoderConfig, preset: Preset, overrides: Mapping[str, object]) -> EncoderConfig:
     share, layers = overrides.get("fraction", preset.generator), overrides.get("layers", preset.generator_layers)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise KitaeError(f"generator.fraction = {share!r} is not a share of the hidden size", cure="give a number above 0 and up to 1")
@@ -180,7 +183,7 @@ def _generator(encoder: EncoderConfig, preset: Preset, overrides: Mapping[str, o
         cure = "give a whole number from 1, or a share of the discriminator's layers such as 0.5"
         raise KitaeError(f"generator.layers = {layers!r} is no number of layers", cure=cure)
     own = {key: value for key, value in overrides.items() if key not in ("fraction", "layers")}
-    config = _config({**generator_config(encoder, float(share), layers), **_derived(own), **own}, f"{name}, generator")
+    config = _config({**generator_config(encoder, float(share), layers), **_derived(own), **own}, "generator.")
     for key, field in (("embedding_width", "embedding_size"), ("segment_kinds", "type_vocab_size")):
         if getattr(config, key) != getattr(encoder, key):
             raise KitaeError(f"generator and discriminator differ in {field}", cure="remove it from `generator`: both share it")
@@ -208,16 +211,16 @@ def _known(keys: Mapping[str, object], known: tuple[str, ...]) -> None:
             raise KitaeError(f'unknown model key "{key}"', cure=did_you_mean(key, known))
 
 
-def _config(numbers: Mapping[str, object], name: str) -> EncoderConfig:
-    try:
-        return FAMILIES[str(numbers["model_type"])].config.model_validate(dict(numbers))
+def _config(numbers: Mapping[str, object], prefix: str = "") -> EncoderConfig:
+    """The family's config. `prefix` stands before the key that an error names. Numbers have to be numbers, not text."""
+    try:  # as JSON, so that lists may stand for tuples
+        return FAMILIES[str(numbers["model_type"])].config.model_validate_json(json.dumps(dict(numbers), default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise KitaeError(
-            f"{key}: {message}" if key else message, cure="change the overrides of the preset", where=f'model "{name}"'
-        ) from error
+        key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        place = f"{prefix}{key} = {first['input']!r}" if key else prefix.removesuffix(".")
+        what = f"{place}: {message}" if place else message
+        raise KitaeError(what, cure="change the overrides of the preset") from error
 
 
 def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Mapping[str, object]) -> EncoderConfig:
@@ -234,8 +237,10 @@ def generator_for(discriminator: EncoderConfig, name: str | None, overrides: Map
             cure="name an ELECTRA preset as `model`, or bring the generator (start_generator)",
         )
     _known(overrides, (*fields(discriminator.model_type), "fraction", "layers"))
-    chosen, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
-    return _generator(discriminator, preset, overrides, chosen)
+    _, preset = min(usual, key=lambda item: abs(math.log(_width(item[1]) / discriminator.hidden_size)))
+    # Microsoft's folders of discriminators say nothing of the decoder that their generators have
+    decoder = {DECODER: True} if DECODER in preset.encoder and not discriminator.model_dump()["position_biased_input"] else {}
+    return _generator(discriminator, preset, {**decoder, **overrides})
 
 
 def _width(preset: Preset) -> int:

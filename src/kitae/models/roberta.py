@@ -90,6 +90,7 @@ def _family(title: str, *, name: str, vocab_size: int) -> Family:
                     ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
                     ("lm_head.decoder.bias", "lm_head.bias"),
                 ),
+                output="lm_head.decoder",
                 unused=pooler,
             ),
             "sequence": sequence_form(

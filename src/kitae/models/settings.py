@@ -15,7 +15,6 @@ FIXED: Mapping[str, tuple[object, ...]] = {
     "is_decoder": (False, None),
     "add_cross_attention": (False, None),
     "is_encoder_decoder": (False, None),
-    "tie_word_embeddings": (True, None),
     "pruned_heads": ({}, None),
     "quantization_config": (None,),
     "chunk_size_feed_forward": (0, None),
@@ -102,7 +101,7 @@ def parse_config(fields: Mapping[str, object], family: Family, *, where: str) ->
 
 def to_huggingface_config(config: EncoderConfig, *, architecture: str, labels: tuple[str, ...]) -> dict[str, object]:
     """The JSON that transformers 4.57 and 5 read; `architecture` "" names no class."""
-    raw: dict[str, object] = {"tie_word_embeddings": True, **config.huggingface(), "dtype": "float32"}
+    raw: dict[str, object] = {**config.huggingface(), "dtype": "float32"}
     if architecture:
         raw = {"architectures": [architecture], **raw}
     if labels:

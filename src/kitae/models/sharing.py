@@ -14,7 +14,7 @@ TABLES = ("token", "position")
 
 
 def share_embeddings(generator: MaskedLm, discriminator: Discriminator) -> None:
-    """Give both halves one embedding module (tables and LayerNorm), the discriminator's, as ELECTRA trains them."""
+    """Give both halves one embedding module, the discriminator's, as ELECTRA trains them; in ELECTRA it has the LayerNorm too."""
     mine, theirs = generator.config, discriminator.config
     assert (mine.vocab_size, mine.embedding_width, mine.max_position_embeddings, mine.segment_kinds) == (
         theirs.vocab_size,

@@ -13,21 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 import torch
 from pydantic import model_validator
 from torch import Tensor
+from torch.nn import functional as F
 
-from kitae.models.compose import Discriminator, MaskedLm
+from kitae.models.compose import MaskedLm
 from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in
 from kitae.objectives.masking import Shares
 from kitae.objectives.pair import PairConfig, PairObjective
 from kitae.objectives.rates import rate_at
-from kitae.objectives.softmax import cross_entropy, cross_entropy_and_sample
+from kitae.objectives.softmax import cross_entropy_and_sample
+from kitae.objectives.vocabulary import Predicted, predict_all
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
 from kitae.tensor.random import numpy_generator
-from kitae.tokenization.special import SpecialIds
 
 
 class ElectricConfig(PairConfig):
@@ -49,9 +49,8 @@ class ElectricConfig(PairConfig):
 class _Noised:
     """The generator's part of a forward pass."""
 
-    logits_RV: Tensor
-    losses_R: Tensor
-    """-log q of the original tokens, with a gradient."""
+    predicted: Predicted
+    """-log q of the original tokens."""
     ids_BL: Tensor
     """With samples at the chosen positions."""
     log_q_R: Tensor
@@ -61,48 +60,39 @@ class _Noised:
 class ElectricObjective(PairObjective):
     """Two-tower generator and energy-based discriminator, trained together; no gradient goes through the sampling."""
 
+    config: ElectricConfig
     generator: MaskedLm
 
-    def __init__(
-        self, generator: MaskedLm, discriminator: Discriminator, config: ElectricConfig, *, special: SpecialIds, vocab_size: int
-    ) -> None:
-        super().__init__(generator, discriminator, config)
-        self.config = config
-        self._masker = config.masker(special=special, vocab_size=vocab_size)
-        self._special = [special.cls, special.sep, special.mask, special.pad, special.unk]
-
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """Choose positions and draw the noise of the sampling; the ids stay as they are. Targets: "picks" (int64 [N], positions in the
-        flattened rows), "labels" (int64 [N]), "uniform" (float64 [N]), "real" (int64 [R], positions of real tokens), "slots" (int64
-        [N], the picks among them), "words" (bool [R], whether the generator learns to predict the token: special ones it does not).
+        """Choose positions and draw the noise of the sampling; the ids stay as they are. Targets, int64 but for the noise: "picks" [N],
+        positions in the flattened rows; "labels" [N]; "uniform" (float64 [N]); "real" [R], positions of real tokens; and places among
+        these: "slots" [N] of the picks, "words" [W] of the tokens that the generator learns to predict, all but special ones.
         """
         chosen = self._masker(batch, numpy_generator(seed, "mask", batch.step, batch.micro)).targets
         noise = numpy_generator(seed, "sample", batch.step, batch.micro).random(len(chosen["picks"]))
         mask = batch.layout.mask_BL.flatten()
         real = mask.nonzero().view(-1)
-        words = (batch.words_BL.numpy() >= 0) & ~np.isin(batch.ids_BL.numpy(), self._special)
         own = {
             "picks": chosen["picks"],
             "labels": chosen["labels"],
             "uniform": torch.from_numpy(noise),
             "real": real,
             "slots": (mask.cumsum(0) - 1).index_select(0, chosen["picks"]),
-            "words": torch.from_numpy(words).flatten().index_select(0, real),
+            "words": torch.from_numpy(self._masker.predictable(batch)).index_select(0, real).nonzero().view(-1),
         }
         return batch.replace(targets={**batch.targets, **own})
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """cloze: all tokens but special ones; nce: all real tokens, special ones included."""
-        return {"cloze": int(batch.targets["words"].sum()), "nce": batch.num_tokens}
+        return {"cloze": len(batch.targets["words"]), "nce": batch.num_tokens}
 
     def forward(self, batch: Batch) -> Loss:
         """The generator's cross-entropy at every token, and the discriminator's at noise and text."""
         noised, counts = self._noise(batch), self.counts(batch)
-        cloze = (noised.losses_R * batch.targets["words"]).sum()
         losses_R = binary_losses(self._log_odds(batch, noised), self._is_noise(batch))
         return Loss(
             terms=(
-                Term(name="cloze", sum=cloze, count=counts["cloze"], weight=self.config.generator_weight),
+                Term(name="cloze", sum=noised.predicted.total, count=counts["cloze"], weight=self.config.generator_weight),
                 Term(name="nce", sum=losses_R.sum(), count=counts["nce"], weight=self.config.discriminator_weight),
             )
         )
@@ -110,13 +100,13 @@ class ElectricObjective(PairObjective):
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:
         """Sums of both losses, right answers, counts, and the histogram of the log-odds."""
-        noised, words_R = self._noise(batch), batch.targets["words"]
-        labels_R = batch.ids_BL.flatten().index_select(0, batch.targets["real"])
-        right_R = (noised.logits_RV.argmax(dim=1) == labels_R) & words_R
+        noised, words = self._noise(batch), batch.targets["words"]
+        right_R = noised.predicted.likeliest_R == batch.ids_BL.flatten().index_select(0, batch.targets["real"])
+        count = torch.tensor(float(len(words)), dtype=torch.float64, device=words.device)
         return {
-            "cloze_sum": (noised.losses_R * words_R).sum(),
-            "cloze_right": right_R.sum(dtype=torch.float64),
-            "cloze_count": words_R.sum(dtype=torch.float64),
+            "cloze_sum": noised.predicted.total,
+            "cloze_right": right_R.index_select(0, words).sum(dtype=torch.float64),
+            "cloze_count": count,
         } | detection_statistics(self._log_odds(batch, noised), self._is_noise(batch), name="nce")
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
@@ -127,18 +117,22 @@ class ElectricObjective(PairObjective):
         return {"cloze_loss": float(stats["cloze_sum"]) / count, "cloze_accuracy": float(stats["cloze_right"]) / count} | scores
 
     def _noise(self, batch: Batch) -> _Noised:
-        targets = batch.targets
+        targets, head, known = batch.targets, self.generator.head, self.generator.known
         real, slots, labels_N = targets["real"], targets["slots"], targets["labels"]
-        logits_RV = self.generator(batch.ids_BL, batch.layout, batch.segments_BL, real)
-        losses_R = cross_entropy(logits_RV, batch.ids_BL.flatten().index_select(0, real))
+        x_RE = head.transform(self.generator.read(batch.ids_BL, batch.layout, batch.segments_BL, real))
+        table_VE = self.generator.table_VE
+        assert table_VE is not None, "the token table is the output table"
+        table_VE, bias_V = table_VE[:known], head.bias[:known]
+        weights_R = torch.zeros(len(real), dtype=torch.float64, device=real.device).index_fill(0, targets["words"], 1.0)
+        predicted = predict_all(x_RE, table_VE, bias_V, batch.ids_BL.flatten().index_select(0, real), weights_R)
         with torch.no_grad():
-            chosen_NV = logits_RV.index_select(0, slots)
-            _, sampled_N = cross_entropy_and_sample(chosen_NV, labels_N, targets["uniform"])
+            logits_NV = F.linear(x_RE.index_select(0, slots), table_VE, bias_V)
+            _, sampled_N = cross_entropy_and_sample(logits_NV, labels_N, targets["uniform"])
             # a softmax over the same logits: its other probabilities differ by the differences of the logits
-            gain_N = (chosen_NV.gather(1, sampled_N[:, None]).double() - chosen_NV.gather(1, labels_N[:, None]).double()).squeeze(1)
-            log_q_R = (-losses_R).index_add(0, slots, gain_N)
+            gain_N = (logits_NV.gather(1, sampled_N[:, None]).double() - logits_NV.gather(1, labels_N[:, None]).double()).squeeze(1)
+            log_q_R = (-predicted.losses_R).index_add(0, slots, gain_N)
         ids_BL, _ = put_in(batch, sampled_N)
-        return _Noised(logits_RV=logits_RV, losses_R=losses_R, ids_BL=ids_BL, log_q_R=log_q_R)
+        return _Noised(predicted=predicted, ids_BL=ids_BL, log_q_R=log_q_R)
 
     def _log_odds(self, batch: Batch, noised: _Noised) -> Tensor:
         """float64 [R]: of noise against text."""
@@ -149,4 +143,5 @@ class ElectricObjective(PairObjective):
 
     def _is_noise(self, batch: Batch) -> Tensor:
         """bool [R]: every chosen position, also where the sample equals the original."""
-        return torch.zeros_like(batch.targets["words"]).index_fill(0, batch.targets["slots"], True)
+        real = batch.targets["real"]
+        return torch.zeros(len(real), dtype=torch.bool, device=real.device).index_fill(0, batch.targets["slots"], True)

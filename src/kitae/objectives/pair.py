@@ -9,6 +9,7 @@ from kitae.models.sharing import disentangle_embeddings, share_embeddings
 from kitae.objectives.mlm import MaskingConfig
 from kitae.objectives.protocol import Objective
 from kitae.tensor.groups import ParameterGroup
+from kitae.tokenization.special import SpecialIds
 
 
 class PairConfig(MaskingConfig):
@@ -20,7 +21,7 @@ class PairConfig(MaskingConfig):
     """Weight of the discriminator's loss: 50 in ELECTRA, 10 in DeBERTaV3. Where the halves have separate optimizers and share nothing
     that both train, it decides no more than how soon the discriminator's gradient is clipped."""
     embedding_sharing: Literal["shared", "disentangled", "none"] = "shared"
-    """"shared" (ELECTRA): both halves have one set of embedding tables (token, position, segment) and one LayerNorm behind them.
+    """"shared" (ELECTRA): both halves have one set of embedding tables (token, position, segment) and, in ELECTRA, one LayerNorm behind it.
     "disentangled" (DeBERTaV3's GDES): the discriminator's token and position tables are the generator's, to which its loss gives no
     gradient, plus a difference of its own, zero at first. "none": every half has its own."""
     optimizers: Literal["joint", "separate"] = "joint"
@@ -39,11 +40,15 @@ class PairConfig(MaskingConfig):
 class PairObjective(Objective):
     """A generator that makes noise and a discriminator that finds it; subclasses say how."""
 
-    def __init__(self, generator: MaskedLm | None, discriminator: Discriminator, config: PairConfig) -> None:
+    config: PairConfig
+
+    def __init__(
+        self, generator: MaskedLm | None, discriminator: Discriminator, config: PairConfig, *, special: SpecialIds, vocab_size: int
+    ) -> None:
         """The generator is None where noise needs no model."""
         super().__init__()
-        self.generator, self.discriminator = generator, discriminator
-        self._pair = config
+        self.generator, self.discriminator, self.config = generator, discriminator, config
+        self._masker = config.masker(special=special, vocab_size=vocab_size)
         if generator is not None and config.embedding_sharing == "shared":
             share_embeddings(generator, discriminator)
         elif generator is not None and config.embedding_sharing == "disentangled":
@@ -56,9 +61,9 @@ class PairObjective(Objective):
 
     def groups(self) -> tuple[ParameterGroup, ...]:
         """None for one joint optimizer, else each half."""
-        if self._pair.optimizers == "joint":
+        if self.config.optimizers == "joint":
             return ()
         names = [name for name, _ in self.named_parameters()]  # a shared weight has its first name, the generator's
         halves = {half: frozenset(name for name in names if name.startswith(f"{half}.")) for half in self.models()}
-        rates = {"generator": self._pair.generator_learning_rate}
+        rates = {"generator": self.config.generator_learning_rate}
         return tuple(ParameterGroup(name=half, parameters=own, learning_rate=rates.get(half)) for half, own in halves.items())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kitae.models.compose import Discriminator, MaskedLm
 from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in, uniform_ids
-from kitae.objectives.document import document_count, document_losses
+from kitae.objectives.document import document_losses, document_targets
 from kitae.objectives.masking import Shares
 from kitae.objectives.mlm import prediction_scores, prediction_statistics
 from kitae.objectives.pair import PairConfig, PairObjective
@@ -23,6 +23,9 @@ from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
 from kitae.tensor.random import numpy_generator
 from kitae.tokenization.special import SpecialIds
+
+OF_GENERATORS = ("replacement", "generator_weight", "embedding_sharing", "optimizers", "temperature", "generator_label_smoothing")
+"""Settings that mean nothing without a generator."""
 
 
 class RtdConfig(PairConfig):
@@ -50,10 +53,9 @@ class RtdConfig(PairConfig):
 
     @model_validator(mode="after")
     def _two_halves(self) -> Self:
-        if self.uniform_generator and self.optimizers == "separate":
-            raise ValueError('optimizers = "separate" needs a generator, and a uniform_generator is none')
-        if self.uniform_generator and self.generator_label_smoothing:
-            raise ValueError("generator_label_smoothing needs a generator, and a uniform_generator is none")
+        idle = [name for name in OF_GENERATORS if getattr(self, name) != type(self).model_fields[name].default]
+        if self.uniform_generator and idle:
+            raise ValueError(f"{idle[0]} needs a generator, and a uniform_generator is none")
         return self
 
 
@@ -69,27 +71,29 @@ class _Corrupted:
 class RtdObjective(PairObjective):
     """Generator and discriminator, trained together; no gradient goes through the sampling."""
 
+    config: RtdConfig
+
     def __init__(
         self, generator: MaskedLm | None, discriminator: Discriminator, config: RtdConfig, *, special: SpecialIds, vocab_size: int
     ) -> None:
         """The generator is None when replacements are drawn uniformly, else not."""
         assert (generator is None) == config.uniform_generator, "a generator, or uniform replacements"
-        super().__init__(generator, discriminator, config)
-        self.config = config
-        self._masker = config.masker(special=special, vocab_size=vocab_size)
+        super().__init__(generator, discriminator, config, special=special, vocab_size=vocab_size)
         self._vocab_size = vocab_size
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """Mask, and draw the noise of the sampling: targets "picks", "labels" (see masking.py) and "uniform" (float64 [N])."""
+        """Mask, and draw the noise of the sampling: targets "picks", "labels" (see masking.py) and "uniform" (float64 [N]); with
+        `document_weight` those of document.py."""
         masked = self._masker(batch, numpy_generator(seed, "mask", batch.step, batch.micro))
         noise = numpy_generator(seed, "sample", batch.step, batch.micro).random(len(masked.targets["picks"]))
-        return masked.replace(targets={**masked.targets, "uniform": torch.from_numpy(noise)})
+        documents = document_targets(batch) if self.config.document_weight else {}
+        return masked.replace(targets={**masked.targets, **documents, "uniform": torch.from_numpy(noise)})
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """mlm: the masked positions (with a generator); rtd: all real tokens, special ones included; document: all but special ones."""
         counts = {} if self.generator is None else {"mlm": len(batch.targets["picks"])}
         counts |= {"rtd": batch.num_tokens}
-        return counts | {"document": document_count(batch)} if self.config.document_weight else counts
+        return counts | {"document": len(batch.targets["document_words"])} if self.config.document_weight else counts
 
     def forward(self, batch: Batch) -> Loss:
         """The generator's cross-entropy at the masked positions and the discriminator's at every real token."""
@@ -118,7 +122,7 @@ class RtdObjective(PairObjective):
         logits_T = self.discriminator.head(x_BLD, batch.layout)[mask_BL]
         stats = {} if generator_logits_NV is None else prediction_statistics(generator_logits_NV, batch.targets["labels"])
         if self.config.document_weight:
-            count = torch.tensor(float(document_count(batch)), dtype=torch.float64, device=logits_T.device)
+            count = torch.tensor(float(len(batch.targets["document_words"])), dtype=torch.float64, device=logits_T.device)
             stats |= {"document_sum": self._document_losses(x_BLD, batch), "document_count": count}
         replaced_T = corrupted.replaced_BL[mask_BL]
         stats |= {"rtd_replaced": replaced_T.sum(dtype=torch.float64)}
@@ -127,8 +131,8 @@ class RtdObjective(PairObjective):
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """mlm_loss, mlm_accuracy, rtd_loss, rtd_accuracy, rtd_auc, replaced_share (of all real tokens), document_loss."""
         scores = prediction_scores(stats) if "mlm_count" in stats else {}
-        if "document_sum" in stats:
-            scores["document_loss"] = float(stats["document_sum"]) / max(float(stats["document_count"]), 1.0)
+        if words := float(stats.get("document_count", 0)):
+            scores["document_loss"] = float(stats["document_sum"]) / words
         scores |= detection_scores(stats)
         count = float(stats["rtd_count"])
         return scores | {"replaced_share": float(stats["rtd_replaced"]) / count} if count else scores

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NEAR = 1e-9
-"""What floating-point sums of tokens may be off."""
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -73,31 +71,23 @@ def cut_into_runs(words: Words, shares: Floats, generator: np.random.Generator) 
 
 
 def choose_runs(words: Words, run_W: Ints, rate: float, num_rows: int, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """chosen_W: row by row, runs in random order until the rows so far have their share of tokens.
+    """chosen_W: in every row the runs that begin in a window, when all of its runs lie on a circle in random order.
 
-    What a row has too much, the next has less. Only the run that would leave the share of the whole micro-batch is cut, at the word
-    that is nearest to it: the micro-batch ends within half a word of the rate. (To stop each row at the nearest run instead would
-    choose long runs less often.)
+    The circle is turned at random, so that long and short runs of a row are chosen equally often, and their tokens are as many as the
+    window's in the mean. The window is the share of the rows so far less what is masked of them: what a row has too much, the next
+    has less, and the micro-batch ends within a run of the rate.
     """
-    begins_R = np.searchsorted(run_W, np.arange(run_W[-1] + 2))  # the first word of each run, and the end
-    rows_R = words.rows_W[begins_R[:-1]]
-    tokens_W = np.concatenate([[0], words.sizes_W.cumsum()])
-    sizes_R = np.diff(tokens_W[begins_R])
-    goals = rate * np.bincount(words.rows_W, weights=words.sizes_W, minlength=num_rows).cumsum()
+    first_R = np.flatnonzero(np.diff(run_W, prepend=-1))
+    rows_R, sizes_R = words.rows_W[first_R], np.add.reduceat(words.sizes_W, first_R)
+    tokens_B = np.bincount(rows_R, weights=sizes_R, minlength=num_rows)
     order_R = np.lexsort((generator.random(len(rows_R)), rows_R))
-    bounds = np.searchsorted(rows_R[order_R], np.arange(num_rows + 1))
-    chosen_W = np.zeros(len(words.sizes_W), dtype=np.bool_)
-    masked, limit = 0, goals[-1] + NEAR
-    for goal, start, end in zip(goals, bounds[:-1], bounds[1:], strict=True):
-        for run in order_R[start:end].tolist():
-            if masked >= goal - NEAR:
-                break
-            first, behind = begins_R[run], begins_R[run + 1]
-            if masked + sizes_R[run] > limit:
-                within = masked + tokens_W[first : behind + 1] - tokens_W[first]
-                behind = first + int(np.abs(within - goals[-1]).argmin())
-                chosen_W[first:behind] = True
-                return chosen_W  # to go on with whatever still fits would prefer short words
-            chosen_W[first:behind] = True
-            masked += int(tokens_W[behind] - tokens_W[first])
-    return chosen_W
+    bounds = np.searchsorted(rows_R, np.arange(1, num_rows))
+    goals_B, turns_B = rate * tokens_B.cumsum(), generator.random(num_rows)
+    chosen_R = np.zeros(len(rows_R), dtype=np.bool_)
+    masked = 0
+    for row, mine in enumerate(np.split(order_R, bounds)):
+        sizes = sizes_R[mine]
+        begins = (sizes.cumsum() - sizes + turns_B[row] * tokens_B[row]) % max(tokens_B[row], 1)
+        chosen_R[mine] = begins < goals_B[row] - masked
+        masked += int(sizes[chosen_R[mine]].sum())
+    return chosen_R[run_W]

@@ -48,7 +48,8 @@ class Row:
 
 
 def build(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
-    """The objective of these settings with new weights, drawn from the seed. Raises KitaeError when model and objective do not fit."""
+    """The objective of these settings with new weights, drawn from the seed. Raises KitaeError as `check_new` does."""
+    check_new(architecture, config)
     generator = architecture.generator and architecture.generator.padded(special.pad)
     architecture = replace(architecture, encoder=architecture.encoder.padded(special.pad), generator=generator)
     return _row_of(config).build(architecture, config, special, vocab_size, seed)
@@ -57,8 +58,9 @@ def build(architecture: Architecture, config: Config, special: SpecialIds, vocab
 def load(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     """The objective of these settings with existing weights (`kitae.models.folder.read_parts`).
 
-    Raises KitaeError when a half is missing, the vocabulary is another, or the parts belong to another objective.
+    Raises KitaeError when the vocabulary is another, and as `check_parts` does.
     """
+    check_parts(parts, config)
     for name, part in parts.items():
         if part.config.vocab_size < vocab_size:
             raise KitaeError(
@@ -74,6 +76,36 @@ def load(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_s
     return objective
 
 
+def check_new(architecture: Architecture, config: Config) -> None:
+    """Raise KitaeError when an objective of these settings cannot train models of these numbers. `build` asks it; a recipe is asked
+    before hours of work."""
+    encoder, generator = architecture.encoder, architecture.generator
+    family = FAMILIES[encoder.model_type]
+    if isinstance(config, MlmConfig):
+        _check_order_head(encoder, config)
+    elif isinstance(config, ElectricConfig):
+        if not isinstance(generator, BertConfig):
+            raise KitaeError(f'objective "electric" has no generator for the family "{family.title}"', cure="take an ELECTRA preset")
+    elif isinstance(config, RtdConfig):
+        if "rtd" not in family.heads:
+            what = f'objective "rtd" needs a generator and a discriminator, and the family "{family.title}" has none'
+            raise KitaeError(what, cure='take an ELECTRA or DeBERTa-v3 preset, or objective = "mlm"')
+        if generator is None and not config.uniform_generator:
+            raise KitaeError(
+                f'objective "rtd" needs a generator, and this preset of the family "{family.title}" has none',
+                cure='take an ELECTRA or DeBERTa-v3 preset, objective = "mlm", or uniform_generator = true',
+            )
+
+
+def check_parts(parts: Mapping[str, Part], config: Config) -> None:
+    """Raise KitaeError when an objective of these settings cannot go on with these models. `load` asks it; a recipe is asked before
+    hours of work."""
+    if isinstance(config, MlmConfig):
+        _check_mlm_start(parts, config)
+    elif isinstance(config, PairConfig):
+        _check_pair_start(parts, config)
+
+
 def row(name: str) -> Row:
     """A row of the table. Raises KitaeError for an unknown name."""
     if name not in OBJECTIVES:
@@ -87,7 +119,6 @@ def _row_of(config: Config) -> Row:
 
 def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, MlmConfig)
-    _check_order_head(architecture.encoder, config)
     build = build_masked_lm if config.sentence_order == "none" else build_pretraining_lm
     model = build(architecture.encoder, torch_generator(seed, "weights", "encoder"))
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
@@ -95,11 +126,6 @@ def _build_mlm(architecture: Architecture, config: Config, special: SpecialIds, 
 
 def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, RtdConfig)
-    if architecture.generator is None and not config.uniform_generator:
-        raise KitaeError(
-            f'objective "rtd" needs a generator, and the family "{architecture.family}" has none',
-            cure='take an ELECTRA or DeBERTa-v3 preset, or objective = "mlm"',
-        )
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
     if architecture.generator is None or config.uniform_generator:
         return RtdObjective(None, discriminator.train(), config, special=special, vocab_size=vocab_size)
@@ -109,8 +135,7 @@ def _build_rtd(architecture: Architecture, config: Config, special: SpecialIds, 
     return RtdObjective(generator.train(), discriminator.train(), config, special=special, vocab_size=vocab_size)
 
 
-def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
-    assert isinstance(config, MlmConfig)
+def _check_mlm_start(parts: Mapping[str, Part], config: MlmConfig) -> None:
     if "discriminator" in parts:
         raise KitaeError('objective = "mlm" does not train a discriminator', cure='set objective = "rtd", or start from a BERT model')
     part = parts.get("encoder") or parts["generator"]
@@ -120,6 +145,11 @@ def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vo
             cure="start from a folder of a masked language model, such as BertForMaskedLM",
         )
     _check_order_head(part.config, config)
+
+
+def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
+    assert isinstance(config, MlmConfig)
+    part = parts.get("encoder") or parts["generator"]
     model = load_model(with_order_head(part) if config.sentence_order != "none" else without_order_head(part))
     assert isinstance(model, MaskedLm)
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
@@ -136,23 +166,35 @@ def _check_order_head(encoder: EncoderConfig, config: MlmConfig) -> None:
 
 def _load_rtd(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, RtdConfig)
-    if "generator" in parts and parts["generator"].family == TWO_TOWERS:
-        raise KitaeError("the generator to start from is Electric's", cure='set objective = "electric"')
     if config.uniform_generator:
         parts = {name: part for name, part in parts.items() if name != "generator"}
-    generator, discriminator = _load_pair(parts, config, with_generator=not config.uniform_generator)
+    generator, discriminator = _load_pair(parts, config)
     return RtdObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
 
 
-def _load_pair(parts: Mapping[str, Part], config: PairConfig, *, with_generator: bool) -> tuple[MaskedLm | None, Discriminator]:
-    """The halves in training mode, checked for what they shall share. Raises KitaeError when one is missing."""
+def _check_pair_start(parts: Mapping[str, Part], config: PairConfig) -> None:
+    """Refuse folders that lack a half, and generators of the other objective."""
+    alone = isinstance(config, RtdConfig) and config.uniform_generator
     for name, other in (("generator", "discriminator"), ("discriminator", "generator")):
-        if name not in parts and (with_generator or name == "discriminator"):
-            has = f"an ELECTRA {other}" if other in parts else "no ELECTRA"
+        if name not in parts and not (alone and name == "generator"):
+            has = f"the {other} alone" if other in parts else "neither half"
             raise KitaeError(
                 f"the {name} is missing: the folder to start from holds {has}",
                 cure=f"give a folder with generator/ and discriminator/ (bring the {name} of the same release), or a kitae checkpoint",
             )
+    if alone:
+        return
+    towers = parts["generator"].family == TWO_TOWERS
+    if towers and isinstance(config, RtdConfig):
+        raise KitaeError("the generator to start from is Electric's", cure='set objective = "electric"')
+    if not towers and isinstance(config, ElectricConfig):
+        raise KitaeError(
+            "the generator to start from has no two towers", cure='set objective = "rtd", or start from an Electric checkpoint'
+        )
+
+
+def _load_pair(parts: Mapping[str, Part], config: PairConfig) -> tuple[MaskedLm | None, Discriminator]:
+    """The halves in training mode, checked for what they shall share."""
     halves = {name: load_model(part).train() for name, part in parts.items()}
     generator, discriminator = halves.get("generator"), halves["discriminator"]
     assert generator is None or isinstance(generator, MaskedLm)
@@ -164,8 +206,7 @@ def _load_pair(parts: Mapping[str, Part], config: PairConfig, *, with_generator:
 
 def _build_electric(architecture: Architecture, config: Config, special: SpecialIds, vocab_size: int, seed: int) -> Objective:
     assert isinstance(config, ElectricConfig)
-    if not isinstance(architecture.generator, BertConfig):
-        raise KitaeError(f'objective "electric" has no generator for the family "{architecture.family}"', cure="take an ELECTRA preset")
+    assert architecture.generator is not None, "check_new asks for one"
     discriminator = build_discriminator(architecture.encoder, torch_generator(seed, "weights", "discriminator"))
     generator = build_masked_lm(TwoTowerConfig.of(architecture.generator), torch_generator(seed, "weights", "generator"))
     if config.embedding_sharing == "disentangled":
@@ -175,11 +216,7 @@ def _build_electric(architecture: Architecture, config: Config, special: Special
 
 def _load_electric(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, ElectricConfig)
-    if "generator" in parts and parts["generator"].family != TWO_TOWERS:
-        raise KitaeError(
-            "the generator to start from has no two towers", cure='set objective = "rtd", or start from an Electric checkpoint'
-        )
-    generator, discriminator = _load_pair(parts, config, with_generator=True)
+    generator, discriminator = _load_pair(parts, config)
     assert generator is not None
     return ElectricObjective(generator, discriminator, config, special=special, vocab_size=vocab_size)
 

@@ -1,40 +1,42 @@
 """Held-out text through an objective: the same rows, masks and samples every time, source by source, dealt to the ranks."""
 
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from kitae.data.sampler import Heldout, heldout_sources
+from kitae.data.sampler import DatasetFacts, Heldout, heldout_sources
 from kitae.objectives.protocol import Objective
 from kitae.tensor.batch import Batch
 from kitae.tensor.random import key
 from kitae.tensor.world import World
 
+POSITIONS = 4096
+"""Of a batch, whatever the micro-batches of the training are."""
+
 
 class HeldoutMeter:
     """Called with a step, it measures the objective's present weights; every rank of the world calls it.
 
-    Scores come back as "heldout/SOURCE/mlm_loss" and so on. At most `rows` rows of each source are read.
+    Rows, masks and samples are a function of the dataset and the objective's settings alone: two runs are asked the same, whatever
+    their seeds, batches and processes. Scores come back as "heldout/SOURCE/mlm_loss" and so on. At most `rows` rows of each source
+    are read.
     """
 
-    def __init__(self, objective: Objective, dataset: Path, *, world: World, seed: int, rows_per_batch: int, rows: int) -> None:
-        self._objective, self._world, self._seed = objective, world, key(seed, "heldout")
-        limit = max(1, rows // rows_per_batch)
-        self._sources = {
-            source: (Heldout(dataset, source, rows_per_batch), min(limit, len(Heldout(dataset, source, rows_per_batch))))
-            for source in heldout_sources(dataset)
-        }
+    def __init__(self, objective: Objective, dataset: Path, *, world: World, rows: int) -> None:
+        self._objective, self._world, self._seed = objective, world, key("heldout")
+        each = min(rows, max(1, POSITIONS // DatasetFacts.read(dataset).max_length))
+        self._sources = {source: Heldout(dataset, source, each) for source in heldout_sources(dataset)}
+        self._batches = rows // each
 
     def __call__(self, step: int) -> dict[str, float]:
         """Scores of every source, averaged over its predictions. Dropout is off when the caller has set eval()."""
         scores: dict[str, float] = {}
-        for source, (batches, limit) in self._sources.items():
+        for source, batches in self._sources.items():
             stats: dict[str, Tensor] = {}
-            for number, batch in enumerate(batches):
+            for number, batch in enumerate(islice(batches, self._batches)):
                 mine = number % self._world.size == self._world.rank
-                if number >= limit:
-                    break
                 if mine or number == 0:  # a rank without a share still has to know the statistics' shapes
                     found = self._measure(batch)
                     for name, value in found.items():

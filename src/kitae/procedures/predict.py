@@ -19,6 +19,7 @@ from pydantic import Field
 from kitae.core.artifact import newest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
+from kitae.models.families import FAMILIES
 from kitae.models.folder import read_parts
 from kitae.procedures.classifier import ClassifierPredict, Use, device_named, load, read_tokenizer
 from kitae.procedures.fill import Filler
@@ -134,8 +135,9 @@ def opened(folder: Path, config: PredictConfig) -> tuple[Predicts, tuple[str, ..
     if part is not None and part.head in ("mlm", "pretraining"):
         return Filler.of(part, read_tokenizer(home, part), device=device, candidates=config.candidates), config.columns or ("text",)
     if part is None or part.head != "sequence":
+        held = ", ".join(f"{FAMILIES[one.family].title} {FAMILIES[one.family].heads[one.head].title}" for one in parts.values())
         cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), of a masked language model, or an export of one"
-        raise KitaeError(f"{folder} holds no classifier and no masked language model", cure=cure)
+        raise KitaeError(f"{folder} holds no classifier and no masked language model, but: {held}", cure=cure)
     found = Predictor.load(folder, device=config.device)
     return found, config.columns or found.columns
 

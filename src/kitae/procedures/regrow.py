@@ -1,8 +1,8 @@
-"""A new generator for an ELECTRA discriminator that came without one, before both train on.
+"""A new generator for a discriminator of replaced tokens that came without one, before both train on.
 
 Released ELECTRAs often bring the discriminator alone. Its generator is grown again: small as usual, on the discriminator's embeddings
-(tables and LayerNorm), trained by masked language modeling while all that is the discriminator's stays as it is, until its held-out
-loss is flat. A run of its own below the run: it goes on after an interruption, to the same bits and the same end.
+(in ELECTRA with the LayerNorm behind them), trained by masked language modeling while all that is the discriminator's stays as it is,
+until its held-out loss is flat. A run of its own below the run: it goes on after an interruption, to the same bits and the same end.
 """
 
 import logging
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kitae.core.artifact import content_hash
 from kitae.core.config import Config
@@ -20,13 +20,13 @@ from kitae.core.duration import Duration
 from kitae.data.frequencies import log_frequencies
 from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler, heldout_sources
-from kitae.models.compose import MaskedLm
 from kitae.models.cost import flops_per_token
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import build_masked_lm
 from kitae.models.folder import Part, read_parts
 from kitae.models.informed import inform
 from kitae.models.presets import Architecture
+from kitae.objectives import table
 from kitae.objectives.mlm import MaskingConfig, MlmConfig, MlmObjective
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.tensor.random import key, torch_generator
@@ -52,7 +52,7 @@ class RegrowFlatConfig(FlatConfig):
 
 
 class RegrowConfig(Config):
-    """How an ELECTRA discriminator that comes alone gets a generator again."""
+    """How a discriminator that comes alone gets a generator again."""
 
     length: Duration = Duration(0.5, "of length")
     """At most so long, beside `train`'s length and measured by it. An update of a generator alone costs about a fifth of one of both."""
@@ -67,6 +67,20 @@ class RegrowConfig(Config):
     generator: dict[str, object] = Field(default_factory=dict)
     """Size of the generator: `fraction` of the discriminator's width, or fields. Default: those of `model`, else of the preset that
     is nearest to the discriminator in width."""
+
+    @field_validator("length", "warmup")
+    @classmethod
+    def _no_clock(cls, value: Duration) -> Duration:
+        if value.unit == "seconds":
+            raise ValueError(f'a wall-clock length ("{value}") is not supported yet: write steps, rows, tokens or epochs')
+        return value
+
+    @field_validator("length")
+    @classmethod
+    def _a_length(cls, value: Duration) -> Duration:
+        if value.amount <= 0:
+            raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs')
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +121,18 @@ def regrow(
     tokenizer, world, seed = ground.tokenizer, ground.world, key(ground.seed, NAME)
     rows, micro_rows = step_rows(train, DatasetFacts.read(ground.dataset).max_length)
     batches = Sampler(ground.dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
-    model = _planted(discriminator, generator.padded(tokenizer.special.pad), ground)
     masks = MlmConfig.model_validate({name: getattr(masking, name) for name in MaskingConfig.model_fields})
-    objective = MlmObjective(model.train(), masks, special=tokenizer.special, vocab_size=tokenizer.vocab_size)
-    meter = HeldoutMeter(objective, ground.dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
+    planted = _planted(discriminator, generator, ground)
+    objective = table.load({"generator": planted}, masks, tokenizer.special, tokenizer.vocab_size)
+    assert isinstance(objective, MlmObjective)
+    objective.encoder.encoder.embed.requires_grad_(False)  # it is the discriminator's
+    meter = HeldoutMeter(objective, ground.dataset, world=world, rows=config.heldout_rows)
     settings = _settings(config, train, steps=steps_of(config.length, train, batches), measured=bool(heldout_sources(ground.dataset)))
     if world.main:
         claim(folder, "data", {"dataset": content_hash(ground.dataset / DATASET), "heldout_rows": config.heldout_rows})
-        log.info("the discriminator comes without a generator: %s trains one of %d parameters", folder.name, _trained(model))
+        trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+        most = int(settings.length.amount)
+        log.info("the discriminator comes without a generator: %d parameters are trained first, for %d steps at most", trained, most)
     attach = {"tokenizer": ground.dataset / "tokenizer"}
     fitted = fit(objective, batches, settings, folder, world=world, seed=seed, attach=attach, evaluate=meter)
     (part,) = read_parts(fitted.checkpoint).values()  # the module may hold rounded copies of its weights
@@ -124,24 +142,16 @@ def regrow(
     return Regrown(part=part, counts=_counts(fitted, settings, folder, flops=per_token * fitted.tokens))
 
 
-def _planted(discriminator: Part, config: EncoderConfig, ground: Ground) -> MaskedLm:
-    """A new generator on the discriminator's embeddings, which are frozen; its bias knows the frequencies of the tokens."""
+def _planted(discriminator: Part, config: EncoderConfig, ground: Ground) -> Part:
+    """A new generator on the discriminator's embeddings; its bias knows the frequencies of the tokens."""
     model = build_masked_lm(config, torch_generator(ground.seed, "weights", "generator"))
     frequencies = log_frequencies(ground.dataset, config.vocab_size)
     if ground.informed:
         inform([model], frequencies)
     with torch.no_grad():
         model.head.bias.copy_(frequencies)
-    root = "encoder.embed."
-    model.encoder.embed.load_state_dict(
-        {name.removeprefix(root): tensor for name, tensor in discriminator.state.items() if name.startswith(root)}
-    )
-    model.encoder.embed.requires_grad_(False)
-    return model
-
-
-def _trained(model: MaskedLm) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    embeddings = {name: tensor for name, tensor in discriminator.state.items() if name.startswith("encoder.embed.")}
+    return Part(family=config.model_type, head="mlm", config=config, state={**model.state_dict(), **embeddings})
 
 
 def _settings(config: RegrowConfig, train: TrainConfig, *, steps: int, measured: bool) -> TrainConfig:

@@ -30,7 +30,8 @@ class SentenceScore:
     """How likely one text is."""
 
     log_likelihood: float
-    """Sum of -E over its tokens, special ones left out; greater is likelier."""
+    """Sum of -E over its tokens but [CLS] and [SEP]; greater is likelier. [UNK] counts, though it is never noise in training and its
+    energy says little."""
     tokens: int
 
     def rows(self) -> Iterator[list[str]]:
@@ -54,7 +55,7 @@ class Scorer:
         self._device = next(model.parameters()).device
 
     @classmethod
-    def of(cls, parts: Mapping[str, Part], tokenizer: Tokenizer, *, device: torch.device) -> "Scorer":
+    def of(cls, parts: Mapping[str, Part], tokenizer: Tokenizer, *, device: torch.device | str = "cpu") -> "Scorer":
         """From the parts of an Electric checkpoint (`is_electric`). Raises KitaeError when the discriminator is missing."""
         if "discriminator" not in parts:
             raise KitaeError("the discriminator is missing, whose energies are the scores", cure="give a checkpoint of Electric")
@@ -101,10 +102,3 @@ class Scorer:
 def is_electric(parts: Mapping[str, Part]) -> bool:
     """Whether the models of a folder are those of Electric, whose discriminator scores texts."""
     return "generator" in parts and parts["generator"].family == ELECTRIC.root
-
-
-def sentence_scores(
-    parts: Mapping[str, Part], tokenizer: Tokenizer, texts: Iterable[str], *, device: torch.device | None = None
-) -> Iterator[SentenceScore]:
-    """A pseudo-log-likelihood for every text, in their order. `parts`: `kitae.models.folder.read_parts` of an Electric checkpoint."""
-    return Scorer.of(parts, tokenizer, device=device or torch.device("cpu")).predict(texts)

@@ -78,7 +78,7 @@ class SourceConfig(Config):
     """Where the filters find date, language, language_probability and annotations when the format or table calls them otherwise."""
     repeat: int = Field(default=1, ge=1, le=1_000_000)
     """Every document is visited exactly this many times in a pass over the dataset."""
-    weight: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
+    weight: float | None = Field(default=None, gt=0, le=1e6)
     """Or: this source's share of the rows drawn, in relation to the other sources' weights, whatever its size."""
     licence: str = ""
     """Licence of the text, for the manifest and the model card."""

@@ -24,9 +24,9 @@ from kitae.text.corpus import Corpus
 from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
-VERSION = 4
+VERSION = 5
 """2: a row holds text of one source, and there are packings of whole sentences. 3: whole sentences fill long rows. 4: on raw text, a
-blank that is a token of its own belongs to the word behind it."""
+blank that is a token of its own belongs to the word behind it. 5: bytes of one character that SentencePiece falls back to are one word."""
 
 
 class DatasetConfig(Config):

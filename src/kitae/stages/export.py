@@ -32,6 +32,9 @@ USES = {
     "logits = model(**batch).logits",
     "none": "vectors = model(**batch).last_hidden_state",
 }
+JAPANESE = "BertJapaneseTokenizer"
+NO_CLASSES = ("modernbert",)
+"""Families for which AutoTokenizer of transformers 5 passes over the class that a folder names."""
 ENCODER_ALONE = "transformers has no class for the head and reads the encoder alone; kitae reads both"
 
 
@@ -93,7 +96,7 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
             title, manifests = f"{family.title} {family.heads[part.head].title} ({role})", _manifests(folder, place, inputs.parents)
             architecture, auto = family.written_as(part.head, part.config)
             library = "transformers" if auto else "kitae"
-            card.write(target, title=title, manifests=manifests, usage=_usage(part, told), library=library)
+            card.write(target, title=title, manifests=manifests, usage=_usage(part, told, target), library=library)
             if auto and not architecture:  # transformers reads the encoder
                 architecture = family.heads["none"].architecture
             written[target.relative_to(out.path).as_posix()] = architecture or "kitae"
@@ -144,14 +147,17 @@ def _licences(folder: Path) -> list[dict[str, str]]:
     return [{str(key): str(value) for key, value in entry.items()} for entry in listed] if isinstance(listed, list) else []
 
 
-def _usage(part: Part, told: str) -> str:
+def _usage(part: Part, told: str, folder: Path) -> str:
     architecture, auto = FAMILIES[part.family].written_as(part.head, part.config)
     if not auto:
         return KITAE if not part.config.word_characters else LABELS if part.head == "sequence" else CHARACTERS
     use = USES[part.head] if architecture else f"{USES['none']}  # {ENCODER_ALONE}"
-    return f"""from transformers import AutoTokenizer, {auto}
+    settings = folder / "tokenizer_config.json"
+    japanese_words = settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") == JAPANESE
+    reader = JAPANESE if part.family in NO_CLASSES and japanese_words else "AutoTokenizer"
+    return f"""from transformers import {reader}, {auto}
 
-tokenizer = AutoTokenizer.from_pretrained("FOLDER"{f", {told}" if told else ""})
+tokenizer = {reader}.from_pretrained("FOLDER"{f", {told}" if told else ""})
 model = {auto}.from_pretrained("FOLDER").eval()
 batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
 {use}"""

@@ -21,6 +21,7 @@ from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts
 from kitae.models.informed import check_informed, inform
 from kitae.models.presets import PRESETS, Architecture, generator_for, resolve_preset
+from kitae.models.towers import TwoTowerEncoder
 from kitae.objectives import table
 from kitae.objectives.mlm import MaskingConfig, MlmConfig
 from kitae.objectives.protocol import Objective
@@ -38,8 +39,9 @@ from kitae.train.config import TrainConfig, step_rows
 from kitae.train.loop import Fitted, fit
 
 log = logging.getLogger(__name__)
-VERSION = 2
-"""2: [UNK] is not predicted, and whole words are chosen without preferring short ones."""
+VERSION = 3
+"""2: [UNK] is not predicted, and whole words are chosen without preferring short ones. 3: words, spans and n-grams are chosen equally
+often whatever their length; held-out masks depend on no seed and no batch size."""
 
 
 class PretrainConfig(Config):
@@ -83,7 +85,7 @@ class PretrainConfig(Config):
             try:
                 resolve_preset(info.data["model"], overrides, 1000, 512)
             except KitaeError as error:
-                raise ValueError(f"{error.what}: {error.cure}") from error
+                raise ValueError(error.args[0]) from error
         return overrides
 
     @field_validator("objective_config")
@@ -93,8 +95,15 @@ class PretrainConfig(Config):
             try:
                 validate(table.row(info.data["objective"]).config, overrides, "")
             except KitaeError as error:
-                raise ValueError(f"{error.what}: {error.cure}") from error
+                raise ValueError(error.args[0]) from error
         return overrides
+
+    @field_validator("start_generator")
+    @classmethod
+    def _has_a_use(cls, folder: str | None, info: ValidationInfo) -> str | None:
+        if folder is not None and info.data.get("objective") == "mlm":
+            raise ValueError('objective = "mlm" has no use for it: remove it, or set objective = "rtd"')
+        return folder
 
     @field_validator("train")
     @classmethod
@@ -130,7 +139,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
         objective = _objective(config, ground, facts, start, out)
         _check_pairs(objective, config, facts)
-        meter = HeldoutMeter(objective, dataset, world=world, seed=seed, rows_per_batch=micro_rows, rows=config.heldout_rows)
+        meter = HeldoutMeter(objective, dataset, world=world, rows=config.heldout_rows)
         if world.main:
             if rows > batches.rows_per_epoch:
                 log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
@@ -154,16 +163,16 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
         return new_objective(config, ground.dataset, facts.max_length, tokenizer, seed=ground.seed)
     settings = config.learnt
     place = newest(start)
-    parts = read_parts(place)
-    parts = _fitting(place, parts, tokenizer, facts, seed=ground.seed)
+    parts = _fitting(place, read_parts(place), tokenizer, facts, seed=ground.seed)
     log.info("continuing %s", place)
     if config.start_generator is not None:
-        parts = {**parts, "generator": _generator(config.start_generator, tokenizer, facts)}
+        other, part = _generator(config.start_generator)
+        parts |= _fitting(other, {"generator": part}, tokenizer, facts, seed=0)
     if lacks_generator(settings, parts):
         assert isinstance(settings, RtdConfig), "no other objective has its generator regrown"
         half, folder = parts["discriminator"], out.path / regrowing.NAME
         numbers = regrown_numbers(config, half.config)
-        _check_segments("discriminator", half.config, "none", facts)  # before hours of regrowing
+        _check_segments("discriminator", half.config, "none", paired=facts.pairs is not None)  # before hours of regrowing
         regrown = regrow(half, numbers, folder, config=config.regrow, masking=settings, train=config.train, ground=ground)
         out.counts[regrowing.NAME] = regrown.counts
         parts = {**parts, "generator": regrown.part}
@@ -181,14 +190,48 @@ def regrown_numbers(config: PretrainConfig, discriminator: EncoderConfig) -> Enc
     return generator_for(discriminator, config.model, {**(given if isinstance(given, dict) else {}), **config.regrow.generator})
 
 
-def _generator(folder: str, tokenizer: Tokenizer, facts: DatasetFacts) -> Part:
-    """The generator of a folder of its own, or of a pair."""
+def _generator(folder: str) -> tuple[Path, Part]:
+    """(checkpoint, model) of the generator of a folder of its own, or of a pair."""
     place = newest(locate(folder))
     parts = read_parts(place)
-    if "generator" not in parts:
-        held = ", ".join(f"a model called {name}" for name in parts)
-        raise KitaeError(f"start_generator holds no generator, but {held}", cure="name a folder of ElectraForMaskedLM", where=str(place))
-    return _fitting(place, {"generator": parts["generator"]}, tokenizer, facts, seed=0)["generator"]
+    part = parts.get("generator") or parts.get("encoder")  # DeBERTa's is a masked language model like any other
+    if part is None or part.head != "mlm":
+        held = ", ".join(f"{FAMILIES[part.family].title} {FAMILIES[part.family].heads[part.head].title}" for part in parts.values())
+        cure = "name the folder of a generator, such as ElectraForMaskedLM"
+        raise KitaeError(f"start_generator holds no generator, but: {held}", cure=cure, where=str(place))
+    return place, part
+
+
+def started(config: PretrainConfig, start: Path) -> dict[str, Part]:
+    """The models to go on with: those of the start, with the generator of `start_generator` in the place of its own."""
+    parts = read_parts(newest(start))
+    return parts if config.start_generator is None else {**parts, "generator": _generator(config.start_generator)[1]}
+
+
+def check_started(config: PretrainConfig, start: Path, max_length: int) -> None:
+    """Raise KitaeError when the models of a start cannot learn what the settings say, from rows of `max_length` tokens.
+
+    The run finds it out itself; this is for asking before hours of work.
+    """
+    parts, settings = started(config, start), config.learnt
+    for name, part in parts.items():
+        _check_positions(name, part, max_length, where=str(start))
+    if lacks_generator(settings, parts):
+        regrown_numbers(config, parts["discriminator"].config)
+    else:
+        table.check_parts(parts, settings)
+
+
+def check_new(config: PretrainConfig, architecture: Architecture, *, paired: bool) -> None:
+    """Raise KitaeError when a new model of these numbers cannot learn what the settings say; `paired`: from pairs of segments.
+
+    The run finds it out itself; this is for asking before hours of work.
+    """
+    table.check_new(architecture, config.learnt)
+    part = "encoder" if config.objective == "mlm" else "discriminator"
+    _check_segments(part, architecture.encoder, learnt_order(config), paired=paired)
+    if config.initialization == "informed":
+        check_informed(TwoTowerEncoder if config.objective == "electric" else FAMILIES[architecture.family].encoder)
 
 
 def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokenizer: Tokenizer, *, seed: int) -> Objective:
@@ -204,15 +247,6 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
     if config.initialization == "informed":
         inform(objective.models().values(), log_frequencies(dataset, tokenizer.vocab_size))
     return objective
-
-
-def check_new(config: PretrainConfig, algorithm: str, word_bytes: int) -> None:
-    """Refuse a preset whose new weights cannot be trained on what a tokenizer of this algorithm gives. For before there is one."""
-    assert config.model is not None, "without a preset there is a start"
-    architecture = resolve_preset(config.model, config.config, 1000, 512, word_bytes=word_bytes)
-    check_reading(architecture.encoder, algorithm, word_bytes)
-    if config.initialization == "informed":
-        check_informed(FAMILIES[architecture.family].encoder)
 
 
 def _fitting(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts, *, seed: int) -> dict[str, Part]:
@@ -248,9 +282,13 @@ def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> Non
 def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFacts, *, where: str) -> None:
     """Refuse a start that reads words otherwise than the tokenizer writes them, or has too few positions."""
     check_reading(part.config, tokenizer.definition.algorithm, tokenizer.definition.word_bytes, where=where)
-    if part.config.positions < facts.max_length:
+    _check_positions(name, part, facts.max_length, where=where)
+
+
+def _check_positions(name: str, part: Part, max_length: int, *, where: str) -> None:
+    if part.config.positions < max_length:
         raise KitaeError(
-            f"the {name} has {part.config.positions} positions, the data set's rows have {facts.max_length}",
+            f"the {name} has {part.config.positions} positions, the data set's rows have {max_length}",
             cure=f"set dataset.max_length = {part.config.positions} or less",
             where=where,
         )
@@ -262,10 +300,10 @@ def learnt_order(config: PretrainConfig) -> SentenceOrder:
     return settings.sentence_order if isinstance(settings, MlmConfig) else "none"
 
 
-def _check_segments(part: str, model: EncoderConfig, order: SentenceOrder, facts: DatasetFacts) -> None:
+def _check_segments(part: str, model: EncoderConfig, order: SentenceOrder, *, paired: bool) -> None:
     """Refuse a model that cannot tell the segments of a dataset's pairs apart."""
     kinds = model.segment_kinds
-    if facts.pairs is not None and (kinds == 1 or (kinds == 0 and order != "none")):
+    if paired and (kinds == 1 or (kinds == 0 and order != "none")):
         raise KitaeError(
             f"the {part} knows {kinds} kinds of segments (type_vocab_size = {kinds}), but the dataset has pairs of two",
             cure='set type_vocab_size = 2 in pretrain.config, or make the dataset with packing = "sentences"',
@@ -279,7 +317,7 @@ def _check_pairs(objective: Objective, config: PretrainConfig, facts: DatasetFac
     if pairs is None:
         return
     for part, model in objective.models().items():
-        _check_segments(part, model.config, order, facts)
+        _check_segments(part, model.config, order, paired=True)
     if order == "none" and pairs.negative:
         log.warning(
             'the dataset shows %.0f %% of its pairs otherwise than the text ("%s"), but nothing learns to tell: set pairs.negative = 0%s',

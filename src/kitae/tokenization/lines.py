@@ -6,6 +6,7 @@ word of its own, so that whole-word masking never hides a whole sentence. Bytes 
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ WITHOUT_BLANKS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80,
 """Code points of scripts that write no blanks, below U+20000 (from there on all are Han)."""
 BEGIN, END = HIDDEN.split("{}")
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Lines(Protocol):
@@ -92,9 +94,10 @@ def _marked(numbers: set[int], size: int) -> NDArray[np.bool_]:
 
 
 def token_bytes(definition: Definition) -> list[bytes]:
-    """What each token says in UTF-8, without the blank of SentencePiece; a byte-level token may hold parts of a character."""
+    """What each token says in UTF-8, without the blank of SentencePiece; a byte-level token may hold parts of a character, and so do
+    the bytes (<0xE3>) that SentencePiece falls back to."""
     if definition.algorithm != "byte-bpe":
-        return [token.removeprefix(SPACE).encode() for token in definition.tokens]
+        return [bytes.fromhex(token[3:5]) if BYTE.fullmatch(token) else token.removeprefix(SPACE).encode() for token in definition.tokens]
     added = {entry["content"] for entry in json.loads(definition.library)["added_tokens"]}  # they stand in the text as they are
     return [
         token.encode() if token in added or not BYTES.keys() >= set(token) else bytes(map(BYTES.__getitem__, token))

@@ -12,3 +12,8 @@ class SpecialIds:
     mask: int
     pad: int
     unk: int
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All five."""
+        return self.cls, self.sep, self.mask, self.pad, self.unk

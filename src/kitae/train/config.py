@@ -68,7 +68,7 @@ class TrainConfig(Config):
     follow the length, they followed the other's.) Its content, not its place, enters the fingerprint."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay; norms and biases (every vector) have none."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Decay rates of AdamW's two running averages."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-6
     """Added to the root of the second average."""
