@@ -59,6 +59,8 @@ def plan(recipe: RecipePath, overrides: Overrides = None, until: Until = None, d
         models.add_row(size.node, escape(size.model), f"{size.vocab_size:,}", work, ", ".join(parts + together))
     if models.row_count:
         _console().print("", models)
+    for name, hours in _chain("sizes").budgets(wanted):
+        _console().print(f"{name} trains for {hours:.2f} hours of wall-clock time, its last checkpoint included")
 
 
 @app.command()

@@ -52,7 +52,7 @@ def test_intervals_and_milestones() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("length", "30m", "wall-clock"),
+        ("warmup", "30m", "is a time, but length"),
         ("length", "0.5 of length", "is no length"),
         ("length", "400", "unit"),
         ("save_every", "0 steps", "is no interval"),

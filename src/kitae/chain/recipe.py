@@ -8,6 +8,7 @@ from pydantic import Field
 from kitae.chain.sizes import with_own_presets
 from kitae.core import recipe as raw_recipe
 from kitae.core.config import OPERATIONAL, Config
+from kitae.core.duration import Duration
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.presets import PRESETS
 from kitae.procedures.regrow import RegrowConfig
@@ -146,6 +147,9 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     elif isinstance(tokenizer, dict) and tokenizer.get("algorithm", "wordpiece") == "wordpiece":
         known["tokenizer"] = {"vocab_size": DEBUG_TOKENS, "limit_alphabet": 1000}
     small = raw_recipe.merge(raw, known)
+    for table in (small.get("pretrain"), small.get("adapt")):
+        if isinstance(table, dict) and isinstance(table.get("train"), dict):
+            table["train"] = _without_times(table["train"])
     pretrain = small.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
         name = pretrain["model"]
@@ -166,6 +170,26 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     for task in tasks.values() if isinstance(tasks, dict) else ():
         task.setdefault("limit", DEBUG_EXAMPLES)
     return small
+
+
+def _without_times(train: raw_recipe.Raw) -> raw_recipe.Raw:
+    """Settings of a training without what is in seconds, minutes, ...: parts of a wall-clock length are none of a length in steps."""
+
+    def timed(value: object) -> bool:
+        try:
+            return isinstance(value, str) and Duration.parse(value).unit == "seconds"
+        except ValueError:
+            return False
+
+    kept: raw_recipe.Raw = {}
+    for key, value in train.items():
+        if isinstance(value, dict):
+            kept[key] = _without_times(value)
+        elif isinstance(value, list):
+            kept[key] = [item for item in value if not timed(item)]
+        elif not timed(value):
+            kept[key] = value
+    return kept
 
 
 def _check(recipe: Recipe, where: str) -> None:

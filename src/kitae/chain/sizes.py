@@ -118,6 +118,13 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
                 yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size, flops=flops)
 
 
+def budgets(nodes: list[Node]) -> Iterator[tuple[str, float]]:
+    """The nodes that train for a wall-clock length, with its hours."""
+    for node in nodes:
+        if isinstance(node.config, PretrainConfig) and node.config.train.budget is not None:
+            yield node.name, node.config.train.budget / 3600
+
+
 def _started(node: str, config: PretrainConfig, length: int) -> Iterator[Size]:
     """A model of a folder; a discriminator that comes alone with the generator that it will get."""
     folders = [locate(path) for path in (config.start, config.start_generator) if path is not None]

@@ -15,7 +15,8 @@ _UNITS: dict[str, tuple[Unit, float]] = {
     "token": ("tokens", 1), "tokens": ("tokens", 1),
     "epoch": ("epochs", 1), "epochs": ("epochs", 1),
     "row": ("rows", 1), "rows": ("rows", 1),
-    "s": ("seconds", 1), "m": ("seconds", 60), "h": ("seconds", 3600), "d": ("seconds", 86400),
+    "s": ("seconds", 1), "second": ("seconds", 1), "seconds": ("seconds", 1),
+    "m": ("seconds", 60), "h": ("seconds", 3600), "d": ("seconds", 86400),
     "of length": ("of length", 1),
 }  # fmt: skip
 _FORM = re.compile(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([a-z][a-z ]*?)\s*")
@@ -44,7 +45,8 @@ class Duration:
         return cls(*_parse(text, "a length", 'such as "400 steps", "3e9 tokens", "2 epochs", "55m" or "0.1 of length"'))
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}"
+        short = f"{self.amount:g}"
+        return f"{short if float(short) == self.amount else repr(self.amount)} {self.unit}"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:

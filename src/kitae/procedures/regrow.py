@@ -34,6 +34,7 @@ from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
 from kitae.train.config import FlatConfig, TrainConfig, step_rows
+from kitae.train.curves import CurveConfig
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
 from kitae.train.rule_config import FreezeConfig
@@ -159,6 +160,9 @@ def _settings(config: RegrowConfig, train: TrainConfig, *, steps: int, measured:
         "length": Duration(steps, "steps"),
         "learning_rate": config.learning_rate or train.learning_rate,
         "schedule": "constant",  # nobody knows the end beforehand
+        "schedule_config": CurveConfig(),
+        "batch_warmup": None,
+        "decay_from": None,
         "warmup": config.warmup,
         "until_flat": config.until_flat if measured else None,
         "layer_decay": 1.0,

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from kitae.core.artifact import newest
@@ -53,7 +53,7 @@ class TrialConfig(RuleConfig):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     """Highest learning rate. 3e-4 suits small encoders, 1e-4 to 2e-5 base and large ones."""
     warmup: Duration = Duration(0.1, "of length")
-    """How long the learning rate rises."""
+    """How long the learning rate rises: "0.1 of length", "100 steps", ..."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
@@ -73,6 +73,13 @@ class TrialConfig(RuleConfig):
     """Where to compute."""
     deterministic: Annotated[bool, OPERATIONAL] = False
     """Choose only reproducible kernels."""
+
+    @field_validator("warmup")
+    @classmethod
+    def _no_time(cls, value: Duration) -> Duration:
+        if value.unit == "seconds":
+            raise ValueError(f'warmup = "{value}" is a time, but trials are counted in epochs: write steps, rows, tokens or a share')
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,7 @@ class PretrainConfig(Config):
 
 def sources(config: PretrainConfig) -> tuple[str, ...]:
     """The folders to start from, when they lie outside the recipe."""
-    return tuple(path for path in (config.start, config.start_generator) if path is not None)
+    return tuple(path for path in (config.start, config.start_generator, config.train.decay_from) if path is not None)
 
 
 def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:

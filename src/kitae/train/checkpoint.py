@@ -25,6 +25,7 @@ from kitae.train.optimizer import Optimizer
 
 log = logging.getLogger(__name__)
 IDENTITY = "identity.json"
+STATE = "state.json"
 NEW = "choose a new output"
 
 
@@ -75,7 +76,7 @@ def save(folder: Path, module: nn.Module, optimizer: Optimizer, state: State, at
                 where=str(path.parent),
             ) from error
         (beside / "model.json").write_text(json.dumps(module.describe(), indent=1), encoding="utf-8")
-        (beside / "state.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
+        (beside / STATE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
         for name, source in attach.items():
             shutil.copytree(source, beside / name)
         seal(beside, kind="checkpoint", facts={"step": state.step, "tokens_seen": state.tokens_seen, "seed": state.seed})
@@ -92,7 +93,7 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
         odd = sorted(set(own) ^ set(weights))
         raise KitaeError(f"the checkpoint does not fit this model: {odd[0]} is in one of them only", cure=NEW, where=str(path))
     try:
-        state = State.model_validate_json((path / "state.json").read_bytes())
+        state = State.model_validate_json((path / STATE).read_bytes())
     except ValidationError as error:
         raise KitaeError(f"state.json is not of this version: {error.errors()[0]['msg']}", cure=NEW, where=str(path)) from error
     averages = load_file(path / "optimizer.safetensors", device=device)

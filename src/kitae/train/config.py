@@ -1,13 +1,15 @@
 """Settings of the training loop, and how a batch is cut into micro-batches."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
+from kitae.train.curves import CurveConfig, Schedule
+from kitae.train.growth import BatchWarmup, check_start
 from kitae.train.rule_config import RuleConfig
 
 MICRO_TOKENS = 4096
@@ -41,18 +43,30 @@ class TrainConfig(RuleConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
-    """How long to train: "400 steps", "3e9 tokens" (rows times their length), "1e6 rows" or "2 epochs"."""
+    """How long to train: "400 steps", "3e9 tokens" (rows times their length), "1e6 rows" or "2 epochs". Or a wall-clock budget, "55m" or
+    "20h": of steps, measurements and checkpoints over all pieces of the training, the last checkpoint included. Schedules then follow the
+    time that is spent."""
     batch: BatchSize = BatchSize(128, "rows")
     """Size of one optimizer step over all processes: "128 rows" or "4096 tokens"."""
     micro_batch: BatchSize | None = None
     """Size of one forward pass, which is also the atom of randomness: masks, sampling and dropout are drawn per micro-batch.
     A batch is a whole number of them. Default: the divisor of the batch that comes nearest to 4096 tokens."""
+    batch_warmup: BatchWarmup | None = None
+    """Begin with smaller batches: { start = "32 rows", over = "0.1 of length" }. Lengths in rows, tokens and epochs count what is seen."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     """Highest learning rate, reached at the end of the warm-up."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """After the warm-up: "linear" falls to zero at the end of the length, "constant" stays."""
+    schedule: Schedule = "linear"
+    """After the warm-up: "linear", "polynomial" and "cosine" fall to the end of the length, "constant" stays, "warmup-stable-decay" stays
+    and falls at the end, "inverse-square-root" falls for ever, whatever the length (its warm-up is its time scale)."""
+    schedule_config: CurveConfig = CurveConfig()
+    """Numbers of the schedule: { power = 0.5 }, { end = 0.1 }, { decay = "1000 steps" }, { warmup_form = "product" }."""
     warmup: Duration = Duration(0.1, "of length")
-    """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", ..."""
+    """How long the learning rate rises linearly from zero: "0.1 of length", "1000 steps", "1e6 tokens", ... Of a wall-clock
+    length "5m" or a share."""
+    decay_from: Annotated[str | None, OPERATIONAL] = None
+    """A checkpoint of another, longer training to go on from, so that only the decay of "warmup-stable-decay" is trained: with the same
+    settings, data and learning rates up to there, the result is what this training would have come to from its start. (Where masks
+    follow the length, they followed the other's.) Its content, not its place, enters the fingerprint."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay; norms and biases (every vector) have none."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -84,13 +98,6 @@ class TrainConfig(RuleConfig):
     log_every: Annotated[Duration, OPERATIONAL] = Duration(10, "steps")
     """Write a line of metrics this often."""
 
-    @field_validator("length", "warmup", "save_every", "evaluate_every", "log_every")
-    @classmethod
-    def _no_clock(cls, value: Duration | None) -> Duration | None:
-        if value is not None and value.unit == "seconds":
-            raise ValueError(f'a wall-clock length ("{value}") is not supported yet: write steps, rows, tokens or epochs')
-        return value
-
     @field_validator("save_every", "evaluate_every", "log_every")
     @classmethod
     def _no_zero(cls, value: Duration | None) -> Duration | None:
@@ -102,20 +109,63 @@ class TrainConfig(RuleConfig):
     @classmethod
     def _no_share(cls, value: Duration) -> Duration:
         if value.unit == "of length" or value.amount <= 0:
-            raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs')
+            raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs, or a time ("55m")')
         return value
 
-    @field_validator("milestones")
-    @classmethod
-    def _no_clocks(cls, value: tuple[Duration, ...]) -> tuple[Duration, ...]:
-        return tuple(item for item in value if cls._no_clock(item))
+    @model_validator(mode="after")
+    def _a_curve(self) -> Self:
+        unread = self.schedule_config.unread(self.schedule)
+        if unread:
+            raise ValueError(
+                f'schedule = "{self.schedule}" does not read schedule_config.{unread[0]}: remove it, or choose another schedule'
+            )
+        if self.schedule == "inverse-square-root" and not self.warmup.amount:
+            raise ValueError('schedule = "inverse-square-root" falls as sqrt(warmup / done): give it a warmup')
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_length(self) -> Self:
+        """A rate is a function of the steps or of the time, never of both."""
+        parts = {"warmup": self.warmup}
+        if self.schedule == "warmup-stable-decay":
+            parts["schedule_config.decay"] = self.schedule_config.decay
+        for name, part in parts.items():
+            if self.budget is None and part.unit == "seconds":
+                raise ValueError(f'{name} = "{part}" is a time, but length = "{self.length}" is none: write steps, rows, tokens or a share')
+            if self.budget is not None and part.unit not in ("seconds", "of length"):
+                raise ValueError(f'{name} = "{part}" of a wall-clock length: write a time ("5m") or a share ("0.1 of length")')
+        if (
+            self.batch_warmup is not None
+            and "seconds" in (self.batch_warmup.over.unit, self.length.unit)
+            and (self.batch_warmup.over.unit in ("seconds", "of length"))
+        ):
+            raise ValueError("batch_warmup.over is a number of steps: write steps, rows, tokens or epochs")
+        if self.budget is not None and self.decay_from is not None:
+            raise ValueError("decay_from with a wall-clock length: write the length in steps, rows, tokens or epochs")
+        if self.budget is None and any(item.unit == "seconds" for item in self.milestones):
+            raise ValueError("milestones in wall-clock time need a wall-clock length: write steps, rows, tokens, epochs or shares")
+        if self.budget is not None and self.until_flat is not None and self.until_flat.every.unit == "of length":
+            raise ValueError("until_flat.every of a wall-clock length: write steps, rows, tokens or epochs")
+        return self
+
+    @property
+    def budget(self) -> float | None:
+        """The length in seconds, when it is a time."""
+        return self.length.amount if self.length.unit == "seconds" else None
 
 
 def step_rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
     """(rows of a step, rows of a micro-batch) for rows of `max_length` tokens.
 
-    Raises KitaeError when the batch is no whole number of micro-batches.
+    Raises KitaeError when the batch, or the first one of a batch that grows, is no whole number of micro-batches.
     """
+    rows, micro = _rows(config, max_length)
+    if config.batch_warmup is not None:
+        check_start(config.batch_warmup.start.rows(max_length), rows, micro)
+    return rows, micro
+
+
+def _rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
     rows = config.batch.rows(max_length)
     fitting = [size for size in range(1, rows + 1) if rows % size == 0]
     if config.micro_batch is None:

@@ -10,9 +10,9 @@ import torch
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train.batches import Batches, Learner
-from kitae.train.schedule import Timetable
+from kitae.train.schedule import LAG, Timetable
 
-AHEAD = 3
+AHEAD = LAG
 """Steps that are prepared before their turn: small steps take less time on a device than their preparation in one thread."""
 THREADS = 4
 
@@ -38,25 +38,29 @@ class Feed:
 
     def prepare(self, step: int, micro: int) -> Batch:
         """One prepared micro-batch on the CPU, which knows how far the training is."""
-        batch = dataclasses.replace(self._batches.micro(step, micro), progress=self._times.progress(step))
+        growth = self._times.growth
+        batch = self._batches.micro(step, micro) if growth is None else growth.micro(self._batches, step, micro)
+        batch = dataclasses.replace(batch, progress=self._times.progress(step))
         return self._learner.prepare(batch, self._seed)
 
     def _shipped(self, step: int, micro: int) -> Batch:
         batch = self.prepare(step, micro)
         return batch.pinned() if self._world.device.type == "cuda" else batch
 
-    def _numbers(self) -> range:
-        return range(self._world.rank, self._batches.micro_batches_per_step, self._world.size)
+    def _numbers(self, step: int) -> range:
+        growth = self._times.growth
+        number = self._batches.micro_batches_per_step if growth is None else growth.at(step)
+        return range(self._world.rank, number, self._world.size)
 
     def take(self, step: int) -> list[Batch]:
         """This rank's share of a step; `waited` adds up the seconds spent here."""
         start = time.perf_counter()
         if self._pool is None:
-            share = [self.prepare(step, micro) for micro in self._numbers()]
+            share = [self.prepare(step, micro) for micro in self._numbers(step)]
         else:
             for later in range(step, min(step + 1 + AHEAD, self._times.total)):
                 if later not in self._ahead:
-                    self._ahead[later] = [self._pool.submit(self._shipped, later, micro) for micro in self._numbers()]
+                    self._ahead[later] = [self._pool.submit(self._shipped, later, micro) for micro in self._numbers(later)]
             share = [future.result() for future in self._ahead.pop(step)]
         self.waited += time.perf_counter() - start
         return share

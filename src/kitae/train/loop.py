@@ -16,10 +16,13 @@ from torch import nn
 
 from kitae.core.artifact import content_hash
 from kitae.core.errors import KitaeError, Stopped
+from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
 from kitae.tensor.world import World
 from kitae.train import checkpoint
 from kitae.train.batches import Batches, Compilable, Grouped
+from kitae.train.branch import branch
+from kitae.train.clock import Clock
 from kitae.train.config import TrainConfig
 from kitae.train.ending import ends
 from kitae.train.feed import Feed
@@ -122,7 +125,8 @@ class _Trainer:
     evaluate: Evaluate | None
 
     def __post_init__(self) -> None:
-        self.times = timetable(self.config, self.batches)
+        self.clock = Clock(self.world, self.folder, limit=self.config.budget)
+        self.times = timetable(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups)
         if self.config.compile:
@@ -144,12 +148,17 @@ class _Trainer:
             path = checkpoint.latest(self.folder)
             found = int(path.name.removeprefix("step-")) if path is not None else -1
         found = int(self.world.sum_numbers({"found": found if self.world.main else 0})["found"])
-        if found >= 0:
-            state = checkpoint.load(self.folder / "checkpoints" / f"step-{found:08d}", self.module, self.optimizer)
-            self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, state.step
-            log.info("%s goes on after step %d of %d", self.folder.name, self.step, self.times.total)
+        if found >= 0 or self.config.decay_from is not None:
+            own = self.folder / "checkpoints" / f"step-{found:08d}"
+            place = own if found >= 0 else branch(self.config, self.batches, self.folder)
+            state = checkpoint.load(place, self.module, self.optimizer)
+            self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
+        recorded = self.config.budget is not None and self.world.main
+        self.clock.resume(self.step, seconds=self.seconds, identity=fingerprint(self._identity()) if recorded else "")
+        if self.step:
+            log.info("%s goes on after %s", self.folder.name, self.times.place(self.step))
         if self.world.main:
-            self.monitor = Monitor(self.folder, step=self.step, total=self.times.total)
+            self.monitor = Monitor(self.folder, step=self.step, total=self.times.expected())
         self._logged = (self.tokens, self.seconds)
 
     def _identity(self) -> dict[str, object]:
@@ -171,32 +180,43 @@ class _Trainer:
         self.module.train()
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
-        while self.step < self.times.total and not self._ends():
+        while not self.times.over(self.step) and not self._ends():
             stop = self._train_step(signals)
             if stop:
                 self._save()
+                self.clock.rest(self.step)
                 self.world.barrier()  # nobody leaves before the checkpoint is complete
                 raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
-            if self.times.measures(self.step):
+            measures, saves = self.times.measures(self.step), self._saves()
+            if measures:
                 self._evaluate()
-            if self.times.due(self.times.save, self.step) or self.step in self.times.milestones:
+            if saves:
                 self._save()
+            if measures or saves:
+                self.clock.rest(self.step)
+        if self._evaluation_missing():  # what came after the last step left no time for another one
+            self._evaluate()
         self._save()
+        self.clock.rest(self.step)
         self.world.barrier()
         self.module.eval()
+
+    def _saves(self) -> bool:
+        return self.times.due(self.times.save, self.step) or self.step in self.times.permanent()
 
     def _train_step(self, signals: StopSignals) -> int:
         """One update; returns the signal that asks all ranks to stop, or 0."""
         start = time.perf_counter()
+        self.clock.begin(self.step)
         counts = self.updates.make(self.step, self.feed.take(self.step), rate_of_step(self.config, self.times, self.step))
-        stops = self.world.sum_numbers({f"signal {number}": float(signals.requested == number) for number in SIGNALS})
-        stop = next((int(number) for number in SIGNALS if stops[f"signal {number}"]), 0)
+        asked = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
+        told = self.world.sum_numbers(asked | self.clock.reading())
+        stop = next((int(number) for number in SIGNALS if told[f"signal {number}"]), 0)
+        self.clock.note(self.step, told)
         self.step += 1
         self.tokens += int(counts["tokens"])
         times, due = self.times, self.times.due
-        if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or due(times.save, self.step):
-            self.updates.settle()
-        if self.step in times.milestones or self.step == times.total:
+        if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or self._saves():
             self.updates.settle()
         self.seconds += time.perf_counter() - start
         if due(times.log, self.step):
@@ -211,7 +231,8 @@ class _Trainer:
         speed = tokens / max(seconds, 1e-9)
         clock = {"tokens": self.tokens, "seconds": self.seconds, "tokens_per_second": speed, "waited": self.feed.waited}
         self.monitor.record("train", self.step, self.updates.last | clock)
-        text = f"step {self.step} of {self.times.total}, loss {self.updates.last['loss']:.3f}, {speed:,.0f} tokens/s"
+        text = f"{self.times.place(self.step)}, loss {self.updates.last['loss']:.3f}, {speed:,.0f} tokens/s"
+        self.monitor.total = self.times.expected()
         self.monitor.show(self.step, text)
 
     def _evaluation_missing(self) -> bool:
@@ -222,7 +243,7 @@ class _Trainer:
         if self.evaluate is None:
             return
         self.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.clock.event("evaluate"):
             values = self.evaluate(self.step)
         self.module.train()
         if self.monitor is not None:
@@ -233,9 +254,7 @@ class _Trainer:
         if not ends(self.config.until_flat, self.times, self.step, monitor=self.monitor, world=self.world, folder=self.folder):
             return False
         assert self.config.until_flat is not None
-        log.info(
-            "%s: the held-out %s is flat after step %d of %d", self.folder.name, self.config.until_flat.loss, self.step, self.times.total
-        )
+        log.info("%s: the held-out %s is flat after %s", self.folder.name, self.config.until_flat.loss, self.times.place(self.step))
         return True
 
     def _save(self) -> None:
@@ -250,8 +269,10 @@ class _Trainer:
                 seed=self.seed,
                 config=self.config.model_dump(mode="json"),
             )
-            checkpoint.save(self.folder, self.module, self.optimizer, state, self.attach)
-            checkpoint.prune(self.folder, self.config.keep_last, self.times.milestones)
+            self.clock.flush()
+            with self.clock.event("save"):
+                checkpoint.save(self.folder, self.module, self.optimizer, state, self.attach)
+                checkpoint.prune(self.folder, self.config.keep_last, self.times.permanent())
         self.saved = self.step
 
     def fitted(self) -> Fitted:
@@ -268,6 +289,7 @@ class _Trainer:
     def close(self) -> None:
         """Let go of threads, files and hooks."""
         self.feed.close()
+        self.clock.close()
         self.optimizer.close()
         if self.monitor is not None:
             self.monitor.close()

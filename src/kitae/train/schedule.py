@@ -4,34 +4,121 @@ import math
 from dataclasses import dataclass
 
 from kitae.core.duration import Duration
+from kitae.core.errors import KitaeError
 from kitae.train.batches import Batches
+from kitae.train.clock import Clock
 from kitae.train.config import TrainConfig
+from kitae.train.curves import curve
+from kitae.train.growth import Growth, growth, micro_batches
+
+LAG = 3
+"""Of a wall-clock length: the data of a step know how far the training was so many steps before, because they may be made ahead."""
+ENDLESS = 1 << 62
+"""Steps of a training whose length is a time."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """An interval of wall-clock time."""
+
+    amount: float
+
+
+@dataclass(frozen=True)
+class Portion:
+    """An interval in micro-batches, for batches that grow."""
+
+    amount: float
+
+
+Every = int | Seconds | Portion
+"""An interval in steps, in time or in data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timetable:
-    """A training's durations in steps. An event "every n" happens after steps n, 2n, ... and after the last."""
+    """A training's durations in steps. An event "every n" happens after steps n, 2n, ... and after the last.
+
+    When the length is a time, warm-up and decay are in seconds, and what is a share of the length is an interval of time.
+    """
 
     total: int
     warmup: float
-    save: int
-    evaluate: int
-    log: int
+    save: Every
+    evaluate: Every
+    log: Every
     milestones: frozenset[int]
     flat: int
     """Steps between the measurements that may end the training; 0 for none."""
+    decay: float = 0.0
+    """Of "warmup-stable-decay": how long the rate falls at the end."""
+    clock: Clock | None = None
+    """The time that has passed; needed when something is in seconds."""
+    moments: tuple[float, ...] = ()
+    """Seconds after which a checkpoint stays."""
+    growth: Growth | None = None
+    """Of a batch that grows: how many micro-batches each step has."""
+    by_data: bool = False
+    """Whether what is done is counted in micro-batches and not in steps: the batch grows, and the length is not in steps."""
+
+    @property
+    def limit(self) -> float | None:
+        """The length in seconds, when it is a time."""
+        return None if self.clock is None else self.clock.limit
+
+    @property
+    def whole(self) -> float:
+        """The length, in what the warm-up is in: steps, micro-batches or seconds."""
+        if self.by_data and self.growth is not None:
+            return self.growth.before(self.total)
+        return self.total if self.limit is None else self.limit
+
+    def fraction(self, step: int) -> float:
+        """Share of the training that is done in the middle of step number `step` (from 0), for the learning rate."""
+        if self.by_data and self.growth is not None:
+            return (self.growth.before(step) + self.growth.before(step + 1)) / 2 / self.growth.before(self.total)
+        if self.clock is None or self.limit is None:
+            return (step + 0.5) / self.total
+        return self.clock.fraction(step)
 
     def progress(self, step: int) -> float:
-        """Share of the training that is done in the middle of step number `step` (from 0)."""
-        return (step + 0.5) / self.total
+        """The same for the step's data; of a wall-clock length that of `LAG` steps before."""
+        return self.fraction(step if self.limit is None else max(0, step - LAG))
+
+    def over(self, step: int) -> bool:
+        """Whether the training has its length after `step` steps."""
+        return step >= self.total or (self.clock is not None and self.clock.over(step))
 
     def measures(self, step: int) -> bool:
         """Whether held-out data are measured after `step` steps."""
         return self.due(self.evaluate, step) or bool(self.flat and step % self.flat == 0)
 
-    def due(self, every: int, step: int) -> bool:
-        """Whether an event is due after `step` steps."""
-        return step % every == 0 or step == self.total
+    def due(self, every: Every, step: int) -> bool:
+        """Whether an event is due after `step` steps. Under a budget also when half of it is spent, so that the event's time is known."""
+        if self.over(step) or (isinstance(every, int) and step % every == 0):
+            return True
+        if isinstance(every, Portion):
+            assert self.growth is not None
+            if step and self.growth.before(step) // every.amount > self.growth.before(step - 1) // every.amount:
+                return True
+        if self.clock is None:
+            return False
+        seconds = every.amount if isinstance(every, Seconds) else math.inf
+        return self.clock.crossed(min(seconds, math.inf if self.limit is None else self.limit / 2), step)
+
+    def permanent(self) -> frozenset[int]:
+        """The steps reached so far, and some later ones, whose checkpoints stay."""
+        return self.milestones | {self.clock.first_after(moment) for moment in self.moments if self.clock is not None}
+
+    def expected(self) -> int:
+        """How many steps the training has; of a wall-clock length as many as it allows at the recent pace."""
+        return self.total if self.clock is None or self.limit is None else self.clock.expected_steps()
+
+    def place(self, step: int) -> str:
+        """Where the training is, for people."""
+        if self.clock is None or self.limit is None:
+            return f"step {step} of {self.total}"
+        return f"step {step}, {self.clock.moment(step):,.0f} of {self.limit:,.0f} s"
 
 
 def steps_in(duration: Duration, batches: Batches, total: int) -> float:
@@ -48,45 +135,125 @@ def steps_in(duration: Duration, batches: Batches, total: int) -> float:
         case "of length":
             return duration.amount * total
         case "seconds":
-            raise AssertionError("refused by TrainConfig")
+            raise KitaeError(f'"{duration}" is a time and not a number of steps', cure="write steps, rows, tokens or epochs", where="train")
 
 
 def steps_of(duration: Duration, config: TrainConfig, batches: Batches) -> int:
     """A duration in whole steps, rounded up; shares of a length are shares of the settings' length."""
-    whole = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9))
+    if config.batch_warmup is not None:
+        return max(1, math.ceil(grown_steps(duration, config, batches, growth(config.batch_warmup, batches, config.length)) - 1e-9))
+    whole = max(1, math.ceil(steps_in(config.length, batches, 0) - 1e-9)) if duration.unit == "of length" else 0
     return max(1, math.ceil(steps_in(duration, batches, whole) - 1e-9))
 
 
-def timetable(config: TrainConfig, batches: Batches) -> Timetable:
-    """Every duration of the settings in steps: lengths rounded up, intervals at least one step."""
-    total = steps_of(config.length, config, batches)
+def grown_steps(duration: Duration, config: TrainConfig, batches: Batches, growing: Growth) -> float:
+    """A point of a training whose batch grows, in steps, not rounded."""
+    if duration.unit == "of length":
+        duration = Duration(duration.amount * config.length.amount, config.length.unit)
+    if duration.unit in ("steps", "seconds"):
+        return steps_in(duration, batches, 0)
+    return growing.steps_of(micro_batches(duration, batches))
 
-    def interval(duration: Duration | None) -> int:
-        return total if duration is None else max(1, round(steps_in(duration, batches, total)))
 
+@dataclass(frozen=True, kw_only=True)
+class _Converter:
+    """What the durations of one training come to."""
+
+    config: TrainConfig
+    batches: Batches
+    limit: float | None
+    growing: Growth | None
+
+    @property
+    def by_data(self) -> bool:
+        return self.growing is not None and self.config.length.unit not in ("steps", "seconds")
+
+    @property
+    def total(self) -> int:
+        return steps_of(self.config.length, self.config, self.batches) if self.limit is None else ENDLESS
+
+    @property
+    def whole(self) -> tuple[float, str]:
+        """The length, and what it is counted in."""
+        if self.growing is not None and self.by_data:
+            return self.growing.before(self.total), "micro-batches"
+        return (self.total, "steps") if self.limit is None else (self.limit, "seconds")
+
+    def part(self, duration: Duration) -> float:
+        """A part of the schedule, in what the length is counted in."""
+        if self.limit is not None:
+            return seconds_in(duration, self.limit)
+        if self.growing is None:
+            return steps_in(duration, self.batches, self.total)
+        steps = grown_steps(duration, self.config, self.batches, self.growing)
+        return self.growing.done(steps) if self.by_data else steps
+
+    def interval(self, duration: Duration | None) -> Every:
+        if duration is None:
+            return self.total
+        if duration.unit == "seconds" or (duration.unit == "of length" and self.limit is not None):
+            return Seconds(seconds_in(duration, self.limit or 0.0))
+        if self.growing is not None and duration.unit == "of length":
+            duration = Duration(duration.amount * self.config.length.amount, self.config.length.unit)
+        if self.growing is not None and duration.unit != "steps":
+            return Portion(micro_batches(duration, self.batches))
+        return max(1, round(steps_in(duration, self.batches, self.total)))
+
+    def point(self, duration: Duration) -> int | Seconds:
+        if self.limit is not None and duration.unit in ("seconds", "of length"):
+            return Seconds(seconds_in(duration, self.limit))
+        if self.growing is not None:
+            return max(1, round(grown_steps(duration, self.config, self.batches, self.growing)))
+        return max(1, round(steps_in(duration, self.batches, self.total)))
+
+
+def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None) -> Timetable:
+    """Every duration of the settings in steps: lengths rounded up, intervals at least one step. Of a wall-clock length, with a `clock`
+    that has its limit, shares are in seconds.
+
+    Raises KitaeError when warm-up and decay together are longer than the training.
+    """
+    limit = None if clock is None else clock.limit
+    growing = None if config.batch_warmup is None else growth(config.batch_warmup, batches, config.length)
+    of = _Converter(config=config, batches=batches, limit=limit, growing=growing)
+    whole, unit = of.whole
+    warmup = min(of.part(config.warmup), whole)
+    decay = of.part(config.schedule_config.decay) if config.schedule == "warmup-stable-decay" else 0.0
+    if warmup + decay > whole + 1e-9 and decay:
+        raise KitaeError(
+            f"the warm-up ({warmup:g} {unit}) and the decay ({decay:g} {unit}) are longer than the training ({whole:g} {unit})",
+            cure="make warmup or schedule_config.decay shorter, or length longer",
+            where="train",
+        )
+    milestones = [of.point(item) for item in config.milestones]
+    flat = None if config.until_flat is None else config.until_flat.every
     return Timetable(
-        total=total,
-        warmup=min(steps_in(config.warmup, batches, total), total),
-        save=interval(config.save_every),
-        evaluate=interval(config.evaluate_every),
-        log=interval(config.log_every),
-        milestones=frozenset(interval(item) for item in config.milestones),
-        flat=0 if config.until_flat is None else interval(config.until_flat.every),
+        total=of.total,
+        warmup=warmup,
+        decay=decay,
+        save=of.interval(config.save_every),
+        evaluate=of.interval(config.evaluate_every),
+        log=of.interval(config.log_every),
+        milestones=frozenset(item for item in milestones if isinstance(item, int)),
+        moments=tuple(item.amount for item in milestones if isinstance(item, Seconds)),
+        flat=0 if flat is None else max(1, round(steps_in(flat, batches, of.total))),  # in full batches
+        clock=clock,
+        growth=growing,
+        by_data=of.by_data,
     )
 
 
-def rate(config: TrainConfig, fraction: float, warmup: float) -> float:
-    """The learning rate when `fraction` (0..1) of the training is done, of which `warmup` (0..1) is the warm-up.
+def seconds_in(duration: Duration, limit: float) -> float:
+    """A time or a share of `limit`, in seconds."""
+    assert duration.unit in ("seconds", "of length"), "refused by TrainConfig"
+    return duration.amount if duration.unit == "seconds" else duration.amount * limit
 
-    Rises as fraction / warmup, then falls as (1 - fraction) / (1 - warmup) or stays.
-    """
-    if fraction < warmup:
-        return config.learning_rate * fraction / warmup
-    if config.schedule == "constant" or warmup >= 1:
-        return config.learning_rate
-    return config.learning_rate * max(0.0, 1 - fraction) / (1 - warmup)
+
+def rate(config: TrainConfig, fraction: float, warmup: float, decay: float = 0.0) -> float:
+    """The learning rate when `fraction` (0..1) of the training is done; `warmup` and `decay` are shares too. See `curves.curve`."""
+    return curve(config.schedule, config.schedule_config, config.learning_rate, fraction=fraction, warmup=warmup, decay=decay)
 
 
 def rate_of_step(config: TrainConfig, times: Timetable, step: int) -> float:
     """The learning rate of step number `step` (from 0): that of the step's middle, so that no step is wasted on a zero rate."""
-    return rate(config, times.progress(step), times.warmup / times.total)
+    return rate(config, times.fraction(step), times.warmup / times.whole, times.decay / times.whole)

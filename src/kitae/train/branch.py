@@ -1,0 +1,67 @@
+"""Goes on from a checkpoint of another training, where one of these settings would have come through itself.
+
+So the decay of a warm-up-stable-decay schedule can begin at any checkpoint of the stable part of a longer training.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from kitae.core.artifact import newest, verify
+from kitae.core.errors import KitaeError
+from kitae.core.graph import differences
+from kitae.core.paths import locate
+from kitae.train.batches import Batches
+from kitae.train.checkpoint import IDENTITY, STATE, State
+from kitae.train.config import TrainConfig
+from kitae.train.schedule import rate_of_step, timetable
+
+FREE = frozenset({"length", "schedule", "schedule_config", "warmup", "until_flat"})
+"""Settings that may differ, as long as the learning rates before the checkpoint are the same."""
+
+
+def branch(config: TrainConfig, batches: Batches, folder: Path) -> Path:
+    """The checkpoint that `config.decay_from` names, verified, for the run in `folder`, which is claimed already.
+
+    Raises KitaeError when it is none, is past the length, or when anything but `FREE` or a learning rate before it differs.
+    """
+    assert config.decay_from is not None
+    path = newest(locate(config.decay_from))
+    if not (path / STATE).is_file() or not (path.parent.parent / IDENTITY).is_file():
+        cure = "name a folder checkpoints/step-... inside the run that wrote it"
+        raise KitaeError("decay_from is no checkpoint of a training", cure=cure, where=str(path))
+    verify(path)
+    state = State.model_validate_json((path / STATE).read_bytes())
+    changed = differences(_identity(path.parent.parent), _identity(folder), "train")
+    if changed:
+        raise KitaeError(f"decay_from is of a training with other settings: {changed[0]}", cure="restore the setting", where=str(path))
+    theirs = TrainConfig.model_validate(state.config)
+    if theirs.budget is not None:
+        raise KitaeError("decay_from is of a training with a wall-clock length", cure="name one of a length in steps", where=str(path))
+    _check_rates(config, theirs, batches, state.step, where=str(path))
+    return path
+
+
+def _identity(folder: Path) -> Mapping[str, object]:
+    """What a run folder was claimed for, without what is free."""
+    parts = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    train = dict(parts["train"])
+    train["config"] = {name: value for name, value in train["config"].items() if name not in FREE}
+    return {"training": train, "data": parts.get("data")}
+
+
+def _check_rates(ours: TrainConfig, theirs: TrainConfig, batches: Batches, steps: int, *, where: str) -> None:
+    mine, other = timetable(ours, batches), timetable(theirs, batches)
+    if steps >= mine.total:
+        raise KitaeError(
+            f"decay_from has {steps} steps, and this training ends after {mine.total}", cure="make length longer by the decay", where=where
+        )
+    for step in range(steps):
+        wanted, had = rate_of_step(ours, mine, step), rate_of_step(theirs, other, step)
+        if not math.isclose(wanted, had, rel_tol=1e-9):
+            raise KitaeError(
+                f"decay_from learnt step {step} at a rate of {had:.6g}, where these settings have {wanted:.6g}",
+                cure="write warmup in the other training's steps, and a decay that begins at this checkpoint or later",
+                where=where,
+            )
