@@ -92,9 +92,9 @@ def test_the_generator_learns_on_frozen_embeddings_until_its_loss_is_flat(regrow
 def test_a_generator_begins_with_the_frequencies_of_the_tokens(dataset: Path, pair: Path) -> None:
     part, tokenizer = read_parts(pair)["discriminator"], Tokenizer.load(dataset / "tokenizer")
     ground = Ground(dataset=dataset, tokenizer=tokenizer, world=World(), seed=1, informed=False)
-    model = _planted(part, generator_for(part.config, None, {}), ground)
-    assert torch.equal(model.head.bias, log_frequencies(dataset, len(TOKENS)))
-    assert {name.split(".")[1] for name, weight in model.named_parameters() if not weight.requires_grad} == {"embed"}
+    planted = _planted(part, generator_for(part.config, None, {}), ground).state
+    assert torch.equal(planted["head.bias"], log_frequencies(dataset, len(TOKENS)))
+    assert torch.equal(planted["encoder.embed.token.weight"], part.state["encoder.embed.token.weight"])
 
 
 def test_both_go_on_from_the_regrown_generator(regrown: Out, dataset: Path, pair: Path, tmp_path: Path) -> None:
