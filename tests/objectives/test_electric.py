@@ -67,7 +67,7 @@ def test_a_hand_worked_loss(sample: str) -> None:
     assert float(cloze.sum) == pytest.approx(2 * math.log(VOCAB) + math.log(4), rel=1e-6)
     noised = ids.clone()
     noised[0, 2] = 9 if sample == "other" else 21
-    assert torch.equal(objective.discriminator.seen, noised)
+    assert torch.equal(objective.discriminator.seen.ids_BL, noised)
     odds = math.log((1 / 3) / (2 / 3))
     even = -math.log(VOCAB) + odds  # log q of a uniform guess
     chosen = math.log(3 / 4 if sample == "other" else 1 / 4) + odds
@@ -95,8 +95,8 @@ class Energies(nn.Module):
         super().__init__()
         self.energies_V = nn.Parameter(energies_V)
 
-    def forward(self, ids_BL: Tensor, *inputs: object) -> Tensor:
-        return self.energies_V[ids_BL]
+    def forward(self, texts: Batch) -> Tensor:
+        return self.energies_V[texts.ids_BL]
 
 
 def test_energies_of_minus_log_p_are_where_the_loss_rests() -> None:
