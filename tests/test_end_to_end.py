@@ -16,14 +16,13 @@ from sklearn.metrics import roc_auc_score
 
 from kitae.chain import execute, nodes, recipe
 from kitae.core.artifact import newest, read_manifest, verify
-from kitae.core.duration import BatchSize, Duration
 from kitae.data.sampler import DatasetFacts, Heldout
 from kitae.models.folder import read_parts
 from kitae.objectives import table
 from kitae.objectives.rtd import RtdConfig, RtdObjective
+from kitae.procedures.heldout import POSITIONS
 from kitae.tensor.random import key
 from kitae.tokenization.tokenizer import Tokenizer
-from kitae.train.config import TrainConfig, step_rows
 from tiny_recipe import RECIPE, Done, kitae, write_recipe
 
 BATCH = "4 rows"
@@ -160,12 +159,10 @@ def test_the_reported_auc_is_that_of_the_exported_discriminator(made: Path) -> N
     assert isinstance(objective, RtdObjective)
     objective.eval()
     theirs = transformers.ElectraForPreTraining.from_pretrained(run / "export" / "pretrain" / "discriminator").eval()
-    train = TrainConfig(length=Duration.parse("1 step"), batch=BatchSize.parse(BATCH))
-    _, rows = step_rows(train, facts.max_length)
     scores: list[float] = []
     truth: list[bool] = []
-    for batch in Heldout(run / "dataset", "general", rows):
-        prepared = objective.prepare(batch, key(key(1, "pretrain"), "heldout"))
+    for batch in Heldout(run / "dataset", "general", POSITIONS // facts.max_length):
+        prepared = objective.prepare(batch, key("heldout"))
         ids_BL, replaced_BL = objective.corrupted(prepared)
         for row, first, end in prepared.layout.spans():
             with torch.no_grad():

@@ -173,7 +173,7 @@ def test_starts_that_do_not_fit_are_refused(trained: Out, dataset: Path, tmp_pat
         ({"objective_config": {"rate": [[0.5, 0.2], [0.1, 0.3]]}}, "rate: the parts of the training .* do not rise"),
         ({"objective_config": {"longest": 3}}, 'longest has no effect with unit = "token"'),
         ({"objective_config": {"sentence_order": "nsp"}}, "sentence_order is not a known key"),
-        ({"train": {"length": "30m"}}, "wall-clock"),
+        ({"train": {"length": "30m", "warmup": "10 steps"}}, "wall-clock"),
     ],
 )
 def test_settings_that_are_refused_before_anything_is_made(change: dict[str, object], message: str) -> None:

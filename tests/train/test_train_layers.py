@@ -7,7 +7,7 @@ from toy_training import Toy, ToyBatches, config
 from kitae.core.errors import KitaeError
 from kitae.models.families import build_masked_lm
 from kitae.models.presets import resolve_preset
-from kitae.tensor.batch import Layout
+from kitae.tensor.batch import Layout, Texts
 from kitae.train.freezing import freeze, frozen_names
 from kitae.train.layers import fused, hidden_matrix, layer_scales, place_of
 from kitae.train.optimizer import Optimizer
@@ -99,7 +99,7 @@ def test_a_real_model_trains_above_frozen_layers_as_if_they_were_free(embeddings
     found = []
     for each in (free, model):
         torch.manual_seed(1)
-        states = each.encoder.hidden_states(ids, Layout.padded(torch.ones_like(ids, dtype=torch.bool)))
+        states = each.encoder.hidden_states(Texts(ids, Layout.padded(torch.ones_like(ids, dtype=torch.bool))))
         states[-1].square().sum().backward()
         found.append({name: p.grad for name, p in each.named_parameters() if p.grad is not None})
     assert [state.requires_grad for state in states] == [not embeddings] * 3 + [True]

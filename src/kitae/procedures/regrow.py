@@ -73,7 +73,7 @@ class RegrowConfig(Config):
     @classmethod
     def _no_clock(cls, value: Duration) -> Duration:
         if value.unit == "seconds":
-            raise ValueError(f'a wall-clock length ("{value}") is not supported yet: write steps, rows, tokens or epochs')
+            raise ValueError(f'"{value}" is a time, which regrowing does not take: write steps, rows, tokens or epochs')
         return value
 
     @field_validator("length")
