@@ -136,7 +136,7 @@ def test_a_bad_source(fresh: Path, name: str) -> None:
             'pretrain={ model = "electra-tiny", objective = "electric", initialization = "informed", train.length = "2 steps" }',
             ["informed initial weights", "r.toml, table [pretrain]"],
         ),
-        ('adapt.regrow.length="5m"', ["adapt.regrow.length", "wall-clock"]),
+        ('adapt.regrow.length="5m"', ["adapt.regrow.length", "is a time"]),
         ("pretrain.objective_config.rate=[[0.0, 0.3], [1.5, 0.1]]", ["do not rise from 0 or more to at most 1"]),
         ('adapt.train.micro_batch="8 rows"', ["does not divide batch = 4 rows", "[adapt.train]"]),
         ('corpus.decontaminate=["topcs"]', ['no task "topcs"', 'did you mean "topics"?']),
