@@ -204,7 +204,9 @@ def main() -> None:
             "real tokens per second": found,
             "flops per token": flops,
             "GFLOPS of a large matrix product": possible,
-            "MFU of the step": {name: speed * flops / 1e9 / possible[name.partition(":")[2]] for name, speed in speeds.items()},
+            "MFU of the step, counted as if every position were convolved": {
+                name: speed * flops / 1e9 / possible[name.partition(":")[2]] for name, speed in speeds.items()
+            },
             **{f"{what}, {p}: kitae / plain": ratio(found[f"{what}:kitae:{p}"], found[f"{what}:plain:{p}"]) for what, p in pairs},
             "profile, kitae:bf16": profile(ours(arguments.run, arguments.preset, "bf16", arguments.rows)),
         },

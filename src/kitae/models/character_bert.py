@@ -1,6 +1,6 @@
 """CharacterBERT (El Boukkouri et al. 2020, arXiv:2010.10392): BERT whose words are read by their characters.
 
-No word is unknown to it. A micro-batch brings the characters of its distinct words once (`chars_WC`), and `ids_BL` number them. The
+No word is unknown to it. A micro-batch brings the characters of its distinct words once (`Texts.chars_WC`), and `ids_BL` number them. The
 vocabulary of words serves masked prediction alone: it has a table of its own, which nothing of the encoder depends on.
 
 Shapes: B rows, L positions, D hidden size, W distinct words of a micro-batch, C characters of a word, N gathered positions, V words.
