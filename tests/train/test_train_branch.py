@@ -1,6 +1,7 @@
 """The decay of a warm-up-stable-decay schedule, begun at a checkpoint of another, longer training."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,10 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, long: Path) -> None:
         run(tmp_path / "run", length="16 steps", decay_from=str(tmp_path))
     with pytest.raises(ValidationError, match="decay_from with a wall-clock length"):
         config(length="55m", decay_from=str(long))
+
+
+def test_a_damaged_record_of_the_other_training_is_refused(tmp_path: Path, long: Path) -> None:
+    shutil.copytree(long.parent.parent, tmp_path / "long")
+    (tmp_path / "long/identity.json").write_text('{"train": ', encoding="utf-8")
+    with pytest.raises(KitaeError, match=r"identity.json is damaged"):
+        run(tmp_path / "run", length="16 steps", decay_from=str(tmp_path / "long/checkpoints" / long.name))

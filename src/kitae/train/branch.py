@@ -3,7 +3,6 @@
 So the decay of a warm-up-stable-decay schedule can begin at any checkpoint of the stable part of a longer training.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
 from kitae.core.paths import locate
 from kitae.train.batches import Batches
-from kitae.train.checkpoint import IDENTITY, STATE, State
+from kitae.train.checkpoint import IDENTITY, STATE, read_identity, read_state
 from kitae.train.config import TrainConfig
 from kitae.train.schedule import rate_of_step, timetable
 
@@ -32,7 +31,7 @@ def branch(config: TrainConfig, batches: Batches, folder: Path) -> Path:
         cure = "name a folder checkpoints/step-... inside the run that wrote it"
         raise KitaeError("decay_from is no checkpoint of a training", cure=cure, where=str(path))
     verify(path)
-    state = State.model_validate_json((path / STATE).read_bytes())
+    state = read_state(path)
     changed = differences(_identity(path.parent.parent), _identity(folder), "train")
     if changed:
         raise KitaeError(f"decay_from is of a training with other settings: {changed[0]}", cure="restore the setting", where=str(path))
@@ -45,7 +44,7 @@ def branch(config: TrainConfig, batches: Batches, folder: Path) -> Path:
 
 def _identity(folder: Path) -> Mapping[str, object]:
     """What a run folder was claimed for, without what is free."""
-    parts = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    parts = read_identity(folder)
     train = dict(parts["train"])
     train["config"] = {name: value for name, value in train["config"].items() if name not in FREE}
     return {"training": train, "data": parts.get("data")}

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -92,16 +93,30 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
     if set(own) != set(weights):
         odd = sorted(set(own) ^ set(weights))
         raise KitaeError(f"the checkpoint does not fit this model: {odd[0]} is in one of them only", cure=NEW, where=str(path))
-    try:
-        state = State.model_validate_json((path / STATE).read_bytes())
-    except ValidationError as error:
-        raise KitaeError(f"state.json is not of this version: {error.errors()[0]['msg']}", cure=NEW, where=str(path)) from error
+    state = read_state(path)
     averages = load_file(path / "optimizer.safetensors", device=device)
     with torch.no_grad():
         optimizer.load({aliases[name]: value for name, value in weights.items() if name in aliases}, averages, state.step)
         for name in own.keys() - aliases.keys():
             own[name].copy_(weights[name])
     return state
+
+
+def read_state(path: Path) -> State:
+    """What a checkpoint's state.json says. Raises KitaeError when it is of another version."""
+    try:
+        return State.model_validate_json((path / STATE).read_bytes())
+    except ValidationError as error:
+        raise KitaeError(f"{STATE} is not of this version: {error.errors()[0]['msg']}", cure=NEW, where=str(path)) from error
+
+
+def read_identity(folder: Path) -> dict[str, Any]:
+    """What a run folder was claimed for, by the part that claimed it; empty for a new one. Raises KitaeError when the record is damaged."""
+    path = folder / IDENTITY
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except ValueError as error:
+        raise KitaeError(f"{IDENTITY} is damaged", cure="choose a new output folder", where=str(folder)) from error
 
 
 def latest(folder: Path) -> Path | None:
@@ -147,10 +162,7 @@ def claim(folder: Path, part: str, identity: Mapping[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = json.loads(json.dumps(dict(identity)))
     path = folder / IDENTITY
-    try:
-        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise KitaeError(f"{IDENTITY} is damaged", cure="choose a new output folder", where=str(folder)) from error
+    recorded = read_identity(folder)
     if part in recorded and recorded[part] != wanted and checkpoints(folder):
         changed = differences(recorded[part], wanted, part)
         raise KitaeError(
