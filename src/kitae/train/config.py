@@ -87,6 +87,9 @@ class TrainConfig(RuleConfig):
     """Choose only reproducible kernels: a resumed run on the same machine is then equal to the bit."""
     save_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
     """Write a checkpoint this often, and always at the end; None writes the last only."""
+    save_async: Annotated[bool, OPERATIONAL] = True
+    """Write checkpoints while training goes on, from a copy in memory (of weights and optimizer state, 12 bytes a weight for AdamW).
+    Without it every checkpoint keeps the training waiting until it is written."""
     keep_last: Annotated[int, OPERATIONAL, Field(ge=0)] = 2
     """How many of the newest checkpoints stay; 0 writes none at all, for short trainings that are repeated rather than resumed."""
     milestones: Annotated[tuple[Duration, ...], OPERATIONAL] = ()

@@ -22,12 +22,13 @@ from kitae.tensor.world import World
 from kitae.train import checkpoint
 from kitae.train.batches import Batches, Compilable, Grouped
 from kitae.train.branch import branch
-from kitae.train.clock import Clock
+from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
 from kitae.train.ending import ends
 from kitae.train.feed import Feed
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
+from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step, timetable
 from kitae.train.update import Updates
 
@@ -135,6 +136,7 @@ class _Trainer:
                     part.compile_blocks()
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times)
         self.monitor: Monitor | None = None
+        self.saver: Saver | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.saved = -1
         self._logged = (0, 0.0)
@@ -159,6 +161,10 @@ class _Trainer:
             log.info("%s goes on after %s", self.folder.name, self.times.place(self.step))
         if self.world.main:
             self.monitor = Monitor(self.folder, step=self.step, total=self.times.expected())
+            if self.config.keep_last:
+                kept, behind = self.config.keep_last, self.config.save_async
+                rest = (self.optimizer, self.attach)
+                self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
         self._logged = (self.tokens, self.seconds)
 
     def _identity(self) -> dict[str, object]:
@@ -183,7 +189,7 @@ class _Trainer:
         while not self.times.over(self.step) and not self._ends():
             stop = self._train_step(signals)
             if stop:
-                self._save()
+                self._save(wait=True)
                 self.clock.rest(self.step)
                 self.world.barrier()  # nobody leaves before the checkpoint is complete
                 raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
@@ -196,7 +202,7 @@ class _Trainer:
                 self.clock.rest(self.step)
         if self._evaluation_missing():  # what came after the last step left no time for another one
             self._evaluate()
-        self._save()
+        self._save(wait=True)
         self.clock.rest(self.step)
         self.world.barrier()
         self.module.eval()
@@ -221,6 +227,8 @@ class _Trainer:
         self.seconds += time.perf_counter() - start
         if due(times.log, self.step):
             self._log()
+        if self.saver is not None:
+            self.saver.check()
         return stop
 
     def _log(self) -> None:
@@ -257,23 +265,26 @@ class _Trainer:
         log.info("%s: the held-out %s is flat after %s", self.folder.name, self.config.until_flat.loss, self.times.place(self.step))
         return True
 
-    def _save(self) -> None:
-        if self.saved == self.step or self.config.keep_last == 0:
-            return
-        if self.world.main:
-            state = checkpoint.State(
-                step=self.step,
-                tokens_seen=self.tokens,
-                seconds=self.seconds,
-                world_size=self.world.size,
-                seed=self.seed,
-                config=self.config.model_dump(mode="json"),
-            )
-            self.clock.flush()
-            with self.clock.event("save"):
-                checkpoint.save(self.folder, self.module, self.optimizer, state, self.attach)
-                checkpoint.prune(self.folder, self.config.keep_last, self.times.permanent())
+    def _save(self, *, wait: bool = False) -> None:
+        """Save, unless this step is saved already; `wait` until it is on the disk, and an earlier one as well."""
+        if self.saver is not None:
+            wait |= self.config.budget is not None and not self.clock.knows(SAVE)  # to know how long the last one will take
+            with self.clock.event(SAVE):
+                if self.saved != self.step:
+                    self.saver.save(self._state(), permanent=self.times.permanent())
+                if wait:
+                    self.saver.wait()
         self.saved = self.step
+
+    def _state(self) -> checkpoint.State:
+        return checkpoint.State(
+            step=self.step,
+            tokens_seen=self.tokens,
+            seconds=self.seconds,
+            world_size=self.world.size,
+            seed=self.seed,
+            config=self.config.model_dump(mode="json"),
+        )
 
     def fitted(self) -> Fitted:
         """The result, after `run`."""
@@ -289,6 +300,8 @@ class _Trainer:
     def close(self) -> None:
         """Let go of threads, files and hooks."""
         self.feed.close()
+        if self.saver is not None:
+            self.saver.close()
         self.clock.close()
         self.optimizer.close()
         if self.monitor is not None:
