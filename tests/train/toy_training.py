@@ -40,8 +40,12 @@ class Block(nn.Module):
 class Toy(nn.Module):
     """Two terms with different counts, a shared table under two names, dropout, masks drawn in prepare."""
 
-    def __init__(self, rate: float = 0.1, log: Path | None = None, bad_step: int = -1, head_rate: float | None = None) -> None:
+    def __init__(
+        self, rate: float = 0.1, log: Path | None = None, bad_step: int = -1, head_rate: float | None = None, bare: tuple[int, ...] = ()
+    ) -> None:
+        """`bare`: numbers of the micro-batches of every step in which nothing is masked."""
         super().__init__()
+        self.bare = bare
         generator = torch_generator(0, "toy")
         self.embed = nn.Embedding(VOCAB, 16)
         self.blocks = nn.ModuleList([Block(16, rate) for _ in range(2)])
@@ -55,7 +59,7 @@ class Toy(nn.Module):
     def prepare(self, batch: Batch, seed: int) -> Batch:
         generator = torch_generator(seed, "mask", batch.step, batch.micro)
         drawn = torch.rand(batch.ids_BL.shape, generator=generator) < 0.3
-        masked = drawn & batch.layout.mask_BL
+        masked = drawn & batch.layout.mask_BL & (batch.micro not in self.bare)
         return batch.replace(ids_BL=batch.ids_BL.masked_fill(masked, 3), targets={"masked": masked, "labels": batch.ids_BL})
 
     def counts(self, batch: Batch) -> dict[str, int]:
@@ -121,10 +125,10 @@ def config(**fields: object) -> TrainConfig:
 
 
 def train(folder: Path, options: dict, world: World) -> None:
-    """One training as `options` say: rows, micro, rate, head_rate, delay, samples (a file name's beginning), config."""
+    """One training as `options` say: rows, micro, rate, head_rate, bare, delay, samples (a file name's beginning), config."""
     log = Path(f"{options['samples']}{world.rank}") if "samples" in options else None
     batches = ToyBatches(options.get("rows", 8), options.get("micro", 4), options.get("delay", 0.0))
-    toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"))
+    toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"), bare=tuple(options.get("bare", ())))
     fit(toy, batches, config(**options["config"]), folder, world=world, seed=7, attach={})
 
 

@@ -58,6 +58,10 @@ class Updates:
         self._open = _Open(step=step, share=share, counts=counts, rate=rate, numbers=numbers)
         return counts
 
+    def rehearse(self, batch: Batch) -> None:
+        """Forward and backward of one micro-batch, for its time alone: the next step's gradient begins anew."""
+        self._backward([batch], dict.fromkeys(self._names, 1.0)).tolist()
+
     def settle(self) -> None:
         """Wait for the numbers of the last step, if they are not known yet, and refuse what is not finite.
 
