@@ -32,7 +32,12 @@ def samples(folder: Path) -> list[str]:
 
 
 def losses(folder: Path) -> list[float]:
-    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train"]
+    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train" and "loss" in record]
+
+
+def skipped(folder: Path) -> list[tuple[object, ...]]:
+    records = [record for record in read_metrics(folder / "run") if record["kind"] == "skipped"]
+    return [(record["step"], record["why"], record.get("rows"), record.get("weight")) for record in records]
 
 
 def alone(folder: Path, options: dict) -> None:
@@ -51,6 +56,10 @@ CASES = {
     "idle": ({"rows": 12, "config": {"precision": "fp64", "shares": [0, 12]}}, 1e-8),
     "auto": ({"rows": 16, "config": {"precision": "fp64", "batch": "auto"}}, 1e-8),
     "again": ({"rows": 16, "config": {"precision": "fp64", "shares": "auto"}}, 1e-8),  # measured before: rank 1 computes all
+    "skips": (
+        {"rows": 12, "bad_step": 7, "spike_step": 12, "config": {"precision": "fp64", "non_finite": "skip", "spikes": {"window": 12}}},
+        1e-8,
+    ),
     "short": ({"rows": 4, "config": {"precision": "fp64"}}, 1e-8),  # one micro-batch for two ranks
 }
 ONE_RANK = ("short", "idle", "again")
@@ -78,6 +87,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         else:
             assert samples(one) == samples(two)
         assert losses(two) == pytest.approx(losses(one), rel=tolerance, abs=1e-12)
+        assert skipped(two) == skipped(one)
+        assert [step for step, *_ in skipped(one)] == ([8, 13] if name == "skips" else [])
 
 
 def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path) -> None:
