@@ -10,8 +10,10 @@ from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
 from kitae.train.growth import BatchWarmup, check_start
+from kitae.train.parallel_config import ParallelConfig
 from kitae.train.rule_config import RuleConfig
 from kitae.train.safety_config import SafetyConfig
+from kitae.train.shares import check_shares
 
 MICRO_TOKENS = 4096
 
@@ -40,7 +42,7 @@ class FlatConfig(Config):
         return value
 
 
-class TrainConfig(RuleConfig, SafetyConfig):
+class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
@@ -167,11 +169,12 @@ class TrainConfig(RuleConfig, SafetyConfig):
 def step_rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
     """(rows of a step, rows of a micro-batch) for rows of `max_length` tokens.
 
-    Raises KitaeError when the batch, or the first one of a batch that grows, is no whole number of micro-batches.
+    Raises KitaeError when the batch, the first one of a batch that grows, or somebody's share is no whole number of micro-batches.
     """
     rows, micro = _rows(config, max_length)
     if config.batch_warmup is not None:
         check_start(config.batch_warmup.start.rows(max_length), rows, micro)
+    check_shares(config, rows, micro)
     return rows, micro
 
 

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
 from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step, timetable
+from kitae.train.shares import dealt, measured
 from kitae.train.update import Updates
 
 log = logging.getLogger(__name__)
@@ -136,7 +138,8 @@ class _Trainer:
             for part in self.module.modules():
                 if isinstance(part, Compilable):
                     part.compile_blocks()
-        self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times)
+        shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
+        self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
         self.saver: Saver | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
@@ -188,6 +191,9 @@ class _Trainer:
         names = tuple(sorted(self.module.counts(first)))
         self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, names=names, folder=self.folder, state=self.policy)
         self.module.train()
+        if self.config.shares == "auto" and self.world.size > 1 and not self.times.over(self.step):
+            rehearse = partial(self.updates.rehearse, first)
+            self.feed.shares = measured(rehearse, self.batches.micro_batches_per_step, self.world, self.folder)
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
         while not self.times.over(self.step) and not self._ends():
