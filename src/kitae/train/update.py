@@ -108,6 +108,10 @@ class Updates:
         self._open = _Open(step=step, share=share, counts=counts, rate=rate, scale=scale, numbers=_numbers(sums, norm, ruling))
         return counts
 
+    def rehearse(self, batch: Batch) -> None:
+        """Forward and backward of one micro-batch, for its time alone: the next step's gradient begins anew."""
+        self._backward([batch], dict.fromkeys(self._names, 1.0), self._policy.scale).tolist()
+
     def settle(self) -> bool:
         """Wait for the numbers of the last step, if they are not known yet, and act on what was not applied. Whether gradients were
         worked out again for that. Raises KitaeError when the run has to stop.
