@@ -23,6 +23,7 @@ from kitae import __version__
 from kitae.core.artifact import read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
+from kitae.core.launch import launch
 from kitae.core.recipe import overridden, validate
 from kitae.core.runtime import leave
 from kitae.stages.table import STAGES
@@ -74,7 +75,7 @@ def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType,
     loaded, path = load(recipe, tuple(overrides or ()))
     wanted = choose(nodes, nodes.nodes(loaded, str(path)))
     made = execute(loaded, path, wanted)
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not launch().main:
         return
     if not made:
         print(f"nothing to do: all {len(wanted)} nodes of {path.name} are done in {loaded.output}")
@@ -226,17 +227,23 @@ def main() -> None:
     try:
         _answer()
     except SystemExit as end:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if _several():
             leave(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
 
 
+def _several() -> bool:
+    """Whether this is one of several processes; after an error in the launcher's variables the answer is no."""
+    with contextlib.suppress(KitaeError):
+        return launch().size > 1
+    return False
+
+
 def _answer() -> None:
-    rank = int(os.environ.get("RANK", "0"))
-    logging.basicConfig(format="%(message)s", level=logging.INFO if rank == 0 else logging.WARNING, stream=sys.stderr)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
+        logging.basicConfig(format="%(message)s", level=logging.INFO if launch().main else logging.WARNING, stream=sys.stderr)
         app()
     except KitaeError as error:
         _fail(error, str(error))
@@ -266,7 +273,7 @@ def _fail(error: Exception, message: str) -> NoReturn:
         facts = {"message": {"message": f"kitae: {message}", "extraInfo": {"timestamp": str(int(time.time()))}}}
         with contextlib.suppress(OSError):
             Path(report).write_text(json.dumps(facts), encoding="utf-8")
-    if not report or os.environ.get("RANK", "0") == "0":
+    if not report or launch().main:
         print(f"kitae: {message}", file=sys.stderr)
     sys.exit(2)
 
@@ -274,6 +281,6 @@ def _fail(error: Exception, message: str) -> NoReturn:
 def _stop(number: int, frame: FrameType | None) -> None:
     """Outside of training: end now, by an exception, so that what is half written is removed."""
     signal.signal(number, signal.SIG_IGN)  # one is enough; a second would cut the cleaning short
-    if os.environ.get("RANK", "0") == "0":
+    if launch().main:
         print("kitae: stopped; run the same command to continue", file=sys.stderr)
     sys.exit(128 + number)

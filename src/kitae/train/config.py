@@ -10,7 +10,10 @@ from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
 from kitae.train.growth import BatchWarmup, check_start
+from kitae.train.parallel_config import ParallelConfig
 from kitae.train.rule_config import RuleConfig
+from kitae.train.safety_config import SafetyConfig
+from kitae.train.shares import check_shares
 
 MICRO_TOKENS = 4096
 
@@ -39,7 +42,7 @@ class FlatConfig(Config):
         return value
 
 
-class TrainConfig(RuleConfig):
+class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
@@ -77,8 +80,8 @@ class TrainConfig(RuleConfig):
     """Correct these averages for their start at zero; ELECTRA's original did not."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global norm of the gradient; None clips nothing."""
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
-    """Of weights and activations. "bf16" keeps fp32 master weights, gradients and optimizer state."""
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    """Of weights and activations. "bf16" and "fp16" keep fp32 master weights, gradients and optimizer state; "fp16" scales the loss."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute; "auto" takes CUDA when there is one."""
     compile: Annotated[bool, OPERATIONAL] = False
@@ -87,6 +90,9 @@ class TrainConfig(RuleConfig):
     """Choose only reproducible kernels: a resumed run on the same machine is then equal to the bit."""
     save_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
     """Write a checkpoint this often, and always at the end; None writes the last only."""
+    save_async: Annotated[bool, OPERATIONAL] = True
+    """Write checkpoints while training goes on, from a copy in memory (of weights and optimizer state, 12 bytes a weight for AdamW).
+    Without it every checkpoint keeps the training waiting until it is written."""
     keep_last: Annotated[int, OPERATIONAL, Field(ge=0)] = 2
     """How many of the newest checkpoints stay; 0 writes none at all, for short trainings that are repeated rather than resumed."""
     milestones: Annotated[tuple[Duration, ...], OPERATIONAL] = ()
@@ -111,6 +117,12 @@ class TrainConfig(RuleConfig):
         if value.unit == "of length" or value.amount <= 0:
             raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs, or a time ("55m")')
         return value
+
+    @model_validator(mode="after")
+    def _a_scale(self) -> Self:
+        if self.loss_scale is not None and self.precision != "fp16":
+            raise ValueError('settings of loss_scale need precision = "fp16"')
+        return self
 
     @model_validator(mode="after")
     def _a_curve(self) -> Self:
@@ -157,11 +169,12 @@ class TrainConfig(RuleConfig):
 def step_rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
     """(rows of a step, rows of a micro-batch) for rows of `max_length` tokens.
 
-    Raises KitaeError when the batch, or the first one of a batch that grows, is no whole number of micro-batches.
+    Raises KitaeError when the batch, the first one of a batch that grows, or somebody's share is no whole number of micro-batches.
     """
     rows, micro = _rows(config, max_length)
     if config.batch_warmup is not None:
         check_start(config.batch_warmup.start.rows(max_length), rows, micro)
+    check_shares(config, rows, micro)
     return rows, micro
 
 

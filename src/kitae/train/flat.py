@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kitae.core.errors import KitaeError
 
 ALIGN = 16  # elements: every weight starts on a cache line
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
 
 class Key(NamedTuple):
@@ -53,8 +53,8 @@ class Span:
 class FlatWeights:
     """Re-binds a module's trained weights to flat storage in the working precision.
 
-    In fp32 and fp64 the weights are the masters. In bf16 they are copies, written anew from fp32 masters by `publish`, and gradients are
-    added up in fp32. Frozen parameters keep exact copies for saving.
+    In fp32 and fp64 the weights are the masters. In bf16 and fp16 they are copies, written anew from fp32 masters by `publish`, and
+    gradients are added up in fp32. Frozen parameters keep exact copies for saving.
     """
 
     def __init__(self, module: nn.Module, keys: Mapping[str, Key], device: torch.device, precision: str) -> None:

@@ -4,11 +4,13 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,13 +24,16 @@ from kitae.tensor.world import World
 from kitae.train import checkpoint
 from kitae.train.batches import Batches, Compilable, Grouped
 from kitae.train.branch import branch
-from kitae.train.clock import Clock
+from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
 from kitae.train.ending import ends
 from kitae.train.feed import Feed
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
+from kitae.train.policy import PolicyState
+from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step, timetable
+from kitae.train.shares import dealt, measured
 from kitae.train.update import Updates
 
 log = logging.getLogger(__name__)
@@ -133,10 +138,13 @@ class _Trainer:
             for part in self.module.modules():
                 if isinstance(part, Compilable):
                     part.compile_blocks()
-        self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times)
+        shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
+        self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
+        self.saver: Saver | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.saved = -1
+        self.policy = PolicyState()
         self._logged = (0, 0.0)
 
     def resume(self) -> None:
@@ -153,12 +161,17 @@ class _Trainer:
             place = own if found >= 0 else branch(self.config, self.batches, self.folder)
             state = checkpoint.load(place, self.module, self.optimizer)
             self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
+            self.policy = state.policy
         recorded = self.config.budget is not None and self.world.main
         self.clock.resume(self.step, seconds=self.seconds, identity=fingerprint(self._identity()) if recorded else "")
         if self.step:
             log.info("%s goes on after %s", self.folder.name, self.times.place(self.step))
         if self.world.main:
             self.monitor = Monitor(self.folder, step=self.step, total=self.times.expected())
+            if self.config.keep_last:
+                kept, behind = self.config.keep_last, self.config.save_async
+                rest = (self.optimizer, self.attach)
+                self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
         self._logged = (self.tokens, self.seconds)
 
     def _identity(self) -> dict[str, object]:
@@ -176,14 +189,17 @@ class _Trainer:
         """Train to the end."""
         first = self.feed.prepare(min(self.step, self.times.total - 1), 0)
         names = tuple(sorted(self.module.counts(first)))
-        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, names=names, folder=self.folder)
+        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, names=names, folder=self.folder, state=self.policy)
         self.module.train()
+        if self.config.shares == "auto" and self.world.size > 1 and not self.times.over(self.step):
+            rehearse = partial(self.updates.rehearse, first)
+            self.feed.shares = measured(rehearse, self.batches.micro_batches_per_step, self.world, self.folder)
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
         while not self.times.over(self.step) and not self._ends():
             stop = self._train_step(signals)
             if stop:
-                self._save()
+                self._save(wait=True)
                 self.clock.rest(self.step)
                 self.world.barrier()  # nobody leaves before the checkpoint is complete
                 raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
@@ -196,7 +212,7 @@ class _Trainer:
                 self.clock.rest(self.step)
         if self._evaluation_missing():  # what came after the last step left no time for another one
             self._evaluate()
-        self._save()
+        self._save(wait=True)
         self.clock.rest(self.step)
         self.world.barrier()
         self.module.eval()
@@ -219,9 +235,18 @@ class _Trainer:
         if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or self._saves():
             self.updates.settle()
         self.seconds += time.perf_counter() - start
+        self._tell()
         if due(times.log, self.step):
             self._log()
+        if self.saver is not None:
+            self.saver.check()
         return stop
+
+    def _tell(self) -> None:
+        """Write down what happened in settled steps."""
+        for event in self.updates.events():
+            if self.monitor is not None:
+                self.monitor.note(event.kind, event.step, event.values)
 
     def _log(self) -> None:
         if self.monitor is None:
@@ -231,7 +256,7 @@ class _Trainer:
         speed = tokens / max(seconds, 1e-9)
         clock = {"tokens": self.tokens, "seconds": self.seconds, "tokens_per_second": speed, "waited": self.feed.waited}
         self.monitor.record("train", self.step, self.updates.last | clock)
-        text = f"{self.times.place(self.step)}, loss {self.updates.last['loss']:.3f}, {speed:,.0f} tokens/s"
+        text = f"{self.times.place(self.step)}, loss {self.updates.last.get('loss', math.nan):.3f}, {speed:,.0f} tokens/s"
         self.monitor.total = self.times.expected()
         self.monitor.show(self.step, text)
 
@@ -257,23 +282,30 @@ class _Trainer:
         log.info("%s: the held-out %s is flat after %s", self.folder.name, self.config.until_flat.loss, self.times.place(self.step))
         return True
 
-    def _save(self) -> None:
-        if self.saved == self.step or self.config.keep_last == 0:
-            return
-        if self.world.main:
-            state = checkpoint.State(
-                step=self.step,
-                tokens_seen=self.tokens,
-                seconds=self.seconds,
-                world_size=self.world.size,
-                seed=self.seed,
-                config=self.config.model_dump(mode="json"),
-            )
-            self.clock.flush()
-            with self.clock.event("save"):
-                checkpoint.save(self.folder, self.module, self.optimizer, state, self.attach)
-                checkpoint.prune(self.folder, self.config.keep_last, self.times.permanent())
+    def _save(self, *, wait: bool = False) -> None:
+        """Save, unless this step is saved already; `wait` until it is on the disk, and an earlier one as well."""
+        if self.saved != self.step and self.config.keep_last:
+            self.updates.settle()
+            self._tell()
+        if self.saver is not None:
+            wait |= self.config.budget is not None and not self.clock.knows(SAVE)  # to know how long the last one will take
+            with self.clock.event(SAVE):
+                if self.saved != self.step:
+                    self.saver.save(self._state(), permanent=self.times.permanent())
+                if wait:
+                    self.saver.wait()
         self.saved = self.step
+
+    def _state(self) -> checkpoint.State:
+        return checkpoint.State(
+            step=self.step,
+            tokens_seen=self.tokens,
+            seconds=self.seconds,
+            world_size=self.world.size,
+            seed=self.seed,
+            config=self.config.model_dump(mode="json"),
+            policy=self.updates.state(),
+        )
 
     def fitted(self) -> Fitted:
         """The result, after `run`."""
@@ -289,6 +321,8 @@ class _Trainer:
     def close(self) -> None:
         """Let go of threads, files and hooks."""
         self.feed.close()
+        if self.saver is not None:
+            self.saver.close()
         self.clock.close()
         self.optimizer.close()
         if self.monitor is not None:
