@@ -11,18 +11,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kitae.data.random_rows import RandomRows
+from kitae.data.random_rows import SPECIAL, RandomRows
 from kitae.models.cost import Objective, count_parameters
 from kitae.models.memory import BYTES, Pass, peak, persistent
 from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives import table
 from kitae.tensor.world import World
-from kitae.tokenization.special import SpecialIds
 from kitae.train.config import TrainConfig
 from kitae.train.loop import fit
 
 VOCABULARY = 8000
-SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 
 
 class Live(TorchDispatchMode):
@@ -54,7 +52,7 @@ def measured(architecture: Architecture, objective: Objective, rows: int, length
     module = table.build(architecture, table.row(objective).config.model_validate({}), SPECIAL, VOCABULARY, 1)
     own = {"length": "2 steps", "batch": f"{rows} rows", "micro_batch": f"{rows} rows", "keep_last": 0, "evaluate_every": None}
     config = TrainConfig.model_validate({**own, **settings})
-    batches = RandomRows(rows=rows, micro_rows=rows, length=length, context=length, vocab_size=VOCABULARY, special=SPECIAL)
+    batches = RandomRows(rows=rows, micro_rows=rows, length=length, context=length, vocab_size=VOCABULARY)
     with Live() as live:
         fit(module, batches, config, folder, world=World(), seed=1, attach={})
     return live.most

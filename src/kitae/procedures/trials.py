@@ -131,7 +131,7 @@ def run_trial(
         fitted = fit(
             learner.to(device),
             batches,
-            _train_config(config, batches.steps_per_epoch),
+            train_config(config, batches.steps_per_epoch),
             work,
             world=World(device=device),
             seed=seed,
@@ -215,7 +215,8 @@ def _zero_loss(folder: Path, steps_per_epoch: int) -> list[str]:
     return [text]
 
 
-def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
+def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
+    """A trial's settings as those of a training."""
     length = Duration(config.epochs * steps_per_epoch, "steps")
     return TrainConfig(
         length=length,
