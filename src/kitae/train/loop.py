@@ -157,7 +157,7 @@ class _Trainer:
             found = int(path.name.removeprefix("step-")) if path is not None else -1
         found = int(self.world.sum_numbers({"found": found if self.world.main else 0})["found"])
         if found >= 0 or self.config.decay_from is not None:
-            own = self.folder / "checkpoints" / f"step-{found:08d}"
+            own = self.folder / "checkpoints" / checkpoint.name_of(found)
             place = own if found >= 0 else branch(self.config, self.batches, self.folder)
             state = checkpoint.load(place, self.module, self.optimizer)
             self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
@@ -172,6 +172,8 @@ class _Trainer:
                 kept, behind = self.config.keep_last, self.config.save_async
                 rest = (self.optimizer, self.attach)
                 self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
+                if found >= 0:
+                    self.saver.clear(found, self.times.permanent())
         self._logged = (self.tokens, self.seconds)
 
     def _identity(self) -> dict[str, object]:
@@ -314,7 +316,7 @@ class _Trainer:
             tokens=self.tokens,
             seconds=self.seconds,
             waited=self.feed.waited,
-            checkpoint=self.folder / "checkpoints" / f"step-{self.step:08d}",
+            checkpoint=self.folder / "checkpoints" / checkpoint.name_of(self.step),
             evaluation=self.monitor.evaluated.get(self.step, {}) if self.monitor is not None else {},
         )
 
