@@ -97,7 +97,37 @@ def _verb(name: str) -> None:
 
 
 for _name in STAGES:
-    _verb(_name)
+    if _name != "evaluate":
+        _verb(_name)
+
+
+@app.command(help=f"Run a recipe up to this stage ({STAGES['evaluate'].line}), or measure any model on any text without training.")
+def evaluate(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE|FOLDER", help="A recipe; or a checkpoint, run, trial, export or Hugging Face folder.")
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="With a folder: files, folders, sample:NAME, task:NAME/test, a corpus, a dataset."),
+    ] = None,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """See the help of the command."""
+    if not texts:
+        if Path(recipe).is_dir():
+            cure = "name a text behind it: kitae evaluate FOLDER TEXT; of labelled texts for a classifier"
+            raise KitaeError(f"{recipe} is a folder, and no text is named to measure it on", cure=cure)
+        _run(recipe, overrides, lambda nodes, all_nodes: nodes.of_stage(all_nodes, "evaluate"))
+        return
+    if recipe.endswith(".toml") or recipe.startswith("recipe:"):
+        raise KitaeError(f"{recipe} is a recipe, and texts are measured with a model", cure="give the folder of a model before the texts")
+    module = import_module("kitae.procedures.measure")
+    config = validate(module.MeasureConfig, overridden(tuple(overrides or ())), "--set")
+    measured = module.measure(Path(recipe), texts, config)
+    print(f"{measured.model}: {measured.what}\n{import_module('kitae.report.tables').plain(measured.table())}", end="")
+    if config.output is not None:
+        print(f"scores -> {config.output}")
 
 
 @app.command()
