@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from kitae.core.artifact import checkpoints, read_manifest, replace_text, seal, 
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
+from kitae.train.meter import Spent
 from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
 
@@ -43,6 +44,8 @@ class State(Config):
     """Real tokens seen, padding not counted."""
     seconds: float
     """Time spent in training steps."""
+    spent: Spent = Spent()
+    """What else the steps came to, for reports."""
     world_size: int
     """Processes that took part when it was written."""
     seed: int
@@ -121,8 +124,9 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
     aliases = _aliases(module)
     own = module.state_dict()
     if set(own) != set(weights):
-        odd = sorted(set(own) ^ set(weights))
-        raise KitaeError(f"the checkpoint does not fit this model: {odd[0]} is in one of them only", cure=NEW, where=str(path))
+        missing, unexpected = _some(own.keys() - weights.keys()), _some(weights.keys() - own.keys())
+        odd = "; ".join(text for text in (missing and f"it lacks {missing}", unexpected and f"it also has {unexpected}") if text)
+        raise KitaeError(f"the checkpoint does not fit this model: {odd}", cure=NEW, where=str(path))
     state = read_state(path)
     averages = load_file(path / "optimizer.safetensors", device=device)
     with torch.no_grad():
@@ -132,6 +136,11 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
         for name in own.keys() - aliases.keys():
             own[name].copy_(weights[name])
     return state
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def read_state(path: Path) -> State:
