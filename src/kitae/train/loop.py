@@ -22,7 +22,7 @@ from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Compilable, Grouped
+from kitae.train.batches import Batches, Compilable, Grouped, Recomputable
 from kitae.train.branch import branch
 from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
@@ -134,10 +134,11 @@ class _Trainer:
         self.times = timetable(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups)
-        if self.config.compile:
-            for part in self.module.modules():
-                if isinstance(part, Compilable):
-                    part.compile_blocks()
+        for part in self.module.modules():
+            if self.config.compile and isinstance(part, Compilable):
+                part.compile_blocks()
+            if self.config.activation_checkpointing and isinstance(part, Recomputable):
+                part.checkpoint_blocks()
         shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
