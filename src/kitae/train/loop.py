@@ -150,6 +150,7 @@ class _Trainer:
     def resume(self) -> None:
         """Claim the folder, and take up the newest checkpoint that verifies."""
         found = -1
+        self.world.doing("loading", slow=True)
         if self.world.main:
             checkpoint.tidy(self.folder)
             checkpoint.claim(self.folder, "train", self._identity())
@@ -267,6 +268,7 @@ class _Trainer:
     def _evaluate(self) -> None:
         if self.evaluate is None:
             return
+        self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
         with torch.no_grad(), self.clock.event("evaluate"):
             values = self.evaluate(self.step)
@@ -288,6 +290,7 @@ class _Trainer:
             self.updates.settle()
             self._tell()
         if self.saver is not None:
+            self.world.doing("saving", self.step, slow=True)
             wait |= self.config.budget is not None and not self.clock.knows(SAVE)  # to know how long the last one will take
             with self.clock.event(SAVE):
                 if self.saved != self.step:
