@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kitae import __version__
-from kitae.core.artifact import read_manifest, verify
+from kitae.core.artifact import MANIFEST, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.launch import launch
@@ -95,7 +95,37 @@ def _verb(name: str) -> None:
 
 
 for _name in STAGES:
-    _verb(_name)
+    if _name != "evaluate":
+        _verb(_name)
+
+
+@app.command(help=f"Run a recipe up to this stage ({STAGES['evaluate'].line}), or measure any model on any text without training.")
+def evaluate(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE|FOLDER", help="A recipe; or a checkpoint, run, trial, export or Hugging Face folder.")
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="With a folder: files, folders, sample:NAME, task:NAME/test, a corpus, a dataset."),
+    ] = None,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """See the help of the command."""
+    if not texts:
+        if Path(recipe).is_dir():
+            cure = "name a text behind it: kitae evaluate FOLDER TEXT; of labelled texts for a classifier"
+            raise KitaeError(f"{recipe} is a folder, and no text is named to measure it on", cure=cure)
+        _run(recipe, overrides, lambda nodes, all_nodes: nodes.of_stage(all_nodes, "evaluate"))
+        return
+    if recipe.endswith(".toml") or recipe.startswith("recipe:"):
+        raise KitaeError(f"{recipe} is a recipe, and texts are measured with a model", cure="give the folder of a model before the texts")
+    module = import_module("kitae.procedures.measure")
+    config = validate(module.MeasureConfig, overridden(tuple(overrides or ())), "--set")
+    measured = module.measure(Path(recipe), texts, config)
+    print(f"{measured.model}: {measured.what}\n{import_module('kitae.report.tables').plain(measured.table())}", end="")
+    if config.output is not None:
+        print(f"scores -> {config.output}")
 
 
 @app.command()
@@ -128,13 +158,16 @@ def show(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An artifact's folder; with FILES, a tokenizer's folder or its vocab.txt.")],
+    path: Annotated[Path, typer.Argument(help="Folder of an artifact, a training or a run; with FILES, of a tokenizer, or a vocab.txt.")],
     files: Annotated[list[Path] | None, typer.Argument(help="A text, or two to compare: how does the tokenizer fit?")] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what an artifact is, what made it and what came out; with text, how well a tokenizer fits it."""
+    """Say what an artifact is, what made it and what came out; of trainings, how far they are; with text, how well a tokenizer fits it."""
     if files:
         _fit(path, files)
+        return
+    trainings = _trainings(path)
+    if trainings and not (path / MANIFEST).is_file():
         return
     manifest = read_manifest(path)
     facts = manifest.facts
@@ -143,6 +176,22 @@ def inspect(
     for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
         if facts.get(key):
             _console().print(f"{key}:", facts[key], markup=False)
+
+
+def _trainings(folder: Path) -> bool:
+    """Show the last metrics of the trainings in a folder; returns whether there are any."""
+    if not any(folder.glob("metrics.jsonl")) and not any(folder.glob("*/metrics.jsonl")):
+        return False  # without torch
+    watching = _chain("watching")
+    found = watching.watched(folder)
+    table = Table(*watching.COLUMNS, box=None)
+    for training in found:
+        table.add_row(*map(escape, training.row))
+    _console().print(table)
+    for training in found:
+        if training.heldout:
+            _console().print(f"{training.row[0]}, held-out text, {', '.join(training.heldout)}", markup=False, highlight=False)
+    return True
 
 
 def _fit(tokenizer: Path, files: list[Path]) -> None:

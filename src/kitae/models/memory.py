@@ -74,6 +74,11 @@ class Weights:
     gradients: float
     optimizer: float
 
+    @property
+    def total(self) -> float:
+        """All three."""
+        return self.weights + self.gradients + self.optimizer
+
 
 def persistent(trained: float, frozen: float, *, matrices: float, precision: str, optimizer: str) -> Weights:
     """Of so many trained and frozen parameters; `matrices` are those of the trained that Muon moves with one number instead of two."""

@@ -234,6 +234,7 @@ def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
         precision=config.precision,
         deterministic=config.deterministic,
         keep_last=0,
+        log_to=(),
         log_every=Duration(min(10, steps_per_epoch), "steps"),
         evaluate_every=Duration(steps_per_epoch, "steps"),
     )
