@@ -42,6 +42,14 @@ class Compilable(Protocol):
 
 
 @runtime_checkable
+class Recomputable(Protocol):
+    """A part of a learner with repeated layers whose insides need not be kept for the backward pass."""
+
+    def checkpoint_blocks(self) -> None:
+        """From now on keep nothing of the insides of repeated layers."""
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """A learner whose weights may be updated in groups: each is clipped by itself and may have its own learning rate."""
 

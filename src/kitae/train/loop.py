@@ -22,7 +22,7 @@ from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Compilable, Grouped
+from kitae.train.batches import Batches, Compilable, Grouped, Recomputable
 from kitae.train.branch import branch
 from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
@@ -141,10 +141,11 @@ class _Trainer:
         self.times = timetable(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups)
-        if self.config.compile:
-            for part in self.module.modules():
-                if isinstance(part, Compilable):
-                    part.compile_blocks()
+        for part in self.module.modules():
+            if self.config.compile and isinstance(part, Compilable):
+                part.compile_blocks()
+            if self.config.activation_checkpointing and isinstance(part, Recomputable):
+                part.checkpoint_blocks()
         shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
@@ -158,6 +159,7 @@ class _Trainer:
     def resume(self) -> None:
         """Claim the folder, and take up the newest checkpoint that verifies."""
         found, spent = -1, Spent()
+        self.world.doing("loading", slow=True)
         if self.world.main:
             checkpoint.tidy(self.folder)
             checkpoint.claim(self.folder, "train", self._identity())
@@ -282,6 +284,7 @@ class _Trainer:
     def _evaluate(self) -> None:
         if self.evaluate is None:
             return
+        self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
         with torch.no_grad(), self.clock.event("evaluate"):
             values = self.evaluate(self.step)
@@ -303,6 +306,7 @@ class _Trainer:
             self.updates.settle()
             self._tell()
         if self.saver is not None:
+            self.world.doing("saving", self.step, slow=True)
             wait |= self.config.budget is not None and not self.clock.knows(SAVE)  # to know how long the last one will take
             with self.clock.event(SAVE):
                 if self.saved != self.step:
