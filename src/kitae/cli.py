@@ -2,13 +2,11 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import signal
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -21,12 +19,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from kitae import __version__
-from kitae.core.artifact import read_manifest, verify
+from kitae.core.artifact import MANIFEST, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.launch import launch
 from kitae.core.recipe import overridden, validate
-from kitae.core.runtime import leave
+from kitae.core.runtime import leave, report_failure
 from kitae.stages.table import STAGES
 
 app = typer.Typer(
@@ -163,13 +161,16 @@ def show(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An artifact's folder; with FILES, a tokenizer's folder or its vocab.txt.")],
+    path: Annotated[Path, typer.Argument(help="Folder of an artifact, a training or a run; with FILES, of a tokenizer, or a vocab.txt.")],
     files: Annotated[list[Path] | None, typer.Argument(help="A text, or two to compare: how does the tokenizer fit?")] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what an artifact is, what made it and what came out; with text, how well a tokenizer fits it."""
+    """Say what an artifact is, what made it and what came out; of trainings, how far they are; with text, how well a tokenizer fits it."""
     if files:
         _fit(path, files)
+        return
+    trainings = _trainings(path)
+    if trainings and not (path / MANIFEST).is_file():
         return
     manifest = read_manifest(path)
     facts = manifest.facts
@@ -178,6 +179,22 @@ def inspect(
     for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
         if facts.get(key):
             _console().print(f"{key}:", facts[key], markup=False)
+
+
+def _trainings(folder: Path) -> bool:
+    """Show the last metrics of the trainings in a folder; returns whether there are any."""
+    if not any(folder.glob("metrics.jsonl")) and not any(folder.glob("*/metrics.jsonl")):
+        return False  # without torch
+    watching = _chain("watching")
+    found = watching.watched(folder)
+    table = Table(*watching.COLUMNS, box=None)
+    for training in found:
+        table.add_row(*map(escape, training.row))
+    _console().print(table)
+    for training in found:
+        if training.heldout:
+            _console().print(f"{training.row[0]}, held-out text, {', '.join(training.heldout)}", markup=False, highlight=False)
+    return True
 
 
 def _fit(tokenizer: Path, files: list[Path]) -> None:
@@ -263,21 +280,10 @@ def _answer() -> None:
 
 
 def _fail(error: Exception, message: str) -> NoReturn:
-    """Say it, and end with code 2; under --debug with the traceback instead.
-
-    Under torchrun, processes but the first write it into their error files only: torchrun's summary shows these, and all
-    processes make the same mistake.
-    """
+    """Say it, and end with code 2; under --debug with the traceback instead."""
     if "--debug" in sys.argv:
         raise error
-    message = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in message)  # names may hold escapes
-    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if report:
-        facts = {"message": {"message": f"kitae: {message}", "extraInfo": {"timestamp": str(int(time.time()))}}}
-        with contextlib.suppress(OSError):
-            Path(report).write_text(json.dumps(facts), encoding="utf-8")
-    if not report or launch().main:
-        print(f"kitae: {message}", file=sys.stderr)
+    report_failure(message, aloud=launch().main)
     sys.exit(2)
 
 

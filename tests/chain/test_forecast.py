@@ -24,10 +24,10 @@ TRAINING = """
  together                                                                                  14 min  7.57
 """
 MEMORY = """
- memory of a device  weights  gradients  optimizer  activations  logits  together  rows  at most
- pretrain             116 MB      78 MB     155 MB       2.8 GB   10 MB    3.1 GB   128    6,320
- adapt                 78 MB      78 MB     155 MB       180 MB  614 kB    490 MB     4    3,059
- finetune/topics       39 MB      39 MB      79 MB       101 MB     0 B    259 MB     8   10,998
+ memory           weights  gradients  optimizer  activations  logits  saving  together  rows  at most
+ pretrain          116 MB      78 MB     155 MB       2.8 GB   10 MB     0 B    3.1 GB   128    6,320
+ adapt              78 MB      78 MB     155 MB       180 MB  614 kB     0 B    490 MB     4    3,059
+ finetune/topics    39 MB      39 MB      79 MB       101 MB     0 B     0 B    259 MB     8   10,998
 """
 SIZES = """
  size   layers  hidden  parameters  MFLOP/token   PFLOP   memory  rows at most    tokens/s    time    cost

@@ -104,6 +104,14 @@ def test_frozen_layers_keep_nothing(tmp_path: Path) -> None:
     assert persistent(100.0, 0, matrices=60.0, precision="fp32", optimizer="muon").optimizer == 4 * (2 * 100 - 60)
 
 
+def test_layers_that_are_worked_out_again_keep_their_input_alone(tmp_path: Path) -> None:
+    architecture = resolve_preset("bert-tiny", {"num_hidden_layers": 6}, VOCABULARY, 128)
+    most = measured(architecture, "mlm", 16, 128, tmp_path, activation_checkpointing=True)
+    held = persistent(count_parameters(architecture, "mlm").total, 0, matrices=0, precision="fp32", optimizer="adamw")
+    at = Pass(rows=16, length=128, context=128, recompute=True)
+    assert held.total + peak(architecture, "mlm", at).total == pytest.approx(most, rel=0.1)
+
+
 def test_formulas_agree_with_peaks_of_a_gpu() -> None:
     """benchmarks/results/gpu-h200.json is of a day when the activated states of the feed-forward part were kept too."""
     path = Path(__file__).parents[2] / "benchmarks" / "results" / "gpu-h200.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kitae.chain.amounts import BYTES_PER_TOKEN
 from kitae.chain.recipe import Recipe
-from kitae.chain.sizes import Size, side_by_side, sizes
+from kitae.chain.sizes import Size, budgets, side_by_side, sizes
 from kitae.chain.space import disk
 from kitae.chain.status import State, Status
 from kitae.chain.wording import bytes_text, count_text, short, time_text
@@ -80,7 +80,11 @@ def forecast(recipe: Recipe, found: Mapping[str, Status], measured: Mapping[str,
     if config.sizes:
         grids.append(_side_by_side(recipe, lines, found))
     room, together = disk(found, {node: line.told for line in lines for node in line.training.nodes}, output)
-    notes = [*_notes(lines, config), f"on the disk, when all is made: {bytes_text(together)}"]
+    timed = [
+        f"{name} trains for {hours:.2f} hours of wall-clock time, its last checkpoint included"
+        for name, hours in budgets([status.node for status in found.values()])
+    ]
+    notes = [*timed, *_notes(lines, config), f"on the disk, when all is made: {bytes_text(together)}"]
     return Forecast(grids=tuple(grid for grid in grids if grid.rows), notes=tuple(notes), warnings=tuple(warnings), room=room)
 
 
@@ -126,9 +130,9 @@ def _memory(lines: Sequence[Line]) -> Grid:
     rows = []
     for line in lines:
         held = line.told.memory
-        parts = (held.weights, held.gradients, held.optimizer, held.activations, held.logits, held.total)
+        parts = (held.weights, held.gradients, held.optimizer, held.activations, held.logits, held.saving, held.total)
         rows.append((line.training.name, *map(bytes_text, parts), f"{line.told.work.micro_rows:,}", _fitting(line.told)))
-    columns = ("memory of a device", "weights", "gradients", "optimizer", "activations", "logits", "together", "rows", "at most")
+    columns = ("memory", "weights", "gradients", "optimizer", "activations", "logits", "saving", "together", "rows", "at most")
     return Grid(columns=columns, rows=tuple(rows))
 
 

@@ -133,7 +133,8 @@ def estimate(work: Work, machine: Machine, *, mfu: float | None = None, measured
         step = measured.update + rounds * measured.micro_batch
     else:
         share = mfu if mfu is not None else machine.usual_mfu(work.architecture.encoder.hidden_size)
-        step = rounds * work.micro_rows * work.length * work.flops_per_token / (whole * share)
+        again = 4 / 3 if work.train.activation_checkpointing else 1.0  # the forward pass, a third, is made twice
+        step = again * rounds * work.micro_rows * work.length * work.flops_per_token / (whole * share)
     if work.steps is None:
         assert work.train.budget is not None, "a training without steps has a time"
         steps = work.train.budget / step
@@ -158,12 +159,18 @@ def memory(work: Work, machine: Machine, measured: Measured | None = None) -> Me
     matrices = _matrices(work.architecture.encoder) + (_matrices(work.architecture.generator) if work.architecture.generator else 0)
     held = persistent(counted - frozen, frozen, matrices=matrices, precision=train.precision, optimizer=train.optimizer)
     moment = peak(work.architecture, work.objective, _pass(work, machine), shared=work.shared)
+    copied = machine.kind == "cpu" and work.train.save_async and work.checkpoints > 0
     found = Memory(
-        weights=held.weights, gradients=held.gradients, optimizer=held.optimizer, activations=moment.activations, logits=moment.logits
+        weights=held.weights,
+        gradients=held.gradients,
+        optimizer=held.optimizer,
+        activations=moment.activations,
+        logits=moment.logits,
+        saving=checkpoint_bytes(work) if copied else 0.0,
     )
     if measured is None or not measured.memory:
         return found
-    rest = found.total - found.activations
+    rest = found.total - found.activations - found.saving  # a probe saves nothing
     return found.model_copy(update={"activations": max(_line(measured.memory, work.micro_rows) - rest, 0.0)})
 
 
@@ -224,6 +231,7 @@ def _pass(work: Work, machine: Machine) -> Pass:
         device=machine.kind,
         frozen_embeddings=freeze.embeddings,
         frozen_layers=freeze.layers,
+        recompute=work.train.activation_checkpointing,
     )
 
 

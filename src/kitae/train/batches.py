@@ -42,11 +42,35 @@ class Compilable(Protocol):
 
 
 @runtime_checkable
+class Recomputable(Protocol):
+    """A part of a learner with repeated layers whose insides need not be kept for the backward pass."""
+
+    def checkpoint_blocks(self) -> None:
+        """From now on keep nothing of the insides of repeated layers."""
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """A learner whose weights may be updated in groups: each is clipped by itself and may have its own learning rate."""
 
     def groups(self) -> tuple[ParameterGroup, ...]:
         """The groups, which hold every trained weight once; none for one update of all."""
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """A learner that knows what its training costs, for MFU."""
+
+    def flops_per_token(self, context: float) -> float:
+        """Of forward and backward pass, for a real token that attends to so many positions in the mean."""
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """Batches that know how long their texts are."""
+
+    def context(self, step: int) -> float:
+        """How many positions a real token of this step attends to, in the mean of the data."""
 
 
 class Learner(Protocol):

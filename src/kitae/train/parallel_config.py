@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kitae.core.config import OPERATIONAL, Config
+from kitae.core.duration import Duration
 
 Rows = Annotated[int, Field(ge=0)]
 
@@ -17,6 +18,10 @@ class ParallelConfig(Config):
     number of devices), or each process, by its rank ([40, 40, 24]): whole micro-batches that come to the batch. "auto" measures at the
     start how fast each process is. Default: in turn. Every token weighs the same whoever computes it; one process alone computes all."""
 
+    hang_limit: Annotated[Duration, OPERATIONAL] = Duration(600, "seconds")
+    """Of several processes, one that does the same thing (a micro-batch, its data) for longer than this is named, and all end; the same
+    command then goes on from the newest checkpoint. Starting, measuring and saving may take ten times as long."""
+
     @model_validator(mode="before")
     @classmethod
     def _automatic_batch(cls, given: Any) -> Any:
@@ -25,6 +30,13 @@ class ParallelConfig(Config):
             rest = {name: value for name, value in given.items() if name != "batch"}
             return {"shares": "auto"} | rest
         return given
+
+    @field_validator("hang_limit")
+    @classmethod
+    def _some_time(cls, value: Duration) -> Duration:
+        if value.unit != "seconds" or value.amount <= 0:
+            raise ValueError(f'"{value}" is no time: write "10m" or "90s"')
+        return value
 
     @field_validator("shares")
     @classmethod

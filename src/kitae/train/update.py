@@ -86,13 +86,14 @@ class Updates:
         """Losses, learning rate and norm of the gradient of the last step that was settled, as far as they are finite."""
 
     def make(self, step: int, share: list[Batch], rate: float) -> Mapping[str, float]:
-        """One update from this rank's micro-batches; returns the counts over all ranks, real tokens among them.
+        """One update from this rank's micro-batches; returns the counts over all ranks, real tokens and positions among them.
 
         Counts are added up first, so that each micro-batch contributes its share of the exactly averaged loss.
         """
-        local = dict.fromkeys(self._names, 0.0) | {"tokens": 0.0}
+        local = dict.fromkeys(self._names, 0.0) | {"tokens": 0.0, "positions": 0.0}
         for batch in share:
             local["tokens"] += batch.num_tokens
+            local["positions"] += batch.ids_BL.numel()
             for name, count in self._module.counts(batch).items():
                 local[name] += count
         counts = self._world.sum_numbers(local)
@@ -121,7 +122,8 @@ class Updates:
         if self._open is None:
             return False
         done, self._open = self._open, None
-        *sums, loss, norm, verdict, scale = done.numbers.tolist()
+        with self._world.waiting("update"):  # a device adds gradients up over ranks now
+            *sums, loss, norm, verdict, scale = done.numbers.tolist()
         seen = dict(zip(self._names, sums, strict=True))
         found = {f"{name}_loss": seen[name] / max(done.counts[name], 1) for name in self._names}
         found |= {"loss": loss, "learning_rate": done.rate, "gradient_norm": norm}
@@ -151,6 +153,7 @@ class Updates:
         sums = torch.zeros(len(self._names) + 1, dtype=torch.float64, device=self._world.device)
         self._optimizer.start_gradient()
         for batch in share:
+            self._world.doing("forward and backward", batch.step, slow=not self.last)  # the first may be compiled
             seed_dropout(self._seed, "dropout", batch.step, batch.micro)
             loss = self._module(batch.to(self._world.device))
             total = loss.total(counts)
