@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kitae.tensor.batch import Batch
 from kitae.tensor.groups import ParameterGroup
@@ -47,6 +47,13 @@ class Grouped(Protocol):
 
     def groups(self) -> tuple[ParameterGroup, ...]:
         """The groups, which hold every trained weight once; none for one update of all."""
+
+
+def compile_blocks(module: nn.Module) -> None:
+    """Compile the repeated layers of every part that has some, in place."""
+    for part in module.modules():
+        if isinstance(part, Compilable):
+            part.compile_blocks()
 
 
 class Learner(Protocol):

@@ -22,7 +22,7 @@ from kitae.core.artifact import checkpoints, seal, sweep, verify, write_folder
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
-from kitae.train.optimizer import Optimizer
+from kitae.train.optimizer import Gathered, Optimizer
 
 log = logging.getLogger(__name__)
 IDENTITY = "identity.json"
@@ -53,7 +53,7 @@ def _aliases(module: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(value), name) for name, value in module.named_parameters(remove_duplicate=False)}
 
 
-def _tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+def _tensors(module: nn.Module, optimizer: Optimizer | Gathered) -> dict[str, Tensor]:
     """Exact weights and buffers under every name of the module's state dict, on the CPU, none sharing memory."""
     exact, aliases = optimizer.weights(), _aliases(module)
     kept: dict[str, Tensor] = {}
@@ -63,7 +63,7 @@ def _tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     return kept
 
 
-def save(folder: Path, module: nn.Module, optimizer: Optimizer, state: State, attach: Mapping[str, Path]) -> Path:
+def save(folder: Path, module: nn.Module, optimizer: Optimizer | Gathered, state: State, attach: Mapping[str, Path]) -> Path:
     """Write the checkpoint of `state.step` below `folder/checkpoints`. Raises KitaeError when the disk is full."""
     path = folder / "checkpoints" / f"step-{state.step:08d}"
     with write_folder(path) as beside:
@@ -86,15 +86,14 @@ def save(folder: Path, module: nn.Module, optimizer: Optimizer, state: State, at
 
 def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
     """Fill module and optimizer from a verified checkpoint. Raises KitaeError when a name or shape differs."""
-    device = str(optimizer.flat.master.device)
-    weights = load_file(path / "weights.safetensors", device=device)
+    weights = load_file(path / "weights.safetensors")  # on the CPU, page by page: a process may need a part of it only
     aliases = _aliases(module)
     own = module.state_dict()
     if set(own) != set(weights):
         odd = sorted(set(own) ^ set(weights))
         raise KitaeError(f"the checkpoint does not fit this model: {odd[0]} is in one of them only", cure=NEW, where=str(path))
     state = read_state(path)
-    averages = load_file(path / "optimizer.safetensors", device=device)
+    averages = load_file(path / "optimizer.safetensors")
     with torch.no_grad():
         optimizer.load({aliases[name]: value for name, value in weights.items() if name in aliases}, averages, state.step)
         for name in own.keys() - aliases.keys():

@@ -81,6 +81,10 @@ class TrainConfig(RuleConfig):
     """Of weights and activations. "bf16" keeps fp32 master weights, gradients and optimizer state."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute; "auto" takes CUDA when there is one."""
+    parallel: Annotated[Literal["ddp", "fsdp2"], OPERATIONAL] = "ddp"
+    """How several processes share the work. "ddp": each holds the whole model. "fsdp2": each holds its share of weights, gradients and
+    optimizer state, and sees a layer whole only while it works on it: for models that fill a GPU. Equal results within rounding, and
+    the same checkpoints; one process is the same with both."""
     compile: Annotated[bool, OPERATIONAL] = False
     """Compile each layer with torch.compile: same samples, losses equal within rounding. Takes a minute to start."""
     deterministic: Annotated[bool, OPERATIONAL] = False
@@ -121,6 +125,12 @@ class TrainConfig(RuleConfig):
             )
         if self.schedule == "inverse-square-root" and not self.warmup.amount:
             raise ValueError('schedule = "inverse-square-root" falls as sqrt(warmup / done): give it a warmup')
+        return self
+
+    @model_validator(mode="after")
+    def _rows_suffice(self) -> Self:
+        if self.parallel == "fsdp2" and self.optimizer != "adamw":
+            raise ValueError(f'optimizer = "{self.optimizer}" needs whole weights on every process: set parallel = "ddp"')
         return self
 
     @model_validator(mode="after")

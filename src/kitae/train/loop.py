@@ -20,7 +20,7 @@ from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Compilable, Grouped
+from kitae.train.batches import Batches, Grouped, compile_blocks
 from kitae.train.branch import branch
 from kitae.train.clock import Clock
 from kitae.train.config import TrainConfig
@@ -128,11 +128,9 @@ class _Trainer:
         self.clock = Clock(self.world, self.folder, limit=self.config.budget)
         self.times = timetable(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
-        self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups)
+        self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups, world=self.world)
         if self.config.compile:
-            for part in self.module.modules():
-                if isinstance(part, Compilable):
-                    part.compile_blocks()
+            compile_blocks(self.module)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times)
         self.monitor: Monitor | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
@@ -176,7 +174,7 @@ class _Trainer:
         """Train to the end."""
         first = self.feed.prepare(min(self.step, self.times.total - 1), 0)
         names = tuple(sorted(self.module.counts(first)))
-        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, names=names, folder=self.folder)
+        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, names=names, folder=self.folder, spare=first)
         self.module.train()
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
@@ -199,6 +197,7 @@ class _Trainer:
         self._save()
         self.clock.rest(self.step)
         self.world.barrier()
+        self.optimizer.flat.hand_back()
         self.module.eval()
 
     def _saves(self) -> bool:
@@ -243,7 +242,7 @@ class _Trainer:
         if self.evaluate is None:
             return
         self.module.eval()
-        with torch.no_grad(), self.clock.event("evaluate"):
+        with torch.no_grad(), self.clock.event("evaluate"), self.optimizer.flat.whole():
             values = self.evaluate(self.step)
         self.module.train()
         if self.monitor is not None:
@@ -260,6 +259,7 @@ class _Trainer:
     def _save(self) -> None:
         if self.saved == self.step or self.config.keep_last == 0:
             return
+        kept = self.optimizer.gathered()
         if self.world.main:
             state = checkpoint.State(
                 step=self.step,
@@ -271,7 +271,7 @@ class _Trainer:
             )
             self.clock.flush()
             with self.clock.event("save"):
-                checkpoint.save(self.folder, self.module, self.optimizer, state, self.attach)
+                checkpoint.save(self.folder, self.module, kept, state, self.attach)
                 checkpoint.prune(self.folder, self.config.keep_last, self.times.permanent())
         self.saved = self.step
 

@@ -1,5 +1,6 @@
 """The updates of a training: gradients of a step over micro-batches and ranks, and what is done when one is not finite."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class _Open:
 
     step: int
     share: list[Batch]
+    passes: int
+    """Forward and backward passes of this process."""
     counts: Mapping[str, float]
     rate: float
     numbers: Tensor
@@ -30,10 +33,21 @@ class _Open:
 class Updates:
     """Makes one update after another. What a step came to is known once it is settled, at the latest by the next one's."""
 
-    def __init__(self, module: nn.Module, optimizer: Optimizer, world: World, *, seed: int, names: tuple[str, ...], folder: Path) -> None:
-        """`names` of the loss's terms, which a rank without a share needs too; `folder` is for messages."""
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: Optimizer,
+        world: World,
+        *,
+        seed: int,
+        names: tuple[str, ...],
+        folder: Path,
+        spare: Batch,
+    ) -> None:
+        """`names` of the loss's terms, which a rank without a share needs too; `folder` is for messages. `spare` is any micro-batch:
+        a rank that must work while only others have something to do takes it, and none of it counts."""
         self._module, self._optimizer, self._world = module, optimizer, world
-        self._seed, self._names, self._folder = seed, names, folder
+        self._seed, self._names, self._folder, self._spare = seed, names, folder, spare
         self._open: _Open | None = None
         self.last: dict[str, float] = {}
         """Losses, learning rate and norm of the gradient of the last step that was settled."""
@@ -48,15 +62,22 @@ class Updates:
             local["tokens"] += batch.num_tokens
             for name, count in self._module.counts(batch).items():
                 local[name] += count
-        counts = self._world.sum_numbers(local)
-        sums = self._backward(share, counts)
+        shares = {f"passes of rank {rank}": float(rank == self._world.rank) * len(share) for rank in self._ranks()}
+        counts = self._world.sum_numbers(local | shares)
+        passes = int(max((counts[name] for name in shares), default=len(share)))
+        sums = self._backward(share, counts, passes)
         self.settle()
-        self._world.sum(self._optimizer.gradient())
+        self._optimizer.gradient()
+        self._optimizer.flat.add_up(self._world)
         norm = self._optimizer.clip()
         self._optimizer.step(rate, unless=~(torch.isfinite(norm) & torch.isfinite(sums).all()))
         numbers = torch.cat([sums, norm.to(torch.float64)[None]])
-        self._open = _Open(step=step, share=share, counts=counts, rate=rate, numbers=numbers)
+        self._open = _Open(step=step, share=share, passes=passes, counts=counts, rate=rate, numbers=numbers)
         return counts
+
+    def _ranks(self) -> range:
+        """Those that must work in step."""
+        return range(self._world.size if self._optimizer.flat.in_step else 0)
 
     def settle(self) -> None:
         """Wait for the numbers of the last step, if they are not known yet, and refuse what is not finite.
@@ -73,14 +94,17 @@ class Updates:
         self.last = {f"{name}_loss": seen[name] / max(done.counts[name], 1) for name in self._names}
         self.last |= {"loss": seen["loss"], "learning_rate": done.rate, "gradient_norm": norm}
 
-    def _backward(self, share: list[Batch], counts: Mapping[str, float]) -> Tensor:
-        """Gradients of this rank's share into the flat buffer; on the device, in float64: the sums of its terms (`names`), and
-        last its share of the loss."""
+    def _backward(self, share: list[Batch], counts: Mapping[str, float], passes: int) -> Tensor:
+        """Gradients of this rank's share into the flat buffer, in so many passes; on the device, in float64: the sums of its terms
+        (`names`), and last its share of the loss."""
         sums = torch.zeros(len(self._names) + 1, dtype=torch.float64, device=self._world.device)
         self._optimizer.start_gradient()
+        learner = self._optimizer.flat.learner
+        for _ in range(passes - len(share)):
+            (learner(self._spare.to(self._world.device)).total(counts) * 0).backward()
         for batch in share:
             seed_dropout(self._seed, "dropout", batch.step, batch.micro)
-            loss = self._module(batch.to(self._world.device))
+            loss = learner(batch.to(self._world.device))
             total = loss.total(counts)
             total.backward()
             found = {term.name: term.sum.detach() for term in loss.terms} | {"loss": total.detach()}
@@ -91,11 +115,14 @@ class Updates:
     def _refuse(self, done: _Open, norm: float) -> None:
         """Name the first micro-batch of this rank whose gradient is not finite, and stop without an update."""
         rows: list[int] = []
-        for batch in done.share:
-            sums = self._backward([batch], done.counts)
-            if not bool(sums[-1].isfinite()) or not bool(torch.isfinite(self._optimizer.gradient()).all()):
-                rows = batch.rows.tolist()
-                break
+        for rank, number in itertools.product(self._ranks() or [self._world.rank], range(done.passes)):
+            own = done.share[number : number + 1] if rank == self._world.rank else []
+            sums = self._backward(own, done.counts, 1)
+            bad = not bool(sums[-1].isfinite()) or not bool(torch.isfinite(self._optimizer.gradient()).all())
+            if self._ranks():  # each sees its part of the gradient of the one whose turn it is
+                bad = bool(self._world.sum_numbers({"bad": float(bad)})["bad"])
+            if bad and own and not rows:
+                rows = own[0].rows.tolist()
         shown = ", ".join(str(row) for row in rows[:16]) + (", ..." if len(rows) > 16 else "")
         raise KitaeError(
             f"the gradient of step {done.step} is not finite (norm {norm}), "
