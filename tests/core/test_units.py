@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kitae.core.config import OPERATIONAL, Config
+from kitae.core.config import LATER, OPERATIONAL, Config
 from kitae.core.duration import BatchSize, Duration
 
 
@@ -63,6 +63,15 @@ def test_batch_sizes_in_rows() -> None:
 def test_operational_fields_stay_out_of_the_semantic_settings_at_every_depth() -> None:
     outer = Outer(several=(Inner(rate=0.2, workers=8),), inner=Inner(workers=4))
     assert outer.semantic() == {"inner": {"rate": 0.1}, "several": [{"rate": 0.2}], "length": "400 steps"}
+
+
+class Grown(Inner):
+    rule: Annotated[int | None, LATER] = None
+
+
+def test_fields_that_came_later_change_what_is_set_and_nothing_else() -> None:
+    assert Grown().semantic() == Inner().semantic()
+    assert Grown(rule=3).semantic() == {"rate": 0.1, "rule": 3}
 
 
 def test_settings_are_closed_and_frozen() -> None:

@@ -109,7 +109,8 @@ def trained(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Out:
 
 def test_goes_on_bit_equal_after_a_stop(made, trained, tmp_path):
     scores = trained.counts["heldout"]
-    assert set(scores) == {f"heldout/{name}/mlm_{score}" for name in "ab" for score in ("loss", "accuracy")}
+    names = ("loss", "perplexity", "accuracy", "top5_accuracy", "entropy")
+    assert set(scores) == {f"heldout/{source}mlm_{score}" for source in ("a/", "b/", "") for score in names}
     shutil.copytree(trained.path, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000008")  # as if it was killed before
     assert run(tmp_path / "run", made).counts["heldout"] == scores

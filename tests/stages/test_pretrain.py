@@ -20,11 +20,16 @@ from kitae.objectives import table
 from kitae.procedures import heldout
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.stages.pretrain import PretrainConfig, new_objective, run, sources
+from kitae.tensor import random
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.monitor import read_metrics
 
-SCORES = {"mlm_loss", "mlm_accuracy", "rtd_loss", "rtd_accuracy", "rtd_auc", "replaced_share"}
+SCORES = {
+    *("mlm_loss", "mlm_perplexity", "mlm_accuracy", "mlm_top5_accuracy", "generator_entropy"),
+    *("rtd_loss", "rtd_accuracy", "rtd_recall", "rtd_auc", "rtd_calibration_error"),
+    *("sampled_accuracy", "replaced_share_of_masked", "replaced_share"),
+}  # and the precision, where something is said to be replaced
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +67,9 @@ def test_informed_weights_know_the_frequencies_of_this_dataset(dataset: Path, tm
 def test_heldout_scores_of_every_source_while_training(trained: Out) -> None:
     records = [record for record in read_metrics(trained.path) if record["kind"] == "evaluate"]
     assert [record["step"] for record in records] == [6, 12]
-    names = {f"heldout/{source}/{score}" for source in ("news", "books") for score in SCORES}
-    assert set(records[-1]) == names | {"kind", "step"}
-    assert trained.counts["heldout"] == {name: records[-1][name] for name in names}
+    names = {f"heldout/{source}{score}" for source in ("news/", "books/", "") for score in SCORES}
+    assert {name for name in records[-1] if not name.endswith("precision")} == names | {"kind", "step"}
+    assert trained.counts["heldout"] == {name: value for name, value in records[-1].items() if name not in ("kind", "step")}
     assert records[-1]["heldout/news/mlm_loss"] < records[0]["heldout/news/mlm_loss"]  # type: ignore[operator]
 
 
@@ -232,3 +237,18 @@ def test_operational_settings_do_not_change_the_fingerprint() -> None:
     b = config(start="/somewhere", heldout_rows=7, train={"compile": True, "save_every": "5 steps"})
     assert a.semantic() == b.semantic()
     assert a.semantic() != config(train={"precision": "bf16"}).semantic()
+
+
+def test_all_sources_together_are_the_mean_over_all_their_predictions(trained: Out, dataset: Path) -> None:
+    tokenizer = Tokenizer.load(dataset / "tokenizer")
+    objective = table.load(read_parts(newest(trained.path)), table.row("rtd").config(), tokenizer.special, tokenizer.vocab_size).eval()
+    sums: dict[str, torch.Tensor] = {}
+    for source in ("news", "books"):
+        for batch in Heldout(dataset, source, heldout.POSITIONS // 32):
+            for name, value in objective.measure(objective.prepare(batch, random.key("heldout"))).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+    found = HeldoutMeter(objective, dataset, world=World(), rows=1024)(0)
+    together = {name.removeprefix("heldout/"): value for name, value in found.items() if name.count("/") == 1}
+    assert together == objective.summarize(sums)
+    parts = [found[f"heldout/{source}/mlm_loss"] for source in ("news", "books")]
+    assert min(parts) < together["mlm_loss"] < max(parts)

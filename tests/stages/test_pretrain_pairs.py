@@ -33,8 +33,8 @@ def test_next_sentences_from_pretraining_to_transformers_and_on(paired: Path, tm
     assert {"mlm_loss", "nsp_loss"} <= set(trained[-1])
     assert trained[-1]["loss"] == pytest.approx(trained[-1]["mlm_loss"] + trained[-1]["nsp_loss"])
     heldout = [record for record in read_metrics(out.path) if record["kind"] == "evaluate"][-1]
-    scores = {"mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}
-    assert {name for name in heldout if "/" in name} == {f"heldout/{source}/{score}" for source in ("news", "books") for score in scores}
+    scores = {"mlm_loss", "mlm_perplexity", "mlm_accuracy", "mlm_top5_accuracy", "mlm_entropy", "nsp_loss", "nsp_accuracy"}
+    assert {name for name in heldout if "/" in name} == {f"heldout/{of}{score}" for of in ("news/", "books/", "") for score in scores}
     (part,) = read_parts(newest(out.path)).values()
     assert part.head == "pretraining"
 

@@ -31,7 +31,12 @@ def samples(folder: Path) -> list[str]:
 
 
 def losses(folder: Path) -> list[float]:
-    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train"]
+    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train" and "loss" in record]
+
+
+def skipped(folder: Path) -> list[tuple[object, ...]]:
+    records = [record for record in read_metrics(folder / "run") if record["kind"] == "skipped"]
+    return [(record["step"], record["why"], record.get("rows"), record.get("weight")) for record in records]
 
 
 def alone(folder: Path, options: dict) -> None:
@@ -45,6 +50,10 @@ CASES = {
     "grouped": ({"rows": 12, "head_rate": 0.02, "config": {"precision": "fp64", "length": "40 steps", "clip": 0.05}}, 1e-8),
     "lamb": ({"rows": 12, "config": {"precision": "fp64", "optimizer": "lamb"}}, 1e-8),
     "muon": ({"rows": 12, "head_rate": 0.02, "config": {"precision": "fp64", "optimizer": "muon", "freeze": {"layers": 1}}}, 1e-8),
+    "skips": (
+        {"rows": 12, "bad_step": 7, "spike_step": 12, "config": {"precision": "fp64", "non_finite": "skip", "spikes": {"window": 12}}},
+        1e-8,
+    ),
     "short": ({"rows": 4, "config": {"precision": "fp64"}}, 1e-8),  # one micro-batch for two ranks
 }
 
@@ -64,6 +73,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         assert samples(one) == samples(two)
         assert samples(one)
         assert losses(two) == pytest.approx(losses(one), rel=tolerance, abs=1e-12)
+        assert skipped(two) == skipped(one)
+        assert [step for step, *_ in skipped(one)] == ([8, 13] if name == "skips" else [])
 
 
 def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path) -> None:

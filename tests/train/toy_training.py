@@ -40,7 +40,9 @@ class Block(nn.Module):
 class Toy(nn.Module):
     """Two terms with different counts, a shared table under two names, dropout, masks drawn in prepare."""
 
-    def __init__(self, rate: float = 0.1, log: Path | None = None, bad_step: int = -1, head_rate: float | None = None) -> None:
+    def __init__(
+        self, rate: float = 0.1, log: Path | None = None, bad_step: int = -1, head_rate: float | None = None, spike_step: int = -1
+    ) -> None:
         super().__init__()
         generator = torch_generator(0, "toy")
         self.embed = nn.Embedding(VOCAB, 16)
@@ -48,7 +50,7 @@ class Toy(nn.Module):
         self.tied = self.embed
         self.head = nn.Linear(16, 2)
         self.register_buffer("offset", torch.zeros(2))
-        self.log, self.bad_step, self.head_rate = log, bad_step, head_rate
+        self.log, self.bad_step, self.head_rate, self.spike_step = log, bad_step, head_rate, spike_step
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
 
@@ -72,11 +74,13 @@ class Toy(nn.Module):
             x_BLD = block(x_BLD)
         masked, real = batch.targets["masked"], batch.layout.mask_BL
         logits = x_BLD[masked] @ self.tied.weight.T
-        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
+        logits = logits.float() if logits.dtype.itemsize == 2 else logits
         mlm = nn.functional.cross_entropy(logits, batch.targets["labels"][masked], reduction="sum")
         rtd = nn.functional.cross_entropy(self.head(x_BLD)[real], masked[real].long(), reduction="sum")
         if batch.step == self.bad_step and batch.micro == 1:
             mlm = mlm * float("nan")
+        if batch.step == self.spike_step:
+            mlm = mlm * 100
         first = Term(name="mlm", sum=mlm, count=int(masked.sum()))
         return Loss(terms=(first, Term(name="rtd", sum=rtd, count=batch.num_tokens, weight=5.0)))
 
@@ -121,10 +125,12 @@ def config(**fields: object) -> TrainConfig:
 
 
 def train(folder: Path, options: dict, world: World) -> None:
-    """One training as `options` say: rows, micro, rate, head_rate, delay, samples (a file name's beginning), config."""
+    """One training as `options` say: rows, micro, rate, head_rate, bad_step, spike_step, delay, samples (a file name's beginning),
+    config."""
     log = Path(f"{options['samples']}{world.rank}") if "samples" in options else None
     batches = ToyBatches(options.get("rows", 8), options.get("micro", 4), options.get("delay", 0.0))
-    toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"))
+    steps = {name: options.get(name, -1) for name in ("bad_step", "spike_step")}
+    toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"), **steps)
     fit(toy, batches, config(**options["config"]), folder, world=world, seed=7, attach={})
 
 

@@ -13,8 +13,9 @@ from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives.mlm import MaskingConfig
 from kitae.objectives.pair import PairConfig
 from kitae.objectives.rtd import RtdConfig
+from kitae.procedures.starts import lacks_generator
 from kitae.stages.dataset import DatasetConfig
-from kitae.stages.pretrain import PretrainConfig, lacks_generator, learnt_order, regrown_numbers, started
+from kitae.stages.pretrain import PretrainConfig, learnt_order, regrown_numbers, started
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer

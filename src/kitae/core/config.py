@@ -14,6 +14,15 @@ class Operational:
 OPERATIONAL = Operational()
 
 
+@dataclass(frozen=True)
+class Later:
+    """Marks a field that decides the result but came later: at its default it stays out of the fingerprint, so that what was made
+    before it came still is what it was."""
+
+
+LATER = Later()
+
+
 class Config(BaseModel):
     """Frozen settings that refuse unknown keys, NaN and infinity. The string under a field is its documentation (`kitae show`)."""
 
@@ -22,7 +31,8 @@ class Config(BaseModel):
     )
 
     def semantic(self) -> dict[str, object]:
-        """The settings that decide the result, as JSON values: every field but those marked OPERATIONAL, at every depth."""
+        """The settings that decide the result, as JSON values: every field but those marked OPERATIONAL, and those marked
+        LATER that are at their default, at every depth."""
         return _semantic(self, self.model_dump(mode="json", by_alias=True))
 
 
@@ -30,6 +40,8 @@ def _semantic(config: BaseModel, dumped: dict[str, Any]) -> dict[str, object]:
     kept: dict[str, object] = {}
     for name, field in type(config).model_fields.items():
         if any(isinstance(mark, Operational) for mark in field.metadata):
+            continue
+        if any(isinstance(mark, Later) for mark in field.metadata) and getattr(config, name) == field.default:
             continue
         key = field.serialization_alias or field.alias or name
         kept[key] = _inner(getattr(config, name), dumped[key])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kitae.objectives.auc import area, histogram
+from kitae.objectives.calibration import calibration_bins, calibration_error
 from kitae.tensor.batch import Batch
 
 
@@ -40,20 +41,46 @@ def binary_losses(logits: Tensor, replaced: Tensor, *, smoothing: float = 0.0) -
 
 
 def detection_statistics(logits_T: Tensor, replaced_T: Tensor, *, name: str = "rtd") -> dict[str, Tensor]:
-    """Additive statistics of real tokens: loss without smoothing, right answers, counts, histogram of the scores."""
+    """Additive statistics of real tokens: loss without smoothing, right answers, counts, what is said to be replaced and what of it is,
+    histogram of the scores, bins of the probabilities."""
+    found_T = logits_T > 0
+    wide = logits_T if logits_T.dtype == torch.float64 else logits_T.float()
     return {
         f"{name}_sum": binary_losses(logits_T, replaced_T).sum(dtype=torch.float64),
-        f"{name}_right": ((logits_T > 0) == replaced_T).sum(dtype=torch.float64),
+        f"{name}_right": (found_T == replaced_T).sum(dtype=torch.float64),
         f"{name}_count": torch.tensor(float(len(replaced_T)), dtype=torch.float64, device=logits_T.device),
+        f"{name}_positives": replaced_T.sum(dtype=torch.float64),
+        f"{name}_found": found_T.sum(dtype=torch.float64),
+        f"{name}_hits": (found_T & replaced_T).sum(dtype=torch.float64),
         f"{name}_scores": histogram(logits_T, replaced_T),
+        f"{name}_bins": calibration_bins(torch.sigmoid(wide), replaced_T),
     }
 
 
 def detection_scores(stats: Mapping[str, Tensor], *, name: str = "rtd") -> dict[str, float]:
-    """NAME_loss, NAME_accuracy and, where there are both kinds, NAME_auc."""
-    scores, count = {}, float(stats[f"{name}_count"])
-    if count:
-        scores[f"{name}_loss"] = float(stats[f"{name}_sum"]) / count
-        scores[f"{name}_accuracy"] = float(stats[f"{name}_right"]) / count
-    auc = area(stats[f"{name}_scores"])
-    return scores if auc is None else {**scores, f"{name}_auc": auc}
+    """NAME_loss, NAME_accuracy, NAME_precision (where something is said to be replaced), NAME_recall (where something is),
+    NAME_calibration_error and, where there are both kinds, NAME_auc."""
+    count, positives, found, hits = (float(stats[f"{name}_{part}"]) for part in ("count", "positives", "found", "hits"))
+    scores: dict[str, float | None] = {
+        f"{name}_loss": float(stats[f"{name}_sum"]) / count if count else None,
+        f"{name}_accuracy": float(stats[f"{name}_right"]) / count if count else None,
+        f"{name}_precision": hits / found if found else None,
+        f"{name}_recall": hits / positives if positives else None,
+        f"{name}_auc": area(stats[f"{name}_scores"]),
+        f"{name}_calibration_error": calibration_error(stats[f"{name}_bins"]),
+    }
+    return {score: value for score, value in scores.items() if value is not None}
+
+
+def sampling_statistics(sampled_N: Tensor, labels_N: Tensor) -> dict[str, Tensor]:
+    """Additive statistics of what was put at the chosen positions: how many there are, how many samples are the token that stood there."""
+    return {
+        "sampled_count": torch.tensor(float(len(labels_N)), dtype=torch.float64, device=labels_N.device),
+        "sampled_right": (sampled_N == labels_N).sum(dtype=torch.float64),
+    }
+
+
+def sampling_scores(stats: Mapping[str, Tensor]) -> dict[str, float]:
+    """sampled_accuracy, the share of samples that are the token that stood there, and what it leaves: replaced_share_of_masked."""
+    count, right = float(stats["sampled_count"]), float(stats["sampled_right"])
+    return {"sampled_accuracy": right / count, "replaced_share_of_masked": (count - right) / count} if count else {}

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kitae.models.compose import MaskedLm
-from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in
+from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in, sampling_scores, sampling_statistics
 from kitae.objectives.masking import Shares
 from kitae.objectives.pair import PairConfig, PairObjective
+from kitae.objectives.prediction import entropy, prediction_scores
 from kitae.objectives.rates import rate_at
 from kitae.objectives.softmax import cross_entropy_and_sample
 from kitae.objectives.vocabulary import Predicted, predict_all
@@ -55,6 +56,8 @@ class _Noised:
     """With samples at the chosen positions."""
     log_q_R: Tensor
     """float64: of the tokens of `ids_BL`, without a gradient."""
+    entropy: Tensor | None
+    """float64: summed over the chosen positions, of q; where it was asked for."""
 
 
 class ElectricObjective(PairObjective):
@@ -99,24 +102,29 @@ class ElectricObjective(PairObjective):
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums of both losses, right answers, counts, and the histogram of the log-odds."""
-        noised, words = self._noise(batch), batch.targets["words"]
+        """Sums of both losses, right answers and counts, of the generator's entropy and hits, and histogram and bins of the log-odds."""
+        noised, words = self._noise(batch, measured=True), batch.targets["words"]
+        assert noised.entropy is not None
+        sampled_N = noised.ids_BL.flatten().index_select(0, batch.targets["picks"])
         right_R = noised.predicted.likeliest_R == batch.ids_BL.flatten().index_select(0, batch.targets["real"])
         count = torch.tensor(float(len(words)), dtype=torch.float64, device=words.device)
         return {
             "cloze_sum": noised.predicted.total,
             "cloze_right": right_R.index_select(0, words).sum(dtype=torch.float64),
             "cloze_count": count,
-        } | detection_statistics(self._log_odds(batch, noised), self._is_noise(batch), name="nce")
+            "generator_entropy": noised.entropy,
+            **sampling_statistics(sampled_N, batch.targets["labels"]),
+            **detection_statistics(self._log_odds(batch, noised), self._is_noise(batch), name="nce"),
+        }
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
-        """cloze_loss (nats a token), cloze_accuracy, nce_loss, nce_accuracy, nce_auc."""
-        scores, count = detection_scores(stats, name="nce"), float(stats["cloze_count"])
-        if not count:
-            return scores
-        return {"cloze_loss": float(stats["cloze_sum"]) / count, "cloze_accuracy": float(stats["cloze_right"]) / count} | scores
+        """cloze_loss (nats a token), cloze_perplexity, cloze_accuracy; generator_entropy at the chosen positions (nats); those of
+        `sampling_scores`, and of `detection_scores` as nce_loss and so on."""
+        scores = prediction_scores(stats, name="cloze") | sampling_scores(stats) | detection_scores(stats, name="nce")
+        count = float(stats["sampled_count"])
+        return scores | {"generator_entropy": float(stats["generator_entropy"]) / count} if count else scores
 
-    def _noise(self, batch: Batch) -> _Noised:
+    def _noise(self, batch: Batch, *, measured: bool = False) -> _Noised:
         targets, head, known = batch.targets, self.generator.head, self.generator.known
         real, slots, labels_N = targets["real"], targets["slots"], targets["labels"]
         x_RE = head.transform(self.generator.read(batch, real))
@@ -132,7 +140,8 @@ class ElectricObjective(PairObjective):
             gain_N = (logits_NV.gather(1, sampled_N[:, None]).double() - logits_NV.gather(1, labels_N[:, None]).double()).squeeze(1)
             log_q_R = (-predicted.losses_R).index_add(0, slots, gain_N)
         ids_BL, _ = put_in(batch, sampled_N)
-        return _Noised(predicted=predicted, ids_BL=ids_BL, log_q_R=log_q_R)
+        spread = entropy(logits_NV) if measured else None
+        return _Noised(predicted=predicted, ids_BL=ids_BL, log_q_R=log_q_R, entropy=spread)
 
     def _log_odds(self, batch: Batch, noised: _Noised) -> Tensor:
         """float64 [R]: of noise against text."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from kitae.core.config import Config
 from kitae.models.compose import Discriminator, MaskedLm, PretrainingLm
 from kitae.objectives.masking import Masker, Shares, Unit
+from kitae.objectives.prediction import prediction_scores, prediction_statistics
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rates import Rate, mean_rate, parse_rate
 from kitae.objectives.sentence_order import SentenceOrder, order_count, order_scores, order_statistics, order_term
@@ -114,13 +115,13 @@ class MlmObjective(Objective):
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums of loss, right answers and masked positions; the same of the pairs."""
+        """Sums of loss, right answers, entropies and masked positions; those of loss, right answers and number of the pairs."""
         logits_NV, logits_P2 = self._logits(batch)
         stats = prediction_statistics(logits_NV, batch.targets["labels"])
         return stats if logits_P2 is None else stats | order_statistics(self._order, logits_P2, batch)
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
-        """mlm_loss (nats a masked token), mlm_accuracy; nsp_loss (nats a pair), nsp_accuracy, or the same of sop."""
+        """Those of `prediction_scores`; nsp_loss (nats a pair), nsp_accuracy, or the same of sop."""
         scores = prediction_scores(stats)
         return scores if self._order == "none" else scores | order_scores(self._order, stats)
 
@@ -135,20 +136,3 @@ class MlmObjective(Objective):
             return self.encoder(batch, picks), None
         assert isinstance(self.encoder, PretrainingLm), "the table of objectives gives pairs a model that judges them"
         return self.encoder.with_order(batch, picks, batch.targets["pairs"])
-
-
-def prediction_statistics(logits_NV: Tensor, labels_N: Tensor) -> dict[str, Tensor]:
-    """Additive statistics of vocabulary predictions."""
-    return {
-        "mlm_sum": cross_entropy(logits_NV, labels_N).sum(),
-        "mlm_right": (logits_NV.argmax(dim=1) == labels_N).sum(dtype=torch.float64),
-        "mlm_count": torch.tensor(float(len(labels_N)), dtype=torch.float64, device=labels_N.device),
-    }
-
-
-def prediction_scores(stats: Mapping[str, Tensor]) -> dict[str, float]:
-    """mlm_loss and mlm_accuracy from summed statistics; empty when nothing was masked."""
-    count = float(stats["mlm_count"])
-    if not count:
-        return {}
-    return {"mlm_loss": float(stats["mlm_sum"]) / count, "mlm_accuracy": float(stats["mlm_right"]) / count}

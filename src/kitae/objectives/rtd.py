@@ -13,11 +13,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from kitae.models.compose import Discriminator, MaskedLm
-from kitae.objectives.detection import binary_losses, detection_scores, detection_statistics, put_in, uniform_ids
+from kitae.objectives.detection import (
+    binary_losses,
+    detection_scores,
+    detection_statistics,
+    put_in,
+    sampling_scores,
+    sampling_statistics,
+    uniform_ids,
+)
 from kitae.objectives.document import document_losses, document_targets
 from kitae.objectives.masking import Shares
-from kitae.objectives.mlm import prediction_scores, prediction_statistics
 from kitae.objectives.pair import PairConfig, PairObjective
+from kitae.objectives.prediction import prediction_scores, prediction_statistics
 from kitae.objectives.softmax import cross_entropy_and_sample
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
@@ -114,7 +122,8 @@ class RtdObjective(PairObjective):
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums of both losses, right answers, counts, and the histogram of the discriminator's scores."""
+        """Sums of both losses, right answers and counts, of the generator's entropy and hits, and the histogram and bins of the
+        discriminator's scores."""
         generator_logits_NV = self._generator_logits(batch)
         corrupted = self._corrupt(batch, generator_logits_NV)
         mask_BL = batch.layout.mask_BL
@@ -124,18 +133,21 @@ class RtdObjective(PairObjective):
         if self.config.document_weight:
             count = torch.tensor(float(len(batch.targets["document_words"])), dtype=torch.float64, device=logits_T.device)
             stats |= {"document_sum": self._document_losses(x_BLD, batch), "document_count": count}
-        replaced_T = corrupted.replaced_BL[mask_BL]
-        stats |= {"rtd_replaced": replaced_T.sum(dtype=torch.float64)}
-        return stats | detection_statistics(logits_T, replaced_T)
+        sampled_N = corrupted.ids_BL.flatten().index_select(0, batch.targets["picks"])
+        stats |= sampling_statistics(sampled_N, batch.targets["labels"])
+        return stats | detection_statistics(logits_T, corrupted.replaced_BL[mask_BL])
 
     def summarize(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
-        """mlm_loss, mlm_accuracy, rtd_loss, rtd_accuracy, rtd_auc, replaced_share (of all real tokens), document_loss."""
+        """Those of `prediction_scores` (the entropy as generator_entropy), `sampling_scores` and `detection_scores`; document_loss;
+        replaced_share, of all real tokens."""
         scores = prediction_scores(stats) if "mlm_count" in stats else {}
+        if "mlm_entropy" in scores:
+            scores["generator_entropy"] = scores.pop("mlm_entropy")
         if words := float(stats.get("document_count", 0)):
             scores["document_loss"] = float(stats["document_sum"]) / words
-        scores |= detection_scores(stats)
+        scores |= sampling_scores(stats) | detection_scores(stats)
         count = float(stats["rtd_count"])
-        return scores | {"replaced_share": float(stats["rtd_replaced"]) / count} if count else scores
+        return scores | {"replaced_share": float(stats["rtd_positives"]) / count} if count else scores
 
     def corrupted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(ids_BL as the discriminator sees them, replaced_BL) of a prepared batch; without gradients."""

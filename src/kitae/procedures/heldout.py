@@ -1,5 +1,6 @@
 """Held-out text through an objective: the same rows, masks and samples every time, source by source, dealt to the ranks."""
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -20,8 +21,8 @@ class HeldoutMeter:
     """Called with a step, it measures the objective's present weights; every rank of the world calls it.
 
     Rows, masks and samples are a function of the dataset and the objective's settings alone: two runs are asked the same, whatever
-    their seeds, batches and processes. Scores come back as "heldout/SOURCE/mlm_loss" and so on. At most `rows` rows of each source
-    are read.
+    their seeds, batches and processes. Scores come back as "heldout/SOURCE/mlm_loss" and so on, and over the predictions of all sources
+    together as "heldout/mlm_loss". At most `rows` rows of each source are read.
     """
 
     def __init__(self, objective: Objective, dataset: Path, *, world: World, rows: int) -> None:
@@ -31,19 +32,25 @@ class HeldoutMeter:
         self._batches = rows // each
 
     def __call__(self, step: int) -> dict[str, float]:
-        """Scores of every source, averaged over its predictions. Dropout is off when the caller has set eval()."""
+        """Scores of every source and of all, averaged over their predictions. Dropout is off when the caller has set eval()."""
         scores: dict[str, float] = {}
+        whole: dict[str, Tensor] = {}
         for source, batches in self._sources.items():
             stats: dict[str, Tensor] = {}
             for number, batch in enumerate(islice(batches, self._batches)):
                 mine = number % self._world.size == self._world.rank
                 if mine or number == 0:  # a rank without a share still has to know the statistics' shapes
-                    found = self._measure(batch)
-                    for name, value in found.items():
-                        stats[name] = stats.get(name, torch.zeros_like(value)) + value * mine
+                    _add(stats, {name: value * mine for name, value in self._measure(batch).items()})
             summed = {name: self._world.sum(stats[name]) for name in sorted(stats)}
+            _add(whole, summed)
             scores |= {f"heldout/{source}/{name}": value for name, value in self._objective.summarize(summed).items()}
-        return scores
+        together = self._objective.summarize(whole) if whole else {}
+        return scores | {f"heldout/{name}": value for name, value in together.items()}
 
     def _measure(self, batch: Batch) -> dict[str, Tensor]:
         return self._objective.measure(self._objective.prepare(batch, self._seed).to(self._world.device))
+
+
+def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums.get(name, torch.zeros_like(value)) + value

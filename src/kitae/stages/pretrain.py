@@ -1,7 +1,6 @@
 """Dataset -> Checkpoints. Pre-train an encoder from random weights, or continue one: the node `adapt` gives a start."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,9 +12,7 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.core.recipe import validate
 from kitae.data.frequencies import log_frequencies
-from kitae.data.plan import Plan
 from kitae.data.sampler import DATASET, DatasetFacts, Sampler
-from kitae.models.cost import flops_per_token
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts
@@ -23,21 +20,23 @@ from kitae.models.informed import check_informed, inform
 from kitae.models.presets import PRESETS, Architecture, generator_for, resolve_preset
 from kitae.models.towers import TwoTowerEncoder
 from kitae.objectives import table
-from kitae.objectives.mlm import MaskingConfig, MlmConfig
+from kitae.objectives.mlm import MlmConfig
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig
-from kitae.objectives.sentence_order import SentenceOrder, check_order
+from kitae.objectives.sentence_order import SentenceOrder
 from kitae.procedures import regrow as regrowing
+from kitae.procedures.account import account
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.procedures.regrow import Ground, RegrowConfig, regrow
-from kitae.procedures.words import check_reading, with_words_of
-from kitae.tensor.random import key, torch_generator
-from kitae.tensor.world import World, session
+from kitae.procedures.starts import check_pairs, check_positions, check_segments, fitting, generator_of, lacks_generator
+from kitae.procedures.words import check_reading
+from kitae.tensor.random import key
+from kitae.tensor.world import session
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
 from kitae.train.config import TrainConfig, step_rows
 from kitae.train.freezing import check_depths
-from kitae.train.loop import Fitted, fit
+from kitae.train.loop import fit
 
 log = logging.getLogger(__name__)
 VERSION = 3
@@ -139,7 +138,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
         ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
         objective = _objective(config, ground, facts, start, out)
-        _check_pairs(objective, config, facts)
+        check_pairs(objective, config.objective, learnt_order(config), facts)
         meter = HeldoutMeter(objective, dataset, world=world, rows=config.heldout_rows)
         if world.main:
             if rows > batches.rows_per_epoch:
@@ -149,7 +148,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
             claim(out.path, "data", data | decides)
         attach = {"tokenizer": dataset / "tokenizer"}
         fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter)
-        out.counts.update(_counts(config, objective, dataset, fitted, world))
+        out.counts.update(account(config.objective, config.learnt, objective, dataset, fitted, world))
         del meter, objective
     other = None if config.start_generator is None else locate(config.start_generator)
     for folder in filter(None, (dataset, start, other)):
@@ -164,16 +163,16 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
         return new_objective(config, ground.dataset, facts.max_length, tokenizer, seed=ground.seed)
     settings = config.learnt
     place = newest(start)
-    parts = _fitting(place, read_parts(place), tokenizer, facts, seed=ground.seed)
+    parts = fitting(place, read_parts(place), tokenizer, facts, seed=ground.seed)
     log.info("continuing %s", place)
     if config.start_generator is not None:
-        other, part = _generator(config.start_generator)
-        parts |= _fitting(other, {"generator": part}, tokenizer, facts, seed=0)
+        other, part = generator_of(config.start_generator)
+        parts |= fitting(other, {"generator": part}, tokenizer, facts, seed=0)
     if lacks_generator(settings, parts):
         assert isinstance(settings, RtdConfig), "no other objective has its generator regrown"
         half, folder = parts["discriminator"], out.path / regrowing.NAME
         numbers = regrown_numbers(config, half.config)
-        _check_segments("discriminator", half.config, "none", paired=facts.pairs is not None)  # before hours of regrowing
+        check_segments("discriminator", half.config, "none", paired=facts.pairs is not None)  # before hours of regrowing
         found = {"discriminator": half.config, "generator": numbers}
         check_depths(config.train.freeze, {name: model.num_hidden_layers for name, model in found.items()})
         regrown = regrow(half, numbers, folder, config=config.regrow, masking=settings, train=config.train, ground=ground)
@@ -182,33 +181,16 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
 
 
-def lacks_generator(settings: Config, parts: Mapping[str, Part]) -> bool:
-    """Whether these models of a start are a discriminator alone, for an objective that needs its generator."""
-    return isinstance(settings, RtdConfig) and not settings.uniform_generator and set(parts) == {"discriminator"}
-
-
 def regrown_numbers(config: PretrainConfig, discriminator: EncoderConfig) -> EncoderConfig:
     """Those of the generator that a discriminator which comes alone will get. Raises KitaeError when the settings do not fit."""
     given = config.config.get("generator", {})
     return generator_for(discriminator, config.model, {**(given if isinstance(given, dict) else {}), **config.regrow.generator})
 
 
-def _generator(folder: str) -> tuple[Path, Part]:
-    """(checkpoint, model) of the generator of a folder of its own, or of a pair."""
-    place = newest(locate(folder))
-    parts = read_parts(place)
-    part = parts.get("generator") or parts.get("encoder")  # DeBERTa's is a masked language model like any other
-    if part is None or part.head != "mlm":
-        held = ", ".join(part.title for part in parts.values())
-        cure = "name the folder of a generator, such as ElectraForMaskedLM"
-        raise KitaeError(f"start_generator holds no generator, but: {held}", cure=cure, where=str(place))
-    return place, part
-
-
 def started(config: PretrainConfig, start: Path) -> dict[str, Part]:
     """The models to go on with: those of the start, with the generator of `start_generator` in the place of its own."""
     parts = read_parts(newest(start))
-    return parts if config.start_generator is None else {**parts, "generator": _generator(config.start_generator)[1]}
+    return parts if config.start_generator is None else {**parts, "generator": generator_of(config.start_generator)[1]}
 
 
 def check_started(config: PretrainConfig, start: Path, max_length: int) -> None:
@@ -218,7 +200,7 @@ def check_started(config: PretrainConfig, start: Path, max_length: int) -> None:
     """
     parts, settings = started(config, start), config.learnt
     for name, part in parts.items():
-        _check_positions(name, part, max_length, where=str(start))
+        check_positions(name, part, max_length, where=str(start))
     if lacks_generator(settings, parts):
         regrown_numbers(config, parts["discriminator"].config)
     else:
@@ -232,7 +214,7 @@ def check_new(config: PretrainConfig, architecture: Architecture, *, paired: boo
     """
     table.check_new(architecture, config.learnt)
     part = "encoder" if config.objective == "mlm" else "discriminator"
-    _check_segments(part, architecture.encoder, learnt_order(config), paired=paired)
+    check_segments(part, architecture.encoder, learnt_order(config), paired=paired)
     if config.initialization == "informed":
         check_informed(TwoTowerEncoder if config.objective == "electric" else FAMILIES[architecture.encoder.model_type].encoder)
 
@@ -252,106 +234,7 @@ def new_objective(config: PretrainConfig, dataset: Path, max_length: int, tokeni
     return objective
 
 
-def _fitting(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts, *, seed: int) -> dict[str, Part]:
-    """The parts of a start, with heads for this tokenizer's words where only the head knows words. Raises KitaeError when one does not
-    fit otherwise."""
-    homes = [place / "tokenizer", place, *(place / name for name in parts)]
-    home = next((folder for folder in homes if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), None)
-    for name, part in parts.items():
-        _check_start(name, part, tokenizer, facts, where=str(place))
-    if tokenizer.speller is None:
-        _check_tokens(home, tokenizer, where=str(place))
-        return dict(parts)
-    return with_words_of(tokenizer, parts, place, home, torch_generator(seed, "weights", "vocabulary"))
-
-
-def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> None:
-    """Refuse a start that counts tokens otherwise."""
-    if home is None:
-        raise KitaeError("the folder to start from has no tokenizer", cure="bring its vocab.txt or tokenizer.json", where=where)
-    theirs = Tokenizer.load(home)
-    if theirs.tokens != tokenizer.tokens:
-        pairs = enumerate(zip(theirs.tokens, tokenizer.tokens, strict=False))
-        odd = next((f"token {i} is {a!r} there, {b!r} here" for i, (a, b) in pairs if a != b), "one is longer than the other")
-        raise KitaeError(
-            f"the vocabulary of the start ({theirs.vocab_size} tokens) is not the data set's ({tokenizer.vocab_size}): {odd}",
-            cure="make the tokenizer with `from`, the start's folder",
-            where=str(home),
-        )
-    if theirs.fingerprint != tokenizer.fingerprint:
-        log.warning("the start's tokenizer has the same tokens but other settings (segmenter, dictionary or normalization)")
-
-
-def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFacts, *, where: str) -> None:
-    """Refuse a start that reads words otherwise than the tokenizer writes them, or has too few positions."""
-    check_reading(part.config, tokenizer.definition.algorithm, tokenizer.definition.word_bytes, where=where)
-    _check_positions(name, part, facts.max_length, where=where)
-
-
-def _check_positions(name: str, part: Part, max_length: int, *, where: str) -> None:
-    if part.config.positions < max_length:
-        raise KitaeError(
-            f"the {name} has {part.config.positions} positions, the data set's rows have {max_length}",
-            cure=f"set dataset.max_length = {part.config.positions} or less",
-            where=where,
-        )
-
-
 def learnt_order(config: PretrainConfig) -> SentenceOrder:
     """What these settings learn of pairs of segments."""
     settings = config.learnt
     return settings.sentence_order if isinstance(settings, MlmConfig) else "none"
-
-
-def _check_segments(part: str, model: EncoderConfig, order: SentenceOrder, *, paired: bool) -> None:
-    """Refuse a model that cannot tell the segments of a dataset's pairs apart."""
-    kinds = model.segment_kinds
-    if paired and (kinds == 1 or (kinds == 0 and order != "none")):
-        raise KitaeError(
-            f"the {part} knows {kinds} kinds of segments (type_vocab_size = {kinds}), but the dataset has pairs of two",
-            cure='set type_vocab_size = 2 in pretrain.config, or make the dataset with packing = "sentences"',
-        )
-
-
-def _check_pairs(objective: Objective, config: PretrainConfig, facts: DatasetFacts) -> None:
-    """Refuse a dataset and a model that pairs cannot be learnt from, and say it when nothing reads labels that were made."""
-    order, pairs = learnt_order(config), facts.pairs
-    check_order(order, pairs)
-    if pairs is None:
-        return
-    for part, model in objective.models().items():
-        _check_segments(part, model.config, order, paired=True)
-    if order == "none" and pairs.negative:
-        log.warning(
-            'the dataset shows %.0f %% of its pairs otherwise than the text ("%s"), but nothing learns to tell: set pairs.negative = 0%s',
-            100 * pairs.negative,
-            pairs.task,
-            f' or sentence_order = "{pairs.task}"' if config.objective == "mlm" else "",
-        )
-    if order != "none" and pairs.next_label == 1:
-        log.warning("label 1 is the true order in this dataset; in the class that the model is exported as, 0 is")
-
-
-def _counts(config: PretrainConfig, objective: Objective, dataset: Path, fitted: Fitted, world: World) -> dict[str, object]:
-    """What the manifest says of the training: size, length, speed, cost and the last held-out scores."""
-    models = objective.models()
-    main = models.get("discriminator") or models["encoder"]
-    generator = models["generator"].config if "generator" in models else None
-    architecture = Architecture(encoder=main.config, generator=generator)
-    settings = config.learnt
-    assert isinstance(settings, MaskingConfig), "every objective masks"
-    per_token = flops_per_token(architecture, Plan(dataset / "train" / "plan").context, config.objective, settings.mean_rate)
-    return {
-        "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
-        "distinct_parameters": sum(p.numel() for p in objective.parameters()),
-        "steps": fitted.steps,
-        "tokens": fitted.tokens,
-        "seconds": fitted.seconds,
-        "tokens_per_second": fitted.tokens / max(fitted.seconds, 1e-9),
-        "seconds_waiting_for_data": fitted.waited,
-        "flops_per_token": per_token,
-        "flops": per_token * fitted.tokens,
-        "processes": world.size,
-        "checkpoint": fitted.checkpoint.name,
-        "heldout": dict(fitted.evaluation),
-    }

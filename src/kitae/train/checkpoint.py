@@ -23,6 +23,7 @@ from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
 from kitae.train.optimizer import Gathered, Optimizer
+from kitae.train.policy import PolicyState
 
 log = logging.getLogger(__name__)
 IDENTITY = "identity.json"
@@ -45,6 +46,8 @@ class State(Config):
     """Seed of the run."""
     config: dict[str, object]
     """Settings of the training."""
+    policy: PolicyState = PolicyState()
+    """What decides which updates are applied."""
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:
@@ -95,7 +98,9 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
     state = read_state(path)
     averages = load_file(path / "optimizer.safetensors")
     with torch.no_grad():
-        optimizer.load({aliases[name]: value for name, value in weights.items() if name in aliases}, averages, state.step)
+        optimizer.load(
+            {aliases[name]: value for name, value in weights.items() if name in aliases}, averages, state.step - state.policy.skipped
+        )
         for name in own.keys() - aliases.keys():
             own[name].copy_(weights[name])
     return state

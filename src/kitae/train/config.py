@@ -11,6 +11,7 @@ from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
 from kitae.train.growth import BatchWarmup, check_start
 from kitae.train.rule_config import RuleConfig
+from kitae.train.safety_config import SafetyConfig
 
 MICRO_TOKENS = 4096
 
@@ -39,7 +40,7 @@ class FlatConfig(Config):
         return value
 
 
-class TrainConfig(RuleConfig):
+class TrainConfig(RuleConfig, SafetyConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
@@ -77,8 +78,8 @@ class TrainConfig(RuleConfig):
     """Correct these averages for their start at zero; ELECTRA's original did not."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global norm of the gradient; None clips nothing."""
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
-    """Of weights and activations. "bf16" keeps fp32 master weights, gradients and optimizer state."""
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    """Of weights and activations. "bf16" and "fp16" keep fp32 master weights, gradients and optimizer state; "fp16" scales the loss."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute; "auto" takes CUDA when there is one."""
     parallel: Annotated[Literal["ddp", "fsdp2"], OPERATIONAL] = "ddp"
@@ -115,6 +116,12 @@ class TrainConfig(RuleConfig):
         if value.unit == "of length" or value.amount <= 0:
             raise ValueError(f'"{value}" is no length: write a positive number of steps, rows, tokens or epochs, or a time ("55m")')
         return value
+
+    @model_validator(mode="after")
+    def _a_scale(self) -> Self:
+        if self.loss_scale is not None and self.precision != "fp16":
+            raise ValueError('settings of loss_scale need precision = "fp16"')
+        return self
 
     @model_validator(mode="after")
     def _a_curve(self) -> Self:

@@ -41,5 +41,10 @@ def ends(config: FlatConfig | None, times: Timetable, step: int, *, monitor: Mon
 def _losses(name: str, times: Timetable, step: int, measured: Mapping[int, Mapping[str, float]]) -> dict[int, float]:
     """The mean over the sources by step: before the first step, and at every measurement that counts."""
     counted = [number for number in range(times.flat, step + 1, times.flat) if number >= times.warmup]
-    found = {n: [v for key, v in measured.get(n, {}).items() if key.rpartition("/")[2] == name] for n in [0, *counted]}
+    found = {n: [v for key, v in measured.get(n, {}).items() if _is_of_a_source(key, name)] for n in [0, *counted]}
     return {number: sum(values) / len(values) for number, values in found.items() if values}
+
+
+def _is_of_a_source(key: str, name: str) -> bool:
+    """Whether this is the score of one source; "heldout/NAME" is that of all of them together."""
+    return key.rpartition("/")[2] == name and key != f"heldout/{name}"

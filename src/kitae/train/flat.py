@@ -15,7 +15,7 @@ from kitae.tensor.loss import Loss
 from kitae.tensor.world import World
 
 ALIGN = 16  # elements: every weight starts on a cache line
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
 
 class Key(NamedTuple):
@@ -85,8 +85,11 @@ class Weights(Protocol):
     def gradient(self) -> Tensor:
         """The flat sum since `start_gradient`; weights without a gradient count as zero."""
 
-    def add_up(self, world: World) -> None:
-        """Complete the gradient: add what the processes found, each from its share of the step."""
+    def add_up(self, world: World) -> Tensor:
+        """Complete the gradient, which it returns: add what the processes found, each from its share of the step."""
+
+    def not_finite(self) -> list[str]:
+        """Names of the weights whose `gradient` is not finite, in the order of the flat tensors. Waits for the device."""
 
     def norm(self, grad: Tensor) -> Tensor:
         """Of a part of the flat gradient, over all processes: a scalar on the device."""
@@ -120,8 +123,9 @@ class Weights(Protocol):
 class FlatWeights:
     """Re-binds a module's trained weights to flat storage in the working precision.
 
-    In fp32 and fp64 the weights are the masters. In bf16 they are copies, written anew from fp32 masters by `publish`, and gradients are
-    added up in fp32. Frozen parameters keep exact copies for saving. Every process holds all of it.
+    In fp32 and fp64 the weights are the masters. In bf16 and fp16 they are copies, written anew from fp32 masters by `publish`, and
+    gradients are added up in fp32. Frozen parameters keep exact copies for saving. Every process holds
+    all of it.
     """
 
     in_step = False
@@ -164,9 +168,13 @@ class FlatWeights:
             collector.finish()
         return self.grad
 
-    def add_up(self, world: World) -> None:
+    def add_up(self, world: World) -> Tensor:
         """Add the gradients of all processes."""
-        world.sum(self.grad)
+        return world.sum(self.grad)
+
+    def not_finite(self) -> list[str]:
+        """See `Weights`: of this process's gradient."""
+        return [name for name, grad in self.named(self.gradient()).items() if not bool(torch.isfinite(grad).all())]
 
     def norm(self, grad: Tensor) -> Tensor:
         """Of a part of the gradient, when it is added up."""

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import signal
 import time
@@ -28,6 +29,7 @@ from kitae.train.ending import ends
 from kitae.train.feed import Feed
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
+from kitae.train.policy import PolicyState
 from kitae.train.schedule import rate_of_step, timetable
 from kitae.train.update import Updates
 
@@ -135,6 +137,7 @@ class _Trainer:
         self.monitor: Monitor | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.saved = -1
+        self.policy = PolicyState()
         self._logged = (0, 0.0)
 
     def resume(self) -> None:
@@ -151,6 +154,7 @@ class _Trainer:
             place = own if found >= 0 else branch(self.config, self.batches, self.folder)
             state = checkpoint.load(place, self.module, self.optimizer)
             self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
+            self.policy = state.policy
         recorded = self.config.budget is not None and self.world.main
         self.clock.resume(self.step, seconds=self.seconds, identity=fingerprint(self._identity()) if recorded else "")
         if self.step:
@@ -173,8 +177,7 @@ class _Trainer:
     def run(self, signals: StopSignals) -> None:
         """Train to the end."""
         first = self.feed.prepare(min(self.step, self.times.total - 1), 0)
-        names = tuple(sorted(self.module.counts(first)))
-        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, names=names, folder=self.folder, spare=first)
+        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, first=first, folder=self.folder, state=self.policy)
         self.module.train()
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
@@ -218,9 +221,16 @@ class _Trainer:
         if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or self._saves():
             self.updates.settle()
         self.seconds += time.perf_counter() - start
+        self._tell()
         if due(times.log, self.step):
             self._log()
         return stop
+
+    def _tell(self) -> None:
+        """Write down what happened in settled steps."""
+        for event in self.updates.events():
+            if self.monitor is not None:
+                self.monitor.note(event.kind, event.step, event.values)
 
     def _log(self) -> None:
         if self.monitor is None:
@@ -230,7 +240,7 @@ class _Trainer:
         speed = tokens / max(seconds, 1e-9)
         clock = {"tokens": self.tokens, "seconds": self.seconds, "tokens_per_second": speed, "waited": self.feed.waited}
         self.monitor.record("train", self.step, self.updates.last | clock)
-        text = f"{self.times.place(self.step)}, loss {self.updates.last['loss']:.3f}, {speed:,.0f} tokens/s"
+        text = f"{self.times.place(self.step)}, loss {self.updates.last.get('loss', math.nan):.3f}, {speed:,.0f} tokens/s"
         self.monitor.total = self.times.expected()
         self.monitor.show(self.step, text)
 
@@ -259,6 +269,8 @@ class _Trainer:
     def _save(self) -> None:
         if self.saved == self.step or self.config.keep_last == 0:
             return
+        self.updates.settle()
+        self._tell()
         kept = self.optimizer.gathered()
         if self.world.main:
             state = checkpoint.State(
@@ -268,6 +280,7 @@ class _Trainer:
                 world_size=self.world.size,
                 seed=self.seed,
                 config=self.config.model_dump(mode="json"),
+                policy=self.updates.state(),
             )
             self.clock.flush()
             with self.clock.event("save"):

@@ -25,7 +25,8 @@ def read_metrics(folder: Path) -> list[dict[str, object]]:
 
 
 class Monitor:
-    """Writes records of kind "train" (one step) and "evaluate" (held-out data). Only the main process has one."""
+    """Writes records of kind "train" (one step), "evaluate" (held-out data), "skipped" and "empty" (steps
+    worth a note). Only the main process has one."""
 
     def __init__(self, folder: Path, *, step: int, total: int) -> None:
         """Open for appending after `step`: what an interrupted process wrote past that step is cut off."""
@@ -51,6 +52,11 @@ class Monitor:
         self._board.add(step, values)
         if kind == "evaluate":
             self.evaluated[step] = dict(values)
+
+    def note(self, kind: str, step: int, values: Mapping[str, object]) -> None:
+        """Write an event that is more than numbers: no curve."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
 
     def show(self, step: int, text: str) -> None:
         """Update the line of progress."""

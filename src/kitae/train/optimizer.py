@@ -89,6 +89,7 @@ class Optimizer:
             else FlatWeights(module, keys, device, config.precision)
         )
         self.rules = _rules(self.flat, config)
+        self._group_names = {name: group.name for group in groups for name in group.parameters}
         orders = sorted({span.key.order for span in self.flat.spans}, reverse=True)
         own = [[span for span in self.flat.spans if span.key.order == order] for order in orders]
         self._clipped = [(spans[0].start, spans[-1].end) for spans in own]  # where each group begins and ends
@@ -100,6 +101,15 @@ class Optimizer:
     def gradient(self) -> Tensor:
         """The flat sum since `start_gradient`, which `clip` and `step` use; weights without a gradient count as zero."""
         return self.flat.gradient()
+
+    def not_finite(self) -> list[str]:
+        """Names of the weights whose gradient is not finite, in the order of the flat tensors. Waits for the device."""
+        return self.flat.not_finite()
+
+    def group(self, name: str) -> str:
+        """What messages call the group that a weight is updated with."""
+        own = self._group_names.get(name)
+        return f'the group "{own}"' if own is not None else "the one group of all weights"
 
     def clip(self) -> Tensor:
         """Scale each group's gradient to the largest allowed norm; returns the norm of all before, a scalar on the device that nobody

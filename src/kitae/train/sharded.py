@@ -119,8 +119,16 @@ class ShardedWeights:
             collector.finish()
         return self.grad
 
-    def add_up(self, world: World) -> None:
+    def add_up(self, world: World) -> Tensor:
         """See `Weights`: every backward pass has done it."""
+        return self.grad
+
+    def not_finite(self) -> list[str]:
+        """See `Weights`: of all processes' gradients, which lie here by rows."""
+        grad = self.gradient()
+        bad = [float(not bool(torch.isfinite(grad[slot.start : slot.end]).all())) for slot in self.slots]
+        seen = self._world.sum_numbers({str(number): value for number, value in enumerate(bad)})
+        return [slot.name for number, slot in enumerate(self.slots) if seen[str(number)]]
 
     def norm(self, grad: Tensor) -> Tensor:
         """See `Weights`."""

@@ -1,6 +1,7 @@
-"""The updates of a training: gradients of a step over micro-batches and ranks, and what is done when one is not finite."""
+"""The updates of a training: gradients of a step over micro-batches and ranks, and what is done when one is not applied."""
 
 import itertools
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,23 @@ from kitae.tensor.batch import Batch
 from kitae.tensor.random import seed_dropout
 from kitae.tensor.world import World
 from kitae.train.optimizer import Optimizer
+from kitae.train.policy import WHY, Policy, PolicyState, Ruling, Verdict
+
+log = logging.getLogger(__name__)
+SHOWN = 16
+"""Rows of a micro-batch that a message names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something about one step that is written down for itself."""
+
+    kind: str
+    """"skipped": its update was not applied; "empty": a part of the loss had nothing to predict."""
+    step: int
+    """Steps made, this one included."""
+    values: Mapping[str, object]
+    """What is known of it, as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,31 +44,51 @@ class _Open:
     """Forward and backward passes of this process."""
     counts: Mapping[str, float]
     rate: float
+    scale: Tensor | None
     numbers: Tensor
-    """float64 on the device: sums of the terms, this rank's share of the loss, norm of the gradient."""
+    """float64 on the device: sums of the terms over all ranks, the loss, norm of the gradient, verdict, factor of the loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Culprit:
+    """Where a gradient that is not finite comes from."""
+
+    rows: list[int]
+    """The first of a micro-batch's sample ids; none when no single micro-batch makes it so."""
+    count: int
+    """How many rows that micro-batch has."""
+    weight: str
+    """The first weight whose gradient is not finite."""
+    group: str
+    """Its group."""
+
+    @property
+    def text(self) -> str:
+        if not self.rows:
+            return "but no single micro-batch makes it so"
+        shown = ", ".join(str(row) for row in self.rows) + (", ..." if self.count > len(self.rows) else "")
+        place = f", first at {self.weight} of {self.group}" if self.weight else ""
+        return f"in the micro-batch of rows {shown}{place}"
 
 
 class Updates:
     """Makes one update after another. What a step came to is known once it is settled, at the latest by the next one's."""
 
     def __init__(
-        self,
-        module: nn.Module,
-        optimizer: Optimizer,
-        world: World,
-        *,
-        seed: int,
-        names: tuple[str, ...],
-        folder: Path,
-        spare: Batch,
+        self, module: nn.Module, optimizer: Optimizer, world: World, *, seed: int, first: Batch, folder: Path, state: PolicyState
     ) -> None:
-        """`names` of the loss's terms, which a rank without a share needs too; `folder` is for messages. `spare` is any micro-batch:
-        a rank that must work while only others have something to do takes it, and none of it counts."""
+        """`first` is any micro-batch: a rank without a share learns from it which parts the loss has, and takes it, so that none of it
+        counts, where it must work while others have more to do. `folder` is for messages; `state` of a checkpoint."""
         self._module, self._optimizer, self._world = module, optimizer, world
-        self._seed, self._names, self._folder, self._spare = seed, names, folder, spare
+        self._seed, self._first, self._folder = seed, first, folder
+        self._names = tuple(sorted(module.counts(first)))
+        self._config = optimizer.config
+        self._policy = Policy(self._config, world.device, state)
+        self._skipped, self._in_a_row, self._empty = state.skipped, state.in_a_row, dict(state.empty)
         self._open: _Open | None = None
+        self._events: list[Event] = []
         self.last: dict[str, float] = {}
-        """Losses, learning rate and norm of the gradient of the last step that was settled."""
+        """Losses, learning rate and norm of the gradient of the last step that was settled, as far as they are finite."""
 
     def make(self, step: int, share: list[Batch], rate: float) -> Mapping[str, float]:
         """One update from this rank's micro-batches; returns the counts over all ranks, real tokens among them.
@@ -62,71 +100,150 @@ class Updates:
             local["tokens"] += batch.num_tokens
             for name, count in self._module.counts(batch).items():
                 local[name] += count
-        shares = {f"passes of rank {rank}": float(rank == self._world.rank) * len(share) for rank in self._ranks()}
+        shares = {f"passes of rank {rank}": float(rank == self._world.rank) * len(share) for rank in self._in_step()}
         counts = self._world.sum_numbers(local | shares)
         passes = int(max((counts[name] for name in shares), default=len(share)))
-        sums = self._backward(share, counts, passes)
-        self.settle()
+        self._note_empty(step, share, counts)
+        scale = self._policy.scale
+        sums = self._backward(share, counts, scale, passes)
+        if self.settle():  # the last step's gradient was worked out again, where this one's was
+            sums = self._backward(share, counts, scale, passes)
         self._optimizer.gradient()
-        self._optimizer.flat.add_up(self._world)
+        self._policy.unscale(self._optimizer.flat.add_up(self._world))
         norm = self._optimizer.clip()
-        self._optimizer.step(rate, unless=~(torch.isfinite(norm) & torch.isfinite(sums).all()))
-        numbers = torch.cat([sums, norm.to(torch.float64)[None]])
-        self._open = _Open(step=step, share=share, passes=passes, counts=counts, rate=rate, numbers=numbers)
+        ruling = self._policy.rule(self._world.sum(sums), norm)
+        self._optimizer.step(rate, unless=ruling.unless)
+        numbers = _numbers(sums, norm, ruling)
+        self._open = _Open(step=step, share=share, passes=passes, counts=counts, rate=rate, scale=scale, numbers=numbers)
         return counts
 
-    def _ranks(self) -> range:
-        """Those that must work in step."""
+    def _in_step(self) -> range:
+        """The ranks that must work in step; none when each works for itself."""
         return range(self._world.size if self._optimizer.flat.in_step else 0)
 
-    def settle(self) -> None:
-        """Wait for the numbers of the last step, if they are not known yet, and refuse what is not finite.
+    def settle(self) -> bool:
+        """Wait for the numbers of the last step, if they are not known yet, and act on what was not applied. Whether gradients were
+        worked out again for that. Raises KitaeError when the run has to stop.
 
         On CUDA that happens when the next step's work is under way, so that the device never waits for the host.
         """
         if self._open is None:
-            return
+            return False
         done, self._open = self._open, None
-        *values, norm = done.numbers.tolist()
-        seen = self._world.sum_numbers(dict(zip((*self._names, "loss"), values, strict=True)))
-        if not math.isfinite(norm) or not all(math.isfinite(value) for value in seen.values()):
-            self._refuse(done, norm)
-        self.last = {f"{name}_loss": seen[name] / max(done.counts[name], 1) for name in self._names}
-        self.last |= {"loss": seen["loss"], "learning_rate": done.rate, "gradient_norm": norm}
+        *sums, loss, norm, verdict, scale = done.numbers.tolist()
+        seen = dict(zip(self._names, sums, strict=True))
+        found = {f"{name}_loss": seen[name] / max(done.counts[name], 1) for name in self._names}
+        found |= {"loss": loss, "learning_rate": done.rate, "gradient_norm": norm}
+        self.last = {name: value for name, value in found.items() if math.isfinite(value)}
+        if done.scale is not None:
+            self.last["loss_scale"] = scale
+        sought = self._skip(done, Verdict(int(verdict)), found) if verdict else False
+        if not verdict or int(verdict) == Verdict.SPIKE:
+            self._in_a_row = 0
+        if self._skipped:
+            self.last["skipped"] = self._skipped
+        return sought
 
-    def _backward(self, share: list[Batch], counts: Mapping[str, float], passes: int) -> Tensor:
-        """Gradients of this rank's share into the flat buffer, in so many passes; on the device, in float64: the sums of its terms
-        (`names`), and last its share of the loss."""
+    def events(self) -> list[Event]:
+        """What happened since the last call, of settled steps."""
+        taken, self._events = self._events, []
+        return taken
+
+    def state(self) -> PolicyState:
+        """What a checkpoint keeps; the last step must be settled."""
+        assert self._open is None, "settled"
+        return self._policy.state(skipped=self._skipped, in_a_row=self._in_a_row, empty=dict(self._empty))
+
+    def _backward(self, share: list[Batch], counts: Mapping[str, float], scale: Tensor | None, passes: int) -> Tensor:
+        """Gradients of this rank's share into the flat buffer, in so many passes, times `scale`; on the device, in float64: the sums of
+        its terms (`names`), and last its share of the loss."""
         sums = torch.zeros(len(self._names) + 1, dtype=torch.float64, device=self._world.device)
         self._optimizer.start_gradient()
         learner = self._optimizer.flat.learner
         for _ in range(passes - len(share)):
-            (learner(self._spare.to(self._world.device)).total(counts) * 0).backward()
+            (learner(self._first.to(self._world.device)).total(counts) * 0).backward()
         for batch in share:
             seed_dropout(self._seed, "dropout", batch.step, batch.micro)
             loss = learner(batch.to(self._world.device))
             total = loss.total(counts)
-            total.backward()
+            total.backward(None if scale is None else scale.to(total.dtype))
             found = {term.name: term.sum.detach() for term in loss.terms} | {"loss": total.detach()}
             zero = sums.new_zeros(())
             sums += torch.stack([found.get(name, zero).to(torch.float64) for name in (*self._names, "loss")])
         return sums
 
-    def _refuse(self, done: _Open, norm: float) -> None:
-        """Name the first micro-batch of this rank whose gradient is not finite, and stop without an update."""
-        rows: list[int] = []
-        for rank, number in itertools.product(self._ranks() or [self._world.rank], range(done.passes)):
+    def _note_empty(self, step: int, share: list[Batch], counts: Mapping[str, float]) -> None:
+        """Count and name the parts of the loss for which this whole step has nothing to predict. They are zero, with zero gradients."""
+        for name in self._names:
+            if counts[name]:
+                continue
+            self._empty[name] = self._empty.get(name, 0) + 1
+            rows = [row for batch in share for row in batch.rows.tolist()][:SHOWN]
+            self._events.append(Event(kind="empty", step=step + 1, values={"term": name, "rows": rows, "so_far": self._empty[name]}))
+            if self._empty[name] == 1 and self._world.main:
+                shown = ", ".join(map(str, rows))
+                log.warning(
+                    '%s: step %d has nothing to predict for "%s" (rows %s, ...); such steps are counted in metrics.jsonl',
+                    self._folder.name,
+                    step,
+                    name,
+                    shown,
+                )
+
+    def _skip(self, done: _Open, verdict: Verdict, found: Mapping[str, float]) -> bool:
+        """Note a step that was not applied; whether its gradients were worked out again."""
+        self._skipped += 1
+        values: dict[str, object] = {"why": WHY[verdict], **self.last}
+        if verdict is Verdict.NOT_FINITE:
+            self._in_a_row += 1
+            culprit = self._culprit(done)
+            norm = found["gradient_norm"]
+            self._refuse(done.step, norm, culprit)
+            values |= {"rows": culprit.rows, "weight": culprit.weight, "group": culprit.group}
+            said = f"the gradient is not finite (norm {norm}), {culprit.text}"
+        elif verdict is Verdict.SPIKE:
+            said = f"a spike (loss {found['loss']:.4g}, norm of the gradient {found['gradient_norm']:.4g})"
+        else:
+            said = f"the gradient overflowed at a loss scale of {self.last['loss_scale']:g}"
+        self._events.append(Event(kind="skipped", step=done.step + 1, values=values))
+        if self._world.main:
+            level = logging.INFO if verdict is Verdict.OVERFLOW else logging.WARNING
+            log.log(level, "%s: step %d is skipped: %s", self._folder.name, done.step, said)
+        return verdict is Verdict.NOT_FINITE
+
+    def _culprit(self, done: _Open) -> _Culprit:
+        """The first micro-batch of the step, over all ranks, whose gradient is not finite. Every rank calls it, and learns the same."""
+        place = torch.zeros(self._world.size, SHOWN + 3, dtype=torch.float64, device=self._world.device)
+        names = [slot.name for slot in self._optimizer.flat.slots]
+        for rank, number in itertools.product(self._in_step() or [self._world.rank], reversed(range(done.passes))):
             own = done.share[number : number + 1] if rank == self._world.rank else []
-            sums = self._backward(own, done.counts, 1)
-            bad = not bool(sums[-1].isfinite()) or not bool(torch.isfinite(self._optimizer.gradient()).all())
-            if self._ranks():  # each sees its part of the gradient of the one whose turn it is
-                bad = bool(self._world.sum_numbers({"bad": float(bad)})["bad"])
-            if bad and own and not rows:
-                rows = own[0].rows.tolist()
-        shown = ", ".join(str(row) for row in rows[:16]) + (", ..." if len(rows) > 16 else "")
-        raise KitaeError(
-            f"the gradient of step {done.step} is not finite (norm {norm}), "
-            + (f"in the micro-batch of rows {shown}" if rows else "but no single micro-batch of this process makes it so"),
-            cure="the update was not applied: lower learning_rate, or use precision fp32, and run again from the last checkpoint",
-            where=str(self._folder),
-        )
+            sums = self._backward(own, done.counts, done.scale, 1)
+            weights = self._optimizer.not_finite()
+            if not own or (bool(sums[-1].isfinite()) and not weights):
+                continue
+            batch = own[0]  # the first one stays
+            rows = batch.rows.tolist()
+            weight = names.index(weights[0]) + 1 if weights else 0
+            line = [batch.micro + 1, weight, len(rows), *rows[:SHOWN]]
+            place[self._world.rank] = 0
+            place[self._world.rank, : len(line)] = torch.tensor(line, dtype=torch.float64)
+        lines = [list(map(int, line)) for line in self._world.sum(place).tolist() if line[0]]
+        if not lines:
+            return _Culprit(rows=[], count=0, weight="", group="")
+        _, weight, count, *rows = min(lines)
+        name = names[weight - 1] if weight else ""
+        return _Culprit(rows=rows[: min(count, SHOWN)], count=count, weight=name, group=self._optimizer.group(name) if name else "")
+
+    def _refuse(self, step: int, norm: float, culprit: _Culprit) -> None:
+        """Stop, where the settings say so."""
+        cure = "the update was not applied: lower learning_rate, or use precision fp32, and run again from the last checkpoint"
+        what = f"the gradient of step {step} is not finite (norm {norm}), {culprit.text}"
+        if self._config.non_finite == "stop":
+            raise KitaeError(what, cure=f'{cure}; non_finite = "skip" passes over such steps', where=str(self._folder))
+        if self._in_a_row >= self._config.non_finite_limit:
+            raise KitaeError(f"{what}; it is number {self._in_a_row} in a row", cure=cure, where=str(self._folder))
+
+
+def _numbers(sums: Tensor, norm: Tensor, ruling: Ruling) -> Tensor:
+    """What the host reads of a step, in one tensor."""
+    return torch.cat([sums, norm.to(torch.float64)[None], ruling.verdict[None], ruling.scale[None]])

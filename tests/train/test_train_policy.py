@@ -1,0 +1,184 @@
+"""Updates that are not applied: what is not finite, spikes; the same decisions after a resume; steps that predict nothing."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from toy_training import Toy, ToyBatches, config
+
+from kitae.core.artifact import checkpoints
+from kitae.core.errors import KitaeError
+from kitae.tensor.batch import Batch
+from kitae.tensor.loss import Loss
+from kitae.tensor.world import World
+from kitae.train.checkpoint import read_state
+from kitae.train.loop import Fitted, fit
+from kitae.train.monitor import read_metrics
+from kitae.train.policy import Policy, PolicyState, Verdict
+
+CPU = torch.device("cpu")
+
+
+class Poisoned(Toy):
+    """The gradient of one weight is not finite in the second micro-batch of some steps; the loss is."""
+
+    def __init__(self, *steps: int, head_rate: float | None = None) -> None:
+        super().__init__(head_rate=head_rate)
+        self.steps = steps
+
+    def forward(self, batch: Batch) -> Loss:
+        found = super().forward(batch)
+        if batch.step not in self.steps or batch.micro != 1:
+            return found
+        poison = (self.blocks[1].mlp.weight * 0).sum()
+        poison.register_hook(lambda grad: grad * torch.nan)
+        first, *rest = found.terms
+        return Loss(terms=(type(first)(name=first.name, sum=first.sum + poison, count=first.count), *rest))
+
+
+def train(folder: Path, toy: Toy | None = None, **fields: object) -> Fitted:
+    fields = {"deterministic": True, "keep_last": 99} | fields
+    return fit(toy or Toy(), ToyBatches(8, 4), config(**fields), folder, world=World(), seed=7, attach={})
+
+
+def records(folder: Path, kind: str) -> list[dict[str, object]]:
+    return [record for record in read_metrics(folder) if record["kind"] == kind]
+
+
+def content(fitted: Fitted) -> dict[str, Tensor]:
+    return {f"{file} {k}": v for file in ("weights", "optimizer") for k, v in load_file(fitted.checkpoint / f"{file}.safetensors").items()}
+
+
+def assert_resumes_alike(folder: Path, whole: Fitted, toys: object, cuts: tuple[int, ...], **fields: object) -> None:
+    """Cut off after so many steps and run again, the training ends equal to the bit, with the same records."""
+    assert callable(toys)
+    for cut in cuts:
+        shutil.copytree(folder / "whole", folder / f"cut {cut}")
+        for path in checkpoints(folder / f"cut {cut}"):
+            if int(path.name.removeprefix("step-")) > cut:
+                shutil.rmtree(path)
+        again = train(folder / f"cut {cut}", toys(), **fields)
+        first, second = content(whole), content(again)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert records(folder / f"cut {cut}", "skipped") == records(folder / "whole", "skipped")
+        assert read_state(again.checkpoint).policy == read_state(whole.checkpoint).policy
+
+
+@pytest.mark.parametrize("rule", ["adamw", "lamb", "muon"])
+def test_what_is_not_finite_is_passed_over_and_named(tmp_path: Path, rule: str, caplog: pytest.LogCaptureFixture) -> None:
+    fields = {"non_finite": "skip", "optimizer": rule}
+    whole = train(tmp_path / "whole", Poisoned(5, 9), **fields)
+    first, second = records(tmp_path / "whole", "skipped")
+    assert (first["step"], second["step"]) == (6, 10)
+    assert (first["why"], first["rows"], first["weight"]) == ("not finite", [44, 45, 46, 47], "blocks.1.mlp.weight")
+    assert "step 5 is skipped" in caplog.text
+    assert "rows 44, 45, 46, 47, first at blocks.1.mlp.weight of the one group of all weights" in caplog.text
+    before, after = (load_file(tmp_path / "whole" / "checkpoints" / f"step-{n:08d}" / "weights.safetensors") for n in (4, 8))
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+    assert read_state(whole.checkpoint).policy.skipped == 2
+    assert all(torch.isfinite(tensor).all() for tensor in content(whole).values())
+    assert_resumes_alike(tmp_path, whole, lambda: Poisoned(5, 9), (4, 8, 12) if rule == "adamw" else (8,), **fields)
+
+
+def test_a_skipped_step_moves_nothing_and_is_not_counted_by_the_optimizer(tmp_path: Path) -> None:
+    """The step after a skipped one is what it would be if the optimizer had never seen the skipped one."""
+    fields = {"non_finite": "skip", "save_every": "1 step", "length": "8 steps", "schedule": "constant", "warmup": "0 steps"}
+    train(tmp_path / "run", Poisoned(5), **fields)
+    kept = [load_file(path / "weights.safetensors") for path in checkpoints(tmp_path / "run")[4:6]]
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    state = load_file(tmp_path / "run" / "checkpoints" / "step-00000007" / "optimizer.safetensors")
+    moved = load_file(tmp_path / "run" / "checkpoints" / "step-00000007" / "weights.safetensors")["head.bias"]
+    corrected = state["exp_avg.head.bias"] / (1 - 0.9**6), state["exp_avg_sq.head.bias"] / (1 - 0.999**6)
+    expected = kept[1]["head.bias"] - 0.01 * corrected[0] / (corrected[1].sqrt() + 1e-6)
+    torch.testing.assert_close(moved, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_run_that_stopped_goes_on_by_skipping(tmp_path: Path) -> None:
+    with pytest.raises(KitaeError, match=r'step 5 is not finite.*rows 44, 45, 46, 47, first at blocks.1.mlp.weight of the group "rest"'):
+        train(tmp_path / "run", Poisoned(5, head_rate=0.02))
+    assert checkpoints(tmp_path / "run")[-1].name == "step-00000004"
+    fitted = train(tmp_path / "run", Poisoned(5, head_rate=0.02), non_finite="skip")
+    assert fitted.steps == 20
+
+
+def test_too_many_in_a_row_stop_the_run(tmp_path: Path) -> None:
+    toy = Poisoned(3, 5, 6, 7)
+    with pytest.raises(KitaeError, match="step 7 is not finite.*number 3 in a row"):
+        train(tmp_path / "run", toy, non_finite="skip", non_finite_limit=3, save_every="1 step")
+    assert checkpoints(tmp_path / "run")[-1].name == "step-00000007"
+    with pytest.raises(KitaeError, match="step 7 is not finite.*number 3 in a row"):  # counted over the resume
+        train(tmp_path / "run", Poisoned(3, 5, 6, 7), non_finite="skip", non_finite_limit=3, save_every="1 step")
+
+
+def test_a_spike_is_skipped_once_and_again_after_a_resume(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fields = {"spikes": {"window": 8}, "length": "24 steps"}
+    whole = train(tmp_path / "whole", Toy(spike_step=13), **fields)
+    (event,) = records(tmp_path / "whole", "skipped")
+    assert (event["step"], event["why"]) == (14, "spike")
+    assert "step 13 is skipped: a spike (loss " in caplog.text
+    kept = [load_file(tmp_path / "whole" / "checkpoints" / f"step-{n:08d}" / "weights.safetensors") for n in (12, 16)]
+    assert not torch.equal(kept[0]["head.weight"], kept[1]["head.weight"])
+    assert_resumes_alike(tmp_path, whole, lambda: Toy(spike_step=13), (4, 8, 12, 16), **fields)
+
+
+def test_without_the_rule_the_spike_is_learnt(tmp_path: Path) -> None:
+    """The test above can fail."""
+    train(tmp_path / "run", Toy(spike_step=13))
+    assert not records(tmp_path / "run", "skipped")
+
+
+def rulings(values: list[float], **spikes: object) -> list[int]:
+    policy = Policy(config(spikes=spikes), CPU, PolicyState())
+    return [int(policy.rule(torch.tensor([v, v], dtype=torch.float64), torch.tensor(1.0 + i % 2)).verdict) for i, v in enumerate(values)]
+
+
+def test_the_rule_by_hand() -> None:
+    calm = [1.0, 2.0, 1.0, 2.0]  # mean 1.5, standard deviation 0.577
+    assert rulings([*calm, 1.5 + 5.9 * 0.5774], sigma=6, window=8) == [0, 0, 0, 0, 0]
+    assert rulings([*calm, 1.5 + 6.1 * 0.5774], sigma=6, window=8) == [0, 0, 0, 0, Verdict.SPIKE]
+    assert rulings([*calm[:3], 1e6], sigma=6, window=8) == [0, 0, 0, 0]  # too few before it
+    assert rulings([*calm, 50.0, 50.0, 50.0], sigma=6, window=8) == [0, 0, 0, 0, Verdict.SPIKE, 0, 0]  # it has joined the window
+    assert rulings([1e9, *calm, 50.0], sigma=6, window=4) == [0, 0, 0, 0, 0, Verdict.SPIKE]  # what is older has left it
+    assert rulings([*calm, float("nan"), 9.0], sigma=6, window=8) == [0, 0, 0, 0, Verdict.NOT_FINITE, Verdict.SPIKE]
+
+
+def test_what_is_kept_is_json_and_exact() -> None:
+    settings = config(spikes={"window": 4})
+    policy = Policy(settings, CPU, PolicyState())
+    values = torch.rand(9, 2, dtype=torch.float64).tolist()
+    for loss, norm in values[:6]:
+        policy.rule(torch.tensor([loss], dtype=torch.float64), torch.tensor(norm, dtype=torch.float64))
+    state = PolicyState.model_validate(json.loads(policy.state(skipped=0, in_a_row=0, empty={}).model_dump_json()))
+    assert (state.seen, len(state.losses)) == (6, 4)
+    again = Policy(settings, CPU, state)
+    for loss, norm in values[6:]:
+        for one in (policy, again):
+            one.rule(torch.tensor([loss], dtype=torch.float64), torch.tensor(norm, dtype=torch.float64))
+    assert again.state(skipped=0, in_a_row=0, empty={}) == policy.state(skipped=0, in_a_row=0, empty={})
+
+
+class Unmasked(Toy):
+    """Masks nothing in some steps, as where every token is unknown."""
+
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        found = super().prepare(batch, seed)
+        if batch.step not in (6, 7):
+            return found
+        return found.replace(targets={**found.targets, "masked": torch.zeros_like(found.targets["masked"])})
+
+
+def test_steps_that_predict_nothing_are_counted_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        fitted = train(tmp_path / "run", Unmasked())
+    assert caplog.text.count("nothing to predict") == 1
+    assert 'step 6 has nothing to predict for "mlm" (rows 48, 49, ' in caplog.text
+    found = records(tmp_path / "run", "empty")
+    assert [(record["step"], record["term"], record["so_far"]) for record in found] == [(7, "mlm", 1), (8, "mlm", 2)]
+    assert read_state(fitted.checkpoint).policy.empty == {"mlm": 2}
+    assert all(torch.isfinite(tensor).all() for tensor in content(fitted).values())
+    assert [record["mlm_loss"] for record in records(tmp_path / "run", "train")][6:8] == [0.0, 0.0]
