@@ -63,6 +63,7 @@ class ShardedWeights:
         locals_ = self._put_in()
         with torch.no_grad():
             self._root(None)  # settles that this is the root, and where the rows lie
+        self._root.reshard()  # or the first pass would be made with the weights of now
         self._apart = [(local, row) for local, row in locals_ if local.to_local().data_ptr() != row.data_ptr()]
         self.publish()
 
