@@ -14,6 +14,7 @@ from kitae.models.encoder import EncoderConfig
 from kitae.models.families import FAMILIES
 from kitae.models.presets import PRESETS, fields, resolve_preset
 from kitae.objectives.table import OBJECTIVES
+from kitae.procedures.measure import MeasureConfig
 from kitae.procedures.predict import PredictConfig
 from kitae.stages.finetune import FinetuneSettings
 from kitae.stages.table import STAGES, stage
@@ -43,7 +44,7 @@ Parameters in millions with the head of pre-training, for 32,768 tokens and 512 
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_recipe(), *_stages(), *_predict(), *_objectives(), *_models(), *_presets()])
+    return "\n".join([HEAD, *_recipe(), *_stages(), *_predict(), *_measure(), *_objectives(), *_models(), *_presets()])
 
 
 def _recipe() -> Iterator[str]:
@@ -73,6 +74,11 @@ def _stages() -> Iterator[str]:
 def _predict() -> Iterator[str]:
     yield "## predict\n\nWhat `kitae predict FOLDER SOURCE TARGET --set KEY=VALUE` heeds.\n"
     yield from _block(PredictConfig)
+
+
+def _measure() -> Iterator[str]:
+    yield "## evaluate FOLDER TEXT\n\nWhat `kitae evaluate FOLDER TEXT ... --set KEY=VALUE` heeds.\n"
+    yield from _block(MeasureConfig)
 
 
 def _objectives() -> Iterator[str]:

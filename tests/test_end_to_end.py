@@ -175,6 +175,42 @@ def test_the_reported_auc_is_that_of_the_exported_discriminator(made: Path) -> N
     assert reported["heldout/general/replaced_share"] == pytest.approx(sum(truth) / len(truth), abs=1e-6)
 
 
+def test_evaluating_a_folder_on_the_runs_own_heldout_text_gives_the_recorded_numbers(made: Path, place: Path) -> None:
+    """From the corpus and from the data set; the exported pair too, which knows the run's settings by the export's manifest."""
+    run = made / "run"
+    recorded = read_manifest(run / "pretrain").facts["counts"]["heldout"]  # type: ignore[index]
+    for folder, text in (("pretrain", "corpus"), ("pretrain", "dataset"), ("export/pretrain", "corpus")):
+        target = place / "scores.json"
+        succeed(kitae("evaluate", str(run / folder), str(run / text), "--set", f'output="{target}"', "--set", 'device="cpu"'))
+        found = json.loads(target.read_text(encoding="utf-8"))
+        assert found["measured"] == "rtd"
+        assert {f"heldout/{name}": value for name, value in found["all"].items()} | {
+            f"heldout/{source}/{name}": value for source, row in found["sources"].items() for name, value in row["scores"].items()
+        } == recorded, (folder, text)
+    adapted = read_manifest(run / "adapt").facts["counts"]["heldout"]  # type: ignore[index]
+    if adapted:
+        done = succeed(kitae("evaluate", str(newest(run / "adapt")), str(run / "adapt.corpus")))
+        assert f"{adapted['heldout/domain/mlm_loss']:.4f}" in done.stdout
+
+
+def test_evaluating_a_classifier_gives_the_scores_of_its_trial(made: Path, place: Path) -> None:
+    trial = made / "run" / "finetune" / "topics" / "adapt" / "1"
+    results = json.loads((trial / "results.json").read_text(encoding="utf-8"))
+    rows = {row["id"]: row for row in map(json.loads, (place / "topics.jsonl").read_text(encoding="utf-8").splitlines())}
+    tested = [json.loads(line)["id"] for line in (trial / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    names = {f"topics.jsonl:{number}": row for number, row in enumerate(rows.values(), start=1)}
+    text = "".join(json.dumps(names.get(name, rows.get(name)), ensure_ascii=False) + "\n" for name in tested)
+    (place / "test.jsonl").write_text(text, encoding="utf-8")
+    done = succeed(kitae("evaluate", str(trial), "test.jsonl", "topics.jsonl", "--set", 'output="scores.csv"'))
+    assert "classification" in done.stdout
+    with (place / "scores.csv").open(encoding="utf-8") as file:
+        found = {row["score"]: row for row in csv.DictReader(file)}
+    for name in ("accuracy", "macro_f1"):
+        assert float(found[name]["test.jsonl"]) == pytest.approx(results["scores"][name]), name
+    assert int(found["texts"]["test.jsonl"]) == len(tested)
+    assert 0 <= float(found["calibration_error"]["all"]) <= 1
+
+
 def test_predictions_do_not_depend_on_the_order_of_the_rows(made: Path, place: Path) -> None:
     """CSV, JSON Lines and plain text give the same numbers, which follow their text wherever it stands."""
     folder = made / "run" / "finetune" / "topics" / "adapt" / "1"

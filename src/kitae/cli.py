@@ -23,6 +23,7 @@ from kitae import __version__
 from kitae.core.artifact import read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
+from kitae.core.launch import launch
 from kitae.core.recipe import overridden, validate
 from kitae.core.runtime import leave
 from kitae.stages.table import STAGES
@@ -74,7 +75,7 @@ def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType,
     loaded, path = load(recipe, tuple(overrides or ()))
     wanted = choose(nodes, nodes.nodes(loaded, str(path)))
     made = execute(loaded, path, wanted)
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not launch().main:
         return
     if not made:
         print(f"nothing to do: all {len(wanted)} nodes of {path.name} are done in {loaded.output}")
@@ -96,7 +97,37 @@ def _verb(name: str) -> None:
 
 
 for _name in STAGES:
-    _verb(_name)
+    if _name != "evaluate":
+        _verb(_name)
+
+
+@app.command(help=f"Run a recipe up to this stage ({STAGES['evaluate'].line}), or measure any model on any text without training.")
+def evaluate(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE|FOLDER", help="A recipe; or a checkpoint, run, trial, export or Hugging Face folder.")
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="With a folder: files, folders, sample:NAME, task:NAME/test, a corpus, a dataset."),
+    ] = None,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """See the help of the command."""
+    if not texts:
+        if Path(recipe).is_dir():
+            cure = "name a text behind it: kitae evaluate FOLDER TEXT; of labelled texts for a classifier"
+            raise KitaeError(f"{recipe} is a folder, and no text is named to measure it on", cure=cure)
+        _run(recipe, overrides, lambda nodes, all_nodes: nodes.of_stage(all_nodes, "evaluate"))
+        return
+    if recipe.endswith(".toml") or recipe.startswith("recipe:"):
+        raise KitaeError(f"{recipe} is a recipe, and texts are measured with a model", cure="give the folder of a model before the texts")
+    module = import_module("kitae.procedures.measure")
+    config = validate(module.MeasureConfig, overridden(tuple(overrides or ())), "--set")
+    measured = module.measure(Path(recipe), texts, config)
+    print(f"{measured.model}: {measured.what}\n{import_module('kitae.report.tables').plain(measured.table())}", end="")
+    if config.output is not None:
+        print(f"scores -> {config.output}")
 
 
 @app.command()
@@ -196,17 +227,23 @@ def main() -> None:
     try:
         _answer()
     except SystemExit as end:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if _several():
             leave(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
 
 
+def _several() -> bool:
+    """Whether this is one of several processes; after an error in the launcher's variables the answer is no."""
+    with contextlib.suppress(KitaeError):
+        return launch().size > 1
+    return False
+
+
 def _answer() -> None:
-    rank = int(os.environ.get("RANK", "0"))
-    logging.basicConfig(format="%(message)s", level=logging.INFO if rank == 0 else logging.WARNING, stream=sys.stderr)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
+        logging.basicConfig(format="%(message)s", level=logging.INFO if launch().main else logging.WARNING, stream=sys.stderr)
         app()
     except KitaeError as error:
         _fail(error, str(error))
@@ -236,7 +273,7 @@ def _fail(error: Exception, message: str) -> NoReturn:
         facts = {"message": {"message": f"kitae: {message}", "extraInfo": {"timestamp": str(int(time.time()))}}}
         with contextlib.suppress(OSError):
             Path(report).write_text(json.dumps(facts), encoding="utf-8")
-    if not report or os.environ.get("RANK", "0") == "0":
+    if not report or launch().main:
         print(f"kitae: {message}", file=sys.stderr)
     sys.exit(2)
 
@@ -244,6 +281,6 @@ def _fail(error: Exception, message: str) -> NoReturn:
 def _stop(number: int, frame: FrameType | None) -> None:
     """Outside of training: end now, by an exception, so that what is half written is removed."""
     signal.signal(number, signal.SIG_IGN)  # one is enough; a second would cut the cleaning short
-    if os.environ.get("RANK", "0") == "0":
+    if launch().main:
         print("kitae: stopped; run the same command to continue", file=sys.stderr)
     sys.exit(128 + number)

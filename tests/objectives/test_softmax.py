@@ -137,3 +137,10 @@ def test_the_form_for_devices_gives_the_same(smoothing: float, wrong_only: bool)
     torch.testing.assert_close(losses, expected.detach(), atol=1e-12, rtol=0)
     torch.testing.assert_close(slopes * 20, leaf.grad, atol=1e-12, rtol=0)
     assert sampled.tolist() == ids.tolist()
+
+
+def test_the_form_for_devices_keeps_small_slopes_of_fp16() -> None:
+    logits = torch.zeros(600, 30000, dtype=torch.float16)
+    _, _, slopes = _at_once(logits, torch.arange(600), None, 1.0, 0.0)
+    assert float(slopes[0, 1]) == pytest.approx(1 / 30000, rel=1e-2)
+    assert float(slopes[0, 0]) == pytest.approx(-1, rel=1e-2)

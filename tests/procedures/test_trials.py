@@ -93,10 +93,11 @@ def test_the_seed_decides_the_trial(tmp_path: Path) -> None:
     assert not np.array_equal(same[0], run(data, tmp_path / "c", seed=6, config=config).probabilities)
 
 
-def test_bf16_trains_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_too(tmp_path: Path, precision: str) -> None:
     data = task()
     assert (
-        accuracy(run(data, tmp_path / "trial", config=QUICK.model_copy(update={"precision": "bf16", "predict_precision": "bf16"})), data)
+        accuracy(run(data, tmp_path / "trial", config=QUICK.model_copy(update={"precision": precision, "predict_precision": "bf16"})), data)
         >= 0.9
     )
 

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from kitae.core.errors import KitaeError, Stopped
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train import checkpoint
+from kitae.train.checkpoint import Content
 from kitae.train.clock import RECORD, Clock
 from kitae.train.config import TrainConfig
 from kitae.train.loop import Fitted, fit
@@ -75,7 +77,7 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
 
 def settings(**fields: object) -> TrainConfig:
     given = {"length": "30s", "warmup": "6s", "schedule": "cosine", "save_every": "0.25 of length", "evaluate_every": "9s", "keep_last": 9}
-    return config(**(given | fields))
+    return config(**(given | {"save_async": False} | fields))
 
 
 def run(folder: Path, hand: Hand, batches: Timed, given: TrainConfig, toy: Toy | None = None) -> Fitted:
@@ -128,6 +130,33 @@ def test_a_budget_is_spent_and_not_passed_by_more_than_a_step(tmp_path: Path, ha
     assert fitted.checkpoint.is_dir()
     assert [line["step"] for line in record(tmp_path)] == list(range(fitted.steps))
     assert max(line["step"] for line in read_metrics(tmp_path) if line["kind"] == "evaluate") == fitted.steps
+
+
+@pytest.mark.parametrize("save", [0.5, 4.0])
+def test_a_save_in_the_background_is_part_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: float) -> None:
+    """Steps go on meanwhile, or come to their end while one is under way; the last one waits for it, within the limit."""
+    hand, real, during = Hand(), checkpoint.save, []
+
+    def slow(folder: Path, content: Content, attach: Mapping[str, Path]) -> Path:
+        begun = seen = hand.time
+        moved = time.monotonic()
+        while hand.time < begun + save:
+            time.sleep(0.001)
+            if hand.time != seen:
+                seen, moved = hand.time, time.monotonic()
+            elif time.monotonic() > moved + 0.1:  # the training waits: its steps do not move the hand
+                hand.time = begun + save
+        during.append(hand.time - begun)
+        return real(folder, content, attach)
+
+    monkeypatch.setattr("kitae.train.clock.monotonic", hand)
+    monkeypatch.setattr(checkpoint, "save", slow)
+    begun = hand.time
+    batches = Timed(hand, lambda step: 0.5, before=lambda step: time.sleep(0.005))
+    fitted = run(tmp_path, hand, batches, settings(save_async=True, save_every="5s"))
+    assert LIMIT / 2 <= hand.time - begun <= LIMIT + 0.5
+    assert fitted.checkpoint == checkpoints(tmp_path)[-1]
+    assert len(during) > 3
 
 
 def test_the_rate_is_one_function_of_the_fraction_whatever_the_speed(tmp_path: Path, hand: Hand) -> None:

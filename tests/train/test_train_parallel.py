@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,28 +51,41 @@ CASES = {
     "grouped": ({"rows": 12, "head_rate": 0.02, "config": {"precision": "fp64", "length": "40 steps", "clip": 0.05}}, 1e-8),
     "lamb": ({"rows": 12, "config": {"precision": "fp64", "optimizer": "lamb"}}, 1e-8),
     "muon": ({"rows": 12, "head_rate": 0.02, "config": {"precision": "fp64", "optimizer": "muon", "freeze": {"layers": 1}}}, 1e-8),
+    "bare": ({"rows": 16, "bare": [2, 3], "config": {"precision": "fp64", "shares": [8, 8]}}, 1e-8),  # nothing masked on one rank
+    "unequal": ({"rows": 16, "config": {"precision": "fp64", "shares": [12, 4], "batch_warmup": {"start": "4 rows"}}}, 1e-8),
+    "idle": ({"rows": 12, "config": {"precision": "fp64", "shares": [0, 12]}}, 1e-8),
+    "auto": ({"rows": 16, "config": {"precision": "fp64", "batch": "auto"}}, 1e-8),
+    "again": ({"rows": 16, "config": {"precision": "fp64", "shares": "auto"}}, 1e-8),  # measured before: rank 1 computes all
     "skips": (
         {"rows": 12, "bad_step": 7, "spike_step": 12, "config": {"precision": "fp64", "non_finite": "skip", "spikes": {"window": 12}}},
         1e-8,
     ),
     "short": ({"rows": 4, "config": {"precision": "fp64"}}, 1e-8),  # one micro-batch for two ranks
 }
+ONE_RANK = ("short", "idle", "again")
+"""Cases in which the other rank has nothing to do."""
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     jobs = []
     for name, (options, _) in CASES.items():
         alone(tmp_path / f"one-{name}", options)
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "run").mkdir(parents=True)
         jobs += [str(tmp_path / name / "run"), json.dumps(options | {"samples": str(tmp_path / name / "samples-")})]
+    earlier = {"hosts": [socket.gethostname()] * 2, "micro_batches": 4, "weights": [0, 4]}
+    (tmp_path / "again" / "run" / "shares.json").write_text(json.dumps(earlier))
     process = start(*jobs)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     for name, (_, tolerance) in CASES.items():
         one, two = tmp_path / f"one-{name}", tmp_path / name
-        assert len(list(two.glob("samples-*"))) == (1 if name == "short" else 2)
-        assert samples(one) == samples(two)
+        assert len(list(two.glob("samples-*"))) == (1 if name in ONE_RANK else 2)
         assert samples(one)
+        if name == "auto":  # one micro-batch was looked at to measure the time it takes
+            assert sum(json.loads((two / "run" / "shares.json").read_text())["weights"]) == 4
+            assert sorted(set(samples(two))) == sorted(samples(one))
+        else:
+            assert samples(one) == samples(two)
         assert losses(two) == pytest.approx(losses(one), rel=tolerance, abs=1e-12)
         assert skipped(two) == skipped(one)
         assert [step for step, *_ in skipped(one)] == ([8, 13] if name == "skips" else [])

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,49 @@ def test_steps_that_predict_nothing_are_counted_and_warned_of(tmp_path: Path, ca
     assert read_state(fitted.checkpoint).policy.empty == {"mlm": 2}
     assert all(torch.isfinite(tensor).all() for tensor in content(fitted).values())
     assert [record["mlm_loss"] for record in records(tmp_path / "run", "train")][6:8] == [0.0, 0.0]
+
+
+def test_fp16_scales_the_loss_and_resumes_its_scale(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fields = {"precision": "fp16", "loss_scale": {"initial": 2.0**24, "growth_interval": 3}, "length": "24 steps"}
+    with caplog.at_level(logging.INFO):
+        whole = train(tmp_path / "whole", **fields)
+    scales = [float(str(record["loss_scale"])) for record in records(tmp_path / "whole", "train")]
+    skipped = {int(str(record["step"])) for record in records(tmp_path / "whole", "skipped")}
+    assert {record["why"] for record in records(tmp_path / "whole", "skipped")} == {"overflow"}
+    assert "step 0 is skipped: the gradient overflowed at a loss scale of 1.67772e+07" in caplog.text
+    assert scales[0] == 2.0**24
+    assert len(skipped) > 4
+    calm, grew = 0, 0
+    for step, (before, after) in enumerate(pairwise(scales), start=1):
+        calm = 0 if step in skipped else (calm + 1) % 3
+        grows = calm == 0 and step not in skipped
+        assert after == before * (0.5 if step in skipped else 2.0 if grows else 1.0)
+        grew += grows
+    assert grew > 2
+    assert read_state(whole.checkpoint).policy.skipped == len(skipped)
+    assert_resumes_alike(tmp_path, whole, Toy, (4, 12), **fields)
+
+
+def test_fp16_and_fp32_learn_the_same(tmp_path: Path) -> None:
+    for precision, fields in (("fp32", {}), ("fp16", {"loss_scale": {"initial": 1024}})):
+        train(tmp_path / precision, precision=precision, length="40 steps", **fields)
+    losses = [[float(str(record["loss"])) for record in records(tmp_path / precision, "train")] for precision in ("fp32", "fp16")]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+
+
+def test_below_the_least_scale_an_overflow_is_a_fault(tmp_path: Path) -> None:
+    scale = {"initial": 4, "least": 2}
+    with pytest.raises(KitaeError, match=r"step 6 is not finite.*rows 52, 53, 54, 55, first at blocks.1.mlp.weight"):
+        train(tmp_path / "run", Poisoned(5, 6), precision="fp16", loss_scale=scale)
+    (event,) = records(tmp_path / "run", "skipped")
+    assert (event["why"], event["loss_scale"]) == ("overflow", 4.0)
+
+
+def test_a_loss_that_is_not_finite_is_no_overflow(tmp_path: Path) -> None:
+    with pytest.raises(KitaeError, match=r"step 5 is not finite.* rows 44, 45, 46, 47"):
+        train(tmp_path / "run", Toy(bad_step=5), precision="fp16", loss_scale={"initial": 1024})
+
+
+def test_a_scale_without_fp16_is_refused() -> None:
+    with pytest.raises(ValueError, match='loss_scale need precision = "fp16"'):
+        config(loss_scale={"initial": 8})

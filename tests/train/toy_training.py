@@ -44,6 +44,8 @@ class Toy(nn.Module):
         self, rate: float = 0.1, log: Path | None = None, bad_step: int = -1, head_rate: float | None = None, spike_step: int = -1
     ) -> None:
         super().__init__()
+        self.bare: tuple[int, ...] = ()
+        """Numbers of the micro-batches of every step in which nothing is masked."""
         generator = torch_generator(0, "toy")
         self.embed = nn.Embedding(VOCAB, 16)
         self.blocks = nn.ModuleList([Block(16, rate) for _ in range(2)])
@@ -57,7 +59,7 @@ class Toy(nn.Module):
     def prepare(self, batch: Batch, seed: int) -> Batch:
         generator = torch_generator(seed, "mask", batch.step, batch.micro)
         drawn = torch.rand(batch.ids_BL.shape, generator=generator) < 0.3
-        masked = drawn & batch.layout.mask_BL
+        masked = drawn & batch.layout.mask_BL & (batch.micro not in self.bare)
         return batch.replace(ids_BL=batch.ids_BL.masked_fill(masked, 3), targets={"masked": masked, "labels": batch.ids_BL})
 
     def counts(self, batch: Batch) -> dict[str, int]:
@@ -125,12 +127,13 @@ def config(**fields: object) -> TrainConfig:
 
 
 def train(folder: Path, options: dict, world: World) -> None:
-    """One training as `options` say: rows, micro, rate, head_rate, bad_step, spike_step, delay, samples (a file name's beginning),
+    """One training as `options` say: rows, micro, rate, head_rate, bare, bad_step, spike_step, delay, samples (a file name's beginning),
     config."""
     log = Path(f"{options['samples']}{world.rank}") if "samples" in options else None
     batches = ToyBatches(options.get("rows", 8), options.get("micro", 4), options.get("delay", 0.0))
     steps = {name: options.get(name, -1) for name in ("bad_step", "spike_step")}
     toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"), **steps)
+    toy.bare = tuple(options.get("bare", ()))
     fit(toy, batches, config(**options["config"]), folder, world=world, seed=7, attach={})
 
 

@@ -2,6 +2,7 @@
 
 import typing
 from collections.abc import Container, Iterator
+from itertools import chain
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -12,6 +13,7 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.families import FAMILIES
 from kitae.models.presets import PRESETS, fields
 from kitae.objectives.table import OBJECTIVES
+from kitae.procedures.measure import MeasureConfig
 from kitae.procedures.predict import PredictConfig
 from kitae.stages.table import STAGES, stage
 
@@ -24,6 +26,9 @@ def settings(name: str) -> tuple[str, Iterator[str]]:
 
     Raises KitaeError for an unknown name.
     """
+    if name == "evaluate":
+        head = ["", "kitae evaluate FOLDER TEXT, which measures any model on any text without training:"]
+        return STAGES[name].line, chain(describe(stage(name).config), head, describe(MeasureConfig))
     if name in STAGES:
         return STAGES[name].line, describe(stage(name).config)
     if name == "predict":

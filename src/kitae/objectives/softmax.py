@@ -60,7 +60,7 @@ class _CrossEntropy(torch.autograd.Function):
             losses_N, ids_N, slopes_NV = _at_once(logits_NV, labels_N, uniform_N, temperature, smoothing, wrong_only=wrong_only)
             ctx.save_for_backward(slopes_NV)
             ctx.mark_non_differentiable(ids_N)
-            ctx.divisor = max(len(labels_N), 1)
+            ctx.divisor = _divisor(logits_NV)
             return losses_N, ids_N
         count, vocab = logits_NV.shape
         working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
@@ -115,7 +115,7 @@ class _CrossEntropy(torch.autograd.Function):
 def _at_once(
     logits_NV: Tensor, labels_N: Tensor, uniform_N: Tensor | None, temperature: float, smoothing: float, *, wrong_only: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss_N, sampled ids_N, (softmax - target) / N) in few large kernels, for a device whose memory is faster than its launches."""
+    """(loss_N, sampled ids_N, (softmax - target) / divisor) in few large kernels, for a device whose memory is faster than its launches."""
     working = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
     probabilities_NV = torch.softmax(logits_NV, dim=1, dtype=working)
     behind_N = (logits_NV.gather(1, labels_N[:, None]).double() - logits_NV.amax(dim=1, keepdim=True).double()).squeeze(1)
@@ -130,13 +130,19 @@ def _at_once(
             weights_NV = torch.softmax(_scores(logits_NV, labels_N, temperature, wrong_only), dim=1, dtype=working)
         short = -logits_NV.shape[1] % BLOCK
         ids_N = _invert(F.pad(weights_NV, (0, short)) if short else weights_NV, uniform_N)
-    share = 1 / max(len(labels_N), 1)
+    share = 1 / _divisor(logits_NV)
     slopes_NV = torch.mul(probabilities_NV, share, out=torch.empty_like(logits_NV, memory_format=torch.contiguous_format))
     everywhere = smoothing / logits_NV.shape[1]
     if smoothing:
         slopes_NV.sub_(everywhere * share)
     at_label_N1 = (probabilities_NV.gather(1, labels_N[:, None]) - (1 - smoothing) - everywhere) * share
     return losses_N, ids_N, slopes_NV.scatter_(1, labels_N[:, None], at_label_N1.to(slopes_NV.dtype))
+
+
+def _divisor(logits_NV: Tensor) -> int:
+    """What a device's slopes are divided by before the loss's own factor, which then rounds to 1 for a mean; fp16 has no room for it:
+    the slope of most tokens would be 0."""
+    return 1 if logits_NV.dtype == torch.float16 else max(len(logits_NV), 1)
 
 
 def _scores(logits_NV: Tensor, labels_N: Tensor, temperature: float, wrong_only: bool) -> Tensor:

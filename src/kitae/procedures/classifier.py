@@ -1,7 +1,6 @@
 """A fine-tuned classifier as a folder and as something that predicts."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from kitae.core.artifact import newest, seal
 from kitae.core.config import Config, complaint
 from kitae.core.errors import KitaeError
+from kitae.core.launch import launch
 from kitae.models.compose import Classifier
 from kitae.models.folder import Part, read_parts
 from kitae.models.folder import load as load_model
@@ -114,4 +114,4 @@ def device_named(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
     cuda = wanted != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    return torch.device("cuda", launch().local_rank) if cuda else torch.device("cpu")

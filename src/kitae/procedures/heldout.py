@@ -1,6 +1,7 @@
 """Held-out text through an objective: the same rows, masks and samples every time, source by source, dealt to the ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,14 @@ POSITIONS = 4096
 """Of a batch, whatever the micro-batches of the training are."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """How many rows of a source are measured, and how many there are."""
+
+    measured: int
+    all: int
+
+
 class HeldoutMeter:
     """Called with a step, it measures the objective's present weights; every rank of the world calls it.
 
@@ -30,14 +39,22 @@ class HeldoutMeter:
         each = min(rows, max(1, POSITIONS // DatasetFacts.read(dataset).max_length))
         self._sources = {source: Heldout(dataset, source, each) for source in heldout_sources(dataset)}
         self._batches = rows // each
+        self.rows = {
+            source: Rows(measured=min(each * self._batches, held.num_rows), all=held.num_rows) for source, held in self._sources.items()
+        }
+        """Of every source."""
+
+    def batches(self, source: str) -> Iterator[Batch]:
+        """The rows of a source that are measured, as they are: not masked."""
+        return islice(self._sources[source], self._batches)
 
     def __call__(self, step: int) -> dict[str, float]:
         """Scores of every source and of all, averaged over their predictions. Dropout is off when the caller has set eval()."""
         scores: dict[str, float] = {}
         whole: dict[str, Tensor] = {}
-        for source, batches in self._sources.items():
+        for source in self._sources:
             stats: dict[str, Tensor] = {}
-            for number, batch in enumerate(islice(batches, self._batches)):
+            for number, batch in enumerate(self.batches(source)):
                 mine = number % self._world.size == self._world.rank
                 if mine or number == 0:  # a rank without a share still has to know the statistics' shapes
                     _add(stats, {name: value * mine for name, value in self._measure(batch).items()})

@@ -18,6 +18,7 @@ from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
 from kitae.models.towers import TwoTowerConfig
 from kitae.tasks.batches import Encoded, by_length, encode
+from kitae.tensor.batch import Batch
 from kitae.tokenization.tokenizer import Tokenizer
 
 CHUNK = 2048  # texts held at a time
@@ -97,6 +98,18 @@ class Scorer:
         special = self._tokenizer.special
         ids = np.concatenate([[special.cls], whole.ids[start:end], [special.sep]])
         return Encoded(ids=ids, words=np.concatenate([[-1], whole.words[start:end], [-1]]).astype(np.int32))
+
+
+@torch.no_grad()
+def likelihood_of_rows(model: Discriminator, batches: Iterable[Batch], device: torch.device) -> tuple[float, int]:
+    """(sum of -E over the tokens of packed rows but special ones, how many these are); what a piece gets depends on that piece alone."""
+    total, count = 0.0, 0
+    for batch in batches:
+        here = batch.to(device)
+        words_BL = here.words_BL >= 0
+        total += float((-model(here).double()).masked_fill(~words_BL, 0.0).sum())
+        count += int(words_BL.sum())
+    return total, count
 
 
 def is_electric(parts: Mapping[str, Part]) -> bool:

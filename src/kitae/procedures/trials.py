@@ -62,8 +62,8 @@ class TrialConfig(RuleConfig):
     """Dropout in the new head; absent: the encoder's own rate."""
     metric: Metric = "accuracy"
     """The validation score that chooses the epoch (the first best one)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of training."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of training; "fp16" scales the loss, and skips the steps whose gradients overflow."""
     predict_precision: Literal["fp32", "bf16"] = "fp32"
     """Of the validation and test predictions. "bf16" takes half the time; `kitae predict` is fp32 always."""
     fair: Annotated[bool, OPERATIONAL] = False

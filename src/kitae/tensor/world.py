@@ -1,9 +1,11 @@
-"""The processes that train together. One process is a world of size one; torchrun's environment makes larger ones."""
+"""The processes that train together. One process is a world of size one; torchrun, Slurm or mpirun make larger ones."""
 
 import contextlib
 import datetime
+import functools
 import gc
-import os
+import json
+import socket
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from kitae.core.errors import KitaeError, Stopped
+from kitae.core.launch import Launch, launch
 
 TIMEOUT = datetime.timedelta(minutes=10)
 
@@ -25,6 +28,10 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    hosts: tuple[str, ...] = ("",)
+    """Of every rank: the name of its machine."""
+    nodes: tuple[int, ...] = (0,)
+    """Of every rank: the number of its machine, as the launcher counts, or else in the order of the ranks."""
 
     @property
     def main(self) -> bool:
@@ -52,8 +59,9 @@ class World:
 
 
 def ranks() -> tuple[int, int]:
-    """(rank, size) as torchrun's environment says; (0, 1) without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """(rank, size) as the launcher's environment says; (0, 1) without one."""
+    place = launch()
+    return place.rank, place.size
 
 
 @contextlib.contextmanager
@@ -62,22 +70,23 @@ def session(device: str = "auto") -> Iterator[World]:
 
     Raises KitaeError when CUDA is asked for and absent.
     """
-    rank, size = ranks()
     if device == "cuda" and not torch.cuda.is_available():
         raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
+    own = launch()
     cuda = device != "cpu" and torch.cuda.is_available()
-    place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    place = torch.device("cuda", own.local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
-    if size == 1:
-        yield World(device=place)
+    if own.size == 1:
+        yield World(device=place, hosts=(socket.gethostname(),))
         return
-    store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+    store = _meet(own)
     # Every session has keys of its own: a rank that is early must not read the addresses that the last session left there.
-    store = dist.PrefixStore(f"session {store.add(f'sessions of rank {rank}', 1)}", store)
-    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    store = dist.PrefixStore(f"session {store.add(f'sessions of rank {own.rank}', 1)}", store)
+    hosts, nodes = _places(own, store)
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=own.rank, world_size=own.size, timeout=TIMEOUT)
     try:
-        yield World(rank=rank, size=size, device=place)
+        yield World(rank=own.rank, size=own.size, device=place, hosts=hosts, nodes=nodes)
         gc.collect()  # gloo aborts at exit when tensors it knows of outlive the group
         dist.barrier()
     except Stopped as stop:  # every rank stops at the same step: part in good order too
@@ -87,3 +96,27 @@ def session(device: str = "auto") -> Iterator[World]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+@functools.cache
+def _meet(own: Launch) -> dist.Store:
+    """Where the processes of this launch meet: one place for all sessions of a process, because a second one could not listen there."""
+    if not own.address:
+        store, _, _ = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        return store
+    try:
+        return dist.TCPStore(own.address, own.port, own.size, is_master=own.main, timeout=TIMEOUT, wait_for_workers=False)
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        cure = "see that all processes run and reach that address, or set MASTER_ADDR and MASTER_PORT"
+        raise KitaeError(f"the processes could not meet at {own.address}, port {own.port}", cure=cure) from error
+
+
+def _places(own: Launch, store: dist.Store) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """(host, number of the machine) of every rank."""
+    store.set(f"place {own.rank}", json.dumps([socket.gethostname(), own.node]))
+    told = [json.loads(text) for text in store.multi_get([f"place {rank}" for rank in range(own.size)])]
+    hosts = tuple(host for host, _ in told)
+    if all(node for _, node in told):
+        return hosts, tuple(int(node) for _, node in told)
+    order = list(dict.fromkeys(hosts))
+    return hosts, tuple(order.index(host) for host in hosts)

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from kitae.core.artifact import checkpoints, seal, sweep, verify, write_folder
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
-from kitae.train.optimizer import Gathered, Optimizer
+from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
 
 log = logging.getLogger(__name__)
 IDENTITY = "identity.json"
 STATE = "state.json"
+PERMANENT = "permanent"
+"""The fact of a checkpoint's manifest that says whether it is a milestone."""
 NEW = "choose a new output"
 
 
@@ -56,34 +59,59 @@ def _aliases(module: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(value), name) for name, value in module.named_parameters(remove_duplicate=False)}
 
 
-def _tensors(module: nn.Module, optimizer: Optimizer | Gathered) -> dict[str, Tensor]:
-    """Exact weights and buffers under every name of the module's state dict, on the CPU, none sharing memory."""
-    exact, aliases = optimizer.weights(), _aliases(module)
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a checkpoint is written from."""
+
+    weights: Mapping[str, Tensor]
+    """As `tensors` gives them."""
+    optimizer: Mapping[str, Tensor]
+    """The state of the optimizer's rules."""
+    model: Mapping[str, object]
+    """What the module says of itself, for model.json."""
+    state: State
+    permanent: frozenset[int]
+    """Steps whose checkpoints stay for ever."""
+
+
+def tensors(module: nn.Module, exact: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Exact weights, which are given by parameter name, and buffers under every name of the module's state dict: no copies; one tensor
+    under several names where it has them."""
+    aliases = _aliases(module)
+    return {name: exact[aliases[name]] if name in aliases else value for name, value in module.state_dict().items()}
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same on the CPU, with a copy for every further name of a tensor, as the file format wants it."""
+    places: set[int] = set()
     kept: dict[str, Tensor] = {}
-    for name, value in module.state_dict().items():
-        tensor = exact[aliases[name]] if name in aliases else value
-        kept[name] = tensor.detach().cpu().clone() if aliases.get(name, name) != name else tensor.detach().cpu()
+    for name, value in weights.items():
+        again = value.numel() > 0 and value.data_ptr() in places
+        places.add(value.data_ptr())
+        kept[name] = value.cpu().clone() if again else value.cpu()
     return kept
 
 
-def save(folder: Path, module: nn.Module, optimizer: Optimizer | Gathered, state: State, attach: Mapping[str, Path]) -> Path:
-    """Write the checkpoint of `state.step` below `folder/checkpoints`. Raises KitaeError when the disk is full."""
+def save(folder: Path, content: Content, attach: Mapping[str, Path]) -> Path:
+    """Write the checkpoint of `content.state.step` below `folder/checkpoints`. Raises KitaeError when the disk is full."""
+    state = content.state
     path = folder / "checkpoints" / f"step-{state.step:08d}"
     with write_folder(path) as beside:
         try:
-            save_file(_tensors(module, optimizer), beside / "weights.safetensors")
-            save_file({name: value.cpu() for name, value in optimizer.state().items()}, beside / "optimizer.safetensors")
+            save_file(_apart(content.weights), beside / "weights.safetensors")
+            save_file({name: value.cpu() for name, value in content.optimizer.items()}, beside / "optimizer.safetensors")
         except SafetensorError as error:  # its input and output errors carry no errno
             raise KitaeError(
                 f"the disk is full or cannot be written: {path.name} could not be saved ({error})",
                 cure="free some space and run again: the earlier checkpoints are intact",
                 where=str(path.parent),
             ) from error
-        (beside / "model.json").write_text(json.dumps(module.describe(), indent=1), encoding="utf-8")
+        (beside / "model.json").write_text(json.dumps(content.model, indent=1), encoding="utf-8")
         (beside / STATE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
         for name, source in attach.items():
             shutil.copytree(source, beside / name)
-        seal(beside, kind="checkpoint", facts={"step": state.step, "tokens_seen": state.tokens_seen, "seed": state.seed})
+        facts = {"step": state.step, "tokens_seen": state.tokens_seen, "seed": state.seed, PERMANENT: state.step in content.permanent}
+        seal(beside, kind="checkpoint", facts=facts)
     return path
 
 

@@ -7,7 +7,7 @@ import os
 import statistics
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
@@ -20,6 +20,8 @@ from kitae.tensor.world import World
 
 log = logging.getLogger(__name__)
 RECORD = "clock.jsonl"
+SAVE = "save"
+"""The event of writing a checkpoint."""
 RECENT = 16
 """Steps whose median time is the time that the next one is expected to take."""
 
@@ -38,6 +40,8 @@ class Clock:
         self._elapsed, self._zero = 0.0, 0.0
         self._costs: dict[str, float] = {}
         self._started = False
+        self.busy: Callable[[], float] = float
+        """Seconds since a save in the background began; 0 when none is under way."""
         self._file: TextIO | None = None
 
     def resume(self, step: int, *, seconds: float, identity: str) -> None:
@@ -95,7 +99,19 @@ class Clock:
         """Remember how long the longest event of this name took: the last one of each is part of the budget."""
         begun = monotonic()
         yield
-        self._costs[name] = max(self._costs.get(name, 0.0), monotonic() - begun)
+        self.cost(name, monotonic() - begun)
+
+    def cost(self, name: str, seconds: float) -> None:
+        """The same of an event that took its time in the background: the last one will be waited for."""
+        self._costs[name] = max(self._costs.get(name, 0.0), seconds)
+
+    def knows(self, name: str) -> bool:
+        """Whether there was an event of this name."""
+        return name in self._costs
+
+    def now(self) -> float:
+        """This process's clock, in seconds."""
+        return monotonic()
 
     def over(self, step: int) -> bool:
         """Whether the budget is spent after `step` steps: another one, with the last events after it, would pass the limit."""
@@ -141,7 +157,11 @@ class Clock:
         return statistics.median(later - one for one, later in pairwise(ends)) if len(ends) > 1 else 0.0
 
     def _passes(self, now: float) -> bool:
-        return self.limit is not None and now + self._step_seconds() + sum(self._costs.values()) > self.limit
+        if self.limit is None:
+            return False
+        busy = self.busy()
+        rest = max(0.0, self._costs.get(SAVE, 0.0) - busy) if busy else 0.0  # the last save begins when the one under way has ended
+        return now + self._step_seconds() + rest + sum(self._costs.values()) > self.limit
 
     def _write(self, line: Mapping[str, object]) -> None:
         if self._file is not None:

@@ -10,8 +10,10 @@ from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
 from kitae.train.growth import BatchWarmup, check_start
+from kitae.train.parallel_config import ParallelConfig
 from kitae.train.rule_config import RuleConfig
 from kitae.train.safety_config import SafetyConfig
+from kitae.train.shares import check_shares
 
 MICRO_TOKENS = 4096
 
@@ -40,7 +42,7 @@ class FlatConfig(Config):
         return value
 
 
-class TrainConfig(RuleConfig, SafetyConfig):
+class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
@@ -82,16 +84,15 @@ class TrainConfig(RuleConfig, SafetyConfig):
     """Of weights and activations. "bf16" and "fp16" keep fp32 master weights, gradients and optimizer state; "fp16" scales the loss."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute; "auto" takes CUDA when there is one."""
-    parallel: Annotated[Literal["ddp", "fsdp2"], OPERATIONAL] = "ddp"
-    """How several processes share the work. "ddp": each holds the whole model. "fsdp2": each holds its share of weights, gradients and
-    optimizer state, and sees a layer whole only while it works on it: for models that fill a GPU. Equal results within rounding, and
-    the same checkpoints; one process is the same with both."""
     compile: Annotated[bool, OPERATIONAL] = False
     """Compile each layer with torch.compile: same samples, losses equal within rounding. Takes a minute to start."""
     deterministic: Annotated[bool, OPERATIONAL] = False
     """Choose only reproducible kernels: a resumed run on the same machine is then equal to the bit."""
     save_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
     """Write a checkpoint this often, and always at the end; None writes the last only."""
+    save_async: Annotated[bool, OPERATIONAL] = True
+    """Write checkpoints while training goes on, from a copy in memory (of weights and optimizer state, 12 bytes a weight for AdamW).
+    Without it every checkpoint keeps the training waiting until it is written."""
     keep_last: Annotated[int, OPERATIONAL, Field(ge=0)] = 2
     """How many of the newest checkpoints stay; 0 writes none at all, for short trainings that are repeated rather than resumed."""
     milestones: Annotated[tuple[Duration, ...], OPERATIONAL] = ()
@@ -174,11 +175,12 @@ class TrainConfig(RuleConfig, SafetyConfig):
 def step_rows(config: TrainConfig, max_length: int) -> tuple[int, int]:
     """(rows of a step, rows of a micro-batch) for rows of `max_length` tokens.
 
-    Raises KitaeError when the batch, or the first one of a batch that grows, is no whole number of micro-batches.
+    Raises KitaeError when the batch, the first one of a batch that grows, or somebody's share is no whole number of micro-batches.
     """
     rows, micro = _rows(config, max_length)
     if config.batch_warmup is not None:
         check_start(config.batch_warmup.start.rows(max_length), rows, micro)
+    check_shares(config, rows, micro)
     return rows, micro
 
 

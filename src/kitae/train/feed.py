@@ -11,6 +11,7 @@ from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train.batches import Batches, Learner
 from kitae.train.schedule import LAG, Timetable
+from kitae.train.shares import Shares
 
 AHEAD = LAG
 """Steps that are prepared before their turn: small steps take less time on a device than their preparation in one thread."""
@@ -18,14 +19,17 @@ THREADS = 4
 
 
 class Feed:
-    """Micro-batches of this rank: rank r of n takes numbers r, r + n, ... of every step. A rank may get none.
+    """Micro-batches of this rank: its share of every step. A rank may get none.
 
     What it hands over is a pure function of (seed, step), so that working ahead changes nothing.
     """
 
-    def __init__(self, batches: Batches, learner: Learner, *, seed: int, world: World, times: Timetable) -> None:
+    def __init__(
+        self, batches: Batches, learner: Learner, *, seed: int, world: World, times: Timetable, shares: Shares | None = None
+    ) -> None:
+        """Without `shares` micro-batches are dealt in turn."""
         self._batches, self._learner, self._seed, self._world = batches, learner, seed, world
-        self._times = times
+        self._times, self.shares = times, shares or Shares(world.size)
         background = world.device.type != "cpu"
         threads = max(1, min(THREADS, (os.cpu_count() or 1) // 2))
         self._pool = ThreadPoolExecutor(threads, "prepare", initializer=self._enter) if background else None
@@ -47,10 +51,17 @@ class Feed:
         batch = self.prepare(step, micro)
         return batch.pinned() if self._world.device.type == "cuda" else batch
 
-    def _numbers(self, step: int) -> range:
+    def of_step(self, step: int) -> int:
+        """How many micro-batches a step has, over all ranks."""
         growth = self._times.growth
-        number = self._batches.micro_batches_per_step if growth is None else growth.at(step)
-        return range(self._world.rank, number, self._world.size)
+        return self._batches.micro_batches_per_step if growth is None else growth.at(step)
+
+    def _numbers(self, step: int) -> range:
+        return self.shares.of(self._world.rank, self.of_step(step))
+
+    def most(self, step: int) -> int:
+        """How many micro-batches of a step the rank with the most of them has: as many rounds as all ranks make together."""
+        return self.shares.most(self.of_step(step))
 
     def take(self, step: int) -> list[Batch]:
         """This rank's share of a step; `waited` adds up the seconds spent here."""

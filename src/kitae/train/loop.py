@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,14 +24,16 @@ from kitae.tensor.world import World
 from kitae.train import checkpoint
 from kitae.train.batches import Batches, Grouped, compile_blocks
 from kitae.train.branch import branch
-from kitae.train.clock import Clock
+from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
 from kitae.train.ending import ends
 from kitae.train.feed import Feed
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
+from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step, timetable
+from kitae.train.shares import dealt, measured
 from kitae.train.update import Updates
 
 log = logging.getLogger(__name__)
@@ -133,8 +136,10 @@ class _Trainer:
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups, world=self.world)
         if self.config.compile:
             compile_blocks(self.module)
-        self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times)
+        shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
+        self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
+        self.saver: Saver | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.saved = -1
         self.policy = PolicyState()
@@ -161,6 +166,10 @@ class _Trainer:
             log.info("%s goes on after %s", self.folder.name, self.times.place(self.step))
         if self.world.main:
             self.monitor = Monitor(self.folder, step=self.step, total=self.times.expected())
+            if self.config.keep_last:
+                kept, behind = self.config.keep_last, self.config.save_async
+                rest = (self.world.device, self.attach)
+                self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
         self._logged = (self.tokens, self.seconds)
 
     def _identity(self) -> dict[str, object]:
@@ -179,12 +188,15 @@ class _Trainer:
         first = self.feed.prepare(min(self.step, self.times.total - 1), 0)
         self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, first=first, folder=self.folder, state=self.policy)
         self.module.train()
+        if self.config.shares == "auto" and self.world.size > 1 and not self.times.over(self.step):
+            rehearse = partial(self.updates.rehearse, first)
+            self.feed.shares = measured(rehearse, self.batches.micro_batches_per_step, self.world, self.folder)
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
         while not self.times.over(self.step) and not self._ends():
             stop = self._train_step(signals)
             if stop:
-                self._save()
+                self._save(wait=True)
                 self.clock.rest(self.step)
                 self.world.barrier()  # nobody leaves before the checkpoint is complete
                 raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
@@ -197,7 +209,7 @@ class _Trainer:
                 self.clock.rest(self.step)
         if self._evaluation_missing():  # what came after the last step left no time for another one
             self._evaluate()
-        self._save()
+        self._save(wait=True)
         self.clock.rest(self.step)
         self.world.barrier()
         self.optimizer.flat.hand_back()
@@ -210,7 +222,8 @@ class _Trainer:
         """One update; returns the signal that asks all ranks to stop, or 0."""
         start = time.perf_counter()
         self.clock.begin(self.step)
-        counts = self.updates.make(self.step, self.feed.take(self.step), rate_of_step(self.config, self.times, self.step))
+        rate, most = rate_of_step(self.config, self.times, self.step), self.feed.most(self.step)
+        counts = self.updates.make(self.step, self.feed.take(self.step), rate, most=most)
         asked = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
         told = self.world.sum_numbers(asked | self.clock.reading())
         stop = next((int(number) for number in SIGNALS if told[f"signal {number}"]), 0)
@@ -224,6 +237,8 @@ class _Trainer:
         self._tell()
         if due(times.log, self.step):
             self._log()
+        if self.saver is not None:
+            self.saver.check()
         return stop
 
     def _tell(self) -> None:
@@ -266,27 +281,34 @@ class _Trainer:
         log.info("%s: the held-out %s is flat after %s", self.folder.name, self.config.until_flat.loss, self.times.place(self.step))
         return True
 
-    def _save(self) -> None:
-        if self.saved == self.step or self.config.keep_last == 0:
+    def _save(self, *, wait: bool = False) -> None:
+        """Save, unless this step is saved already; `wait` until it is on the disk, and an earlier one as well."""
+        if not self.config.keep_last:
             return
-        self.updates.settle()
-        self._tell()
-        kept = self.optimizer.gathered()
-        if self.world.main:
-            state = checkpoint.State(
-                step=self.step,
-                tokens_seen=self.tokens,
-                seconds=self.seconds,
-                world_size=self.world.size,
-                seed=self.seed,
-                config=self.config.model_dump(mode="json"),
-                policy=self.updates.state(),
-            )
-            self.clock.flush()
-            with self.clock.event("save"):
-                checkpoint.save(self.folder, self.module, kept, state, self.attach)
-                checkpoint.prune(self.folder, self.config.keep_last, self.times.permanent())
+        due = self.saved != self.step
+        if due:
+            self.updates.settle()
+            self._tell()
+        with self.clock.event(SAVE):
+            exact = self.optimizer.gathered() if due else None
+            if self.saver is not None:
+                wait |= self.config.budget is not None and not self.clock.knows(SAVE)  # to know how long the last one will take
+                if exact is not None:
+                    self.saver.save(self._state(), exact, permanent=self.times.permanent())
+                if wait:
+                    self.saver.wait()
         self.saved = self.step
+
+    def _state(self) -> checkpoint.State:
+        return checkpoint.State(
+            step=self.step,
+            tokens_seen=self.tokens,
+            seconds=self.seconds,
+            world_size=self.world.size,
+            seed=self.seed,
+            config=self.config.model_dump(mode="json"),
+            policy=self.updates.state(),
+        )
 
     def fitted(self) -> Fitted:
         """The result, after `run`."""
@@ -302,6 +324,8 @@ class _Trainer:
     def close(self) -> None:
         """Let go of threads, files and hooks."""
         self.feed.close()
+        if self.saver is not None:
+            self.saver.close()
         self.clock.close()
         self.optimizer.close()
         if self.monitor is not None:

@@ -47,20 +47,16 @@ def _rules(flat: Weights, config: TrainConfig) -> tuple[Rule, ...]:
     return (Muon(flat, hidden, config), *adam) if hidden else adam
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """Weights and what the rules keep, whole: what a checkpoint holds."""
+    """What a checkpoint holds of weights and rules, whole."""
 
-    of_weights: Mapping[str, Tensor]
-    of_rules: Mapping[str, Tensor]
-
-    def weights(self) -> Mapping[str, Tensor]:
-        """As `Optimizer.weights`."""
-        return self.of_weights
-
-    def state(self) -> Mapping[str, Tensor]:
-        """As `Optimizer.state`."""
-        return self.of_rules
+    weights: Mapping[str, Tensor]
+    """As `Optimizer.weights`."""
+    state: Mapping[str, Tensor]
+    """As `Optimizer.state`."""
+    apart: bool
+    """Whether these are copies, which the next step does not change."""
 
 
 class Optimizer:
@@ -143,7 +139,8 @@ class Optimizer:
 
     def gathered(self) -> Gathered:
         """Everything that must be saved, whole, on the first process; all processes call it. Views where nothing is divided."""
-        return Gathered(self.flat.gathered(self.weights()), self.flat.gathered(self.state()))
+        weights, state = self.flat.gathered(self.weights()), self.flat.gathered(self.state())
+        return Gathered(weights=weights, state=state, apart=self.flat.in_step)
 
     def load(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], steps: int) -> None:
         """Take masters and averages of a checkpoint. Raises KitaeError when names, shapes or the rule differ; nothing is taken then of

@@ -90,8 +90,9 @@ class Updates:
         self.last: dict[str, float] = {}
         """Losses, learning rate and norm of the gradient of the last step that was settled, as far as they are finite."""
 
-    def make(self, step: int, share: list[Batch], rate: float) -> Mapping[str, float]:
-        """One update from this rank's micro-batches; returns the counts over all ranks, real tokens among them.
+    def make(self, step: int, share: list[Batch], rate: float, *, most: int) -> Mapping[str, float]:
+        """One update from this rank's micro-batches, of which the rank with the most has so many; returns the counts over all ranks, real
+        tokens among them.
 
         Counts are added up first, so that each micro-batch contributes its share of the exactly averaged loss.
         """
@@ -100,9 +101,8 @@ class Updates:
             local["tokens"] += batch.num_tokens
             for name, count in self._module.counts(batch).items():
                 local[name] += count
-        shares = {f"passes of rank {rank}": float(rank == self._world.rank) * len(share) for rank in self._in_step()}
-        counts = self._world.sum_numbers(local | shares)
-        passes = int(max((counts[name] for name in shares), default=len(share)))
+        counts = self._world.sum_numbers(local)
+        passes = most if self._optimizer.flat.in_step else len(share)
         self._note_empty(step, share, counts)
         scale = self._policy.scale
         sums = self._backward(share, counts, scale, passes)
@@ -120,6 +120,10 @@ class Updates:
     def _in_step(self) -> range:
         """The ranks that must work in step; none when each works for itself."""
         return range(self._world.size if self._optimizer.flat.in_step else 0)
+
+    def rehearse(self, batch: Batch) -> None:
+        """Forward and backward of one micro-batch, for its time alone: the next step's gradient begins anew."""
+        self._backward([batch], dict.fromkeys(self._names, 1.0), self._policy.scale, 1).tolist()
 
     def settle(self) -> bool:
         """Wait for the numbers of the last step, if they are not known yet, and act on what was not applied. Whether gradients were
