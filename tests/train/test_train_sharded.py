@@ -21,7 +21,7 @@ BASE = {"precision": "fp64", "length": f"{STEPS} steps", "save_every": "4 steps"
 APART = {"head_rate": 0.02}  # the head is clipped by itself
 EXACT: dict[str, dict] = {
     "groups": {"model": "toy", **APART, "config": BASE | {"clip": 0.05, "layer_decay": 0.9}},
-    "frozen": {"model": "toy", "config": BASE | {"length": "4 steps", "freeze": {"embeddings": True, "layers": 1}}},
+    "frozen": {"model": "toy", "config": BASE | {"length": "4 steps", "shares": [0, 12], "freeze": {"embeddings": True, "layers": 1}}},
     "short": {"model": "toy", "rows": 4, "config": BASE | {"length": "4 steps"}},  # one micro-batch for two processes
     "bert": {"model": "bert", "config": BASE},
     "electra": {"model": "electra", "config": BASE},
