@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kitae import __version__
-from kitae.core.artifact import read_manifest, verify
+from kitae.core.artifact import MANIFEST, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.launch import launch
@@ -160,13 +160,16 @@ def show(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An artifact's folder; with FILES, a tokenizer's folder or its vocab.txt.")],
+    path: Annotated[Path, typer.Argument(help="Folder of an artifact, a training or a run; with FILES, of a tokenizer, or a vocab.txt.")],
     files: Annotated[list[Path] | None, typer.Argument(help="A text, or two to compare: how does the tokenizer fit?")] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what an artifact is, what made it and what came out; with text, how well a tokenizer fits it."""
+    """Say what an artifact is, what made it and what came out; of trainings, how far they are; with text, how well a tokenizer fits it."""
     if files:
         _fit(path, files)
+        return
+    trainings = _trainings(path)
+    if trainings and not (path / MANIFEST).is_file():
         return
     manifest = read_manifest(path)
     facts = manifest.facts
@@ -175,6 +178,22 @@ def inspect(
     for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
         if facts.get(key):
             _console().print(f"{key}:", facts[key], markup=False)
+
+
+def _trainings(folder: Path) -> bool:
+    """Show the last metrics of the trainings in a folder; returns whether there are any."""
+    if not any(folder.glob("metrics.jsonl")) and not any(folder.glob("*/metrics.jsonl")):
+        return False  # without torch
+    watching = _chain("watching")
+    found = watching.watched(folder)
+    table = Table(*watching.COLUMNS, box=None)
+    for training in found:
+        table.add_row(*map(escape, training.row))
+    _console().print(table)
+    for training in found:
+        if training.heldout:
+            _console().print(f"{training.row[0]}, held-out text, {', '.join(training.heldout)}", markup=False, highlight=False)
+    return True
 
 
 def _fit(tokenizer: Path, files: list[Path]) -> None:

@@ -18,6 +18,7 @@ from kitae.stages.pretrain import PretrainConfig, check_new, check_started, lear
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import load
+from kitae.train.sinks import check_sinks
 
 
 def check_nodes(made: Iterable[Node], tokenizer: TokenizerConfig | None, dataset: DatasetConfig, where: str) -> None:
@@ -51,13 +52,16 @@ def _check_model(config: PretrainConfig, tokenizer: TokenizerConfig | None, data
 
 
 def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
-    """Read labelled data and outside models. Raises KitaeError as their readers do, and when a model does not fit what it shall do."""
+    """Read labelled data and outside models. Raises KitaeError as their readers do, when a model does not fit what it shall do, and when a
+    training shall log to a package that is not installed."""
     rows = next((node.config.max_length for node in nodes if isinstance(node.config, DatasetConfig)), 0)
     looked: set[tuple[str, type]] = set()
     for status in found.values():
         config = status.node.config
         if status.state is State.DONE or not isinstance(config, FinetuneConfig | PretrainConfig):
             continue
+        if isinstance(config, PretrainConfig):
+            check_sinks(config.train.log_to)
         if isinstance(config, FinetuneConfig) and (config.task.name, TaskConfig) not in looked:
             looked.add((config.task.name, TaskConfig))
             load(config.task)

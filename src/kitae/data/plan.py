@@ -4,6 +4,7 @@ A row holds text of one source; rows lie source by source. See rows.py for the f
 for the choice of pieces.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -100,7 +101,7 @@ class Plan:
         """Real positions, special tokens included, over all positions; 0 without rows."""
         return self.real_positions / max(self.num_rows * self.max_length, 1)
 
-    @property
+    @cached_property
     def context(self) -> float:
         """How many positions a position attends to in the mean."""
         squares = self._squares

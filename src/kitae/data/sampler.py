@@ -103,10 +103,15 @@ class Sampler:
         """Positions of a step (nominal: padding included)."""
         self.tokens_per_epoch = self._order.tokens_per_epoch
         """Real positions of one pass: special tokens included, padding not; of pairs with true seconds."""
+        self._plan = plan
 
     def row(self, epoch: int, k: int) -> int:
         """The k-th row of an epoch."""
         return int(self._order(np.array([epoch * self.rows_per_epoch + k]))[0][0])
+
+    def context(self, step: int) -> float:
+        """How many positions a real token attends to in the mean: the same at every step."""
+        return self._plan.context
 
     def micro(self, step: int, micro: int) -> Batch:
         """Micro-batch `micro` of step `step`: a pure function of (seed, step, micro), immediate at any step."""

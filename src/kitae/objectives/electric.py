@@ -64,6 +64,7 @@ class ElectricObjective(PairObjective):
     """Two-tower generator and energy-based discriminator, trained together; no gradient goes through the sampling."""
 
     config: ElectricConfig
+    kind = "electric"
     generator: MaskedLm
 
     def prepare(self, batch: Batch, seed: int) -> Batch:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from kitae.core.config import Config
 from kitae.models.compose import Discriminator, MaskedLm, PretrainingLm
+from kitae.models.cost import flops_per_token
+from kitae.models.presets import Architecture
 from kitae.objectives.masking import Masker, Shares, Unit
 from kitae.objectives.prediction import prediction_scores, prediction_statistics
 from kitae.objectives.protocol import Objective
@@ -128,6 +130,10 @@ class MlmObjective(Objective):
     def models(self) -> dict[str, MaskedLm | Discriminator]:
         """The masked language model as "encoder"."""
         return {"encoder": self.encoder}
+
+    def flops_per_token(self, context: float) -> float:
+        """See Objective."""
+        return flops_per_token(Architecture(encoder=self.encoder.config), context, "mlm", self.config.mean_rate)
 
     def _logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """logits_NV of the masked positions, logits_P2 of the pairs if they are learnt."""

@@ -5,6 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from kitae.models.compose import Discriminator, MaskedLm
+from kitae.models.cost import flops_per_token
+from kitae.models.presets import Architecture
 from kitae.models.sharing import disentangle_embeddings, share_embeddings
 from kitae.objectives.mlm import MaskingConfig
 from kitae.objectives.protocol import Objective
@@ -41,6 +43,8 @@ class PairObjective(Objective):
     """A generator that makes noise and a discriminator that finds it; subclasses say how."""
 
     config: PairConfig
+    kind: Literal["rtd", "electric"]
+    """By which its costs are known."""
 
     def __init__(
         self, generator: MaskedLm | None, discriminator: Discriminator, config: PairConfig, *, special: SpecialIds, vocab_size: int
@@ -58,6 +62,12 @@ class PairObjective(Objective):
         """Both halves, or the discriminator alone."""
         halves: dict[str, MaskedLm | Discriminator] = {"discriminator": self.discriminator}
         return halves if self.generator is None else {"generator": self.generator} | halves
+
+    def flops_per_token(self, context: float) -> float:
+        """See Objective."""
+        generator = None if self.generator is None else self.generator.config
+        architecture = Architecture(encoder=self.discriminator.config, generator=generator)
+        return flops_per_token(architecture, context, self.kind, self.config.mean_rate)
 
     def groups(self) -> tuple[ParameterGroup, ...]:
         """None for one joint optimizer, else each half."""

@@ -48,6 +48,10 @@ class Objective(nn.Module, abc.ABC):
     def models(self) -> dict[str, MaskedLm | Discriminator]:
         """The models by the name of their part."""
 
+    @abc.abstractmethod
+    def flops_per_token(self, context: float) -> float:
+        """Training FLOPs of a real token that attends to `context` positions in the mean."""
+
     def parts(self) -> dict[str, Part]:
         """The models as parts with their present weights (not copied), each complete in itself."""
         return {

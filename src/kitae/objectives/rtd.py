@@ -80,6 +80,7 @@ class RtdObjective(PairObjective):
     """Generator and discriminator, trained together; no gradient goes through the sampling."""
 
     config: RtdConfig
+    kind = "rtd"
 
     def __init__(
         self, generator: MaskedLm | None, discriminator: Discriminator, config: RtdConfig, *, special: SpecialIds, vocab_size: int

@@ -148,7 +148,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
             claim(out.path, "data", data | decides)
         attach = {"tokenizer": dataset / "tokenizer"}
         fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter)
-        out.counts.update(account(config.objective, config.learnt, objective, dataset, fitted, world))
+        out.counts.update(account(objective, dataset, fitted, world))
         del meter, objective
     other = None if config.start_generator is None else locate(config.start_generator)
     for folder in filter(None, (dataset, start, other)):

@@ -49,6 +49,22 @@ class Grouped(Protocol):
         """The groups, which hold every trained weight once; none for one update of all."""
 
 
+@runtime_checkable
+class Costed(Protocol):
+    """A learner that knows what its training costs, for MFU."""
+
+    def flops_per_token(self, context: float) -> float:
+        """Of forward and backward pass, for a real token that attends to so many positions in the mean."""
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """Batches that know how long their texts are."""
+
+    def context(self, step: int) -> float:
+        """How many positions a real token of this step attends to, in the mean of the data."""
+
+
 def compile_blocks(module: nn.Module) -> None:
     """Compile the repeated layers of every part that has some, in place."""
     for part in module.modules():

@@ -23,6 +23,7 @@ from kitae.core.artifact import checkpoints, seal, sweep, verify, write_folder
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
+from kitae.train.meter import Spent
 from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
 
@@ -43,6 +44,8 @@ class State(Config):
     """Real tokens seen, padding not counted."""
     seconds: float
     """Time spent in training steps."""
+    spent: Spent = Spent()
+    """What else the steps came to, for reports."""
     world_size: int
     """Processes that took part when it was written."""
     seed: int

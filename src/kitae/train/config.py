@@ -10,6 +10,7 @@ from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
 from kitae.train.growth import BatchWarmup, check_start
+from kitae.train.monitor_config import MonitorConfig
 from kitae.train.parallel_config import ParallelConfig
 from kitae.train.rule_config import RuleConfig
 from kitae.train.safety_config import SafetyConfig
@@ -42,7 +43,7 @@ class FlatConfig(Config):
         return value
 
 
-class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig):
+class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration

@@ -28,12 +28,15 @@ from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
 from kitae.train.ending import ends
 from kitae.train.feed import Feed
+from kitae.train.meter import Meter, Spent, Step, in_words
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
+from kitae.train.promise import read_promise
 from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step, timetable
 from kitae.train.shares import dealt, measured
+from kitae.train.slowness import Watch
 from kitae.train.update import Updates
 
 log = logging.getLogger(__name__)
@@ -52,7 +55,11 @@ class Fitted:
     seconds: float
     """Time spent in training steps, over all its pieces."""
     waited: float
-    """Seconds of this process that went into waiting for data."""
+    """Seconds of these that went into waiting for data, in the mean over the processes."""
+    shares: Mapping[str, float]
+    """padding_share, waiting_share and mfu over all of it, as far as they are known."""
+    memory: int
+    """Most bytes of the first process: allocated on its GPU, or resident."""
     checkpoint: Path
     """The last checkpoint (absent with keep_last = 0)."""
     evaluation: Mapping[str, float]
@@ -139,15 +146,16 @@ class _Trainer:
         shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
+        self.meter = Meter(self.module, self.batches, self.config.precision, self.world)
+        self.watch = Watch(read_promise(self.folder), self.world.device)
         self.saver: Saver | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.saved = -1
         self.policy = PolicyState()
-        self._logged = (0, 0.0)
 
     def resume(self) -> None:
         """Claim the folder, and take up the newest checkpoint that verifies."""
-        found = -1
+        found, spent = -1, Spent()
         if self.world.main:
             checkpoint.tidy(self.folder)
             checkpoint.claim(self.folder, "train", self._identity())
@@ -159,18 +167,19 @@ class _Trainer:
             place = own if found >= 0 else branch(self.config, self.batches, self.folder)
             state = checkpoint.load(place, self.module, self.optimizer)
             self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
-            self.policy = state.policy
+            self.policy, spent = state.policy, state.spent
         recorded = self.config.budget is not None and self.world.main
         self.clock.resume(self.step, seconds=self.seconds, identity=fingerprint(self._identity()) if recorded else "")
         if self.step:
             log.info("%s goes on after %s", self.folder.name, self.times.place(self.step))
         if self.world.main:
-            self.monitor = Monitor(self.folder, step=self.step, total=self.times.expected())
+            settings, total = self.config.model_dump(mode="json"), self.times.expected()
+            self.monitor = Monitor(self.folder, step=self.step, total=total, log_to=self.config.log_to, settings=settings)
             if self.config.keep_last:
                 kept, behind = self.config.keep_last, self.config.save_async
                 rest = (self.world.device, self.attach)
                 self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
-        self._logged = (self.tokens, self.seconds)
+        self.meter.resume(spent, done=self.times.work(self.step))
 
     def _identity(self) -> dict[str, object]:
         described = json.loads(json.dumps(self.module.describe()))
@@ -220,12 +229,13 @@ class _Trainer:
 
     def _train_step(self, signals: StopSignals) -> int:
         """One update; returns the signal that asks all ranks to stop, or 0."""
-        start = time.perf_counter()
+        start, waited = time.perf_counter(), self.feed.waited
         self.clock.begin(self.step)
         rate, most = rate_of_step(self.config, self.times, self.step), self.feed.most(self.step)
         counts = self.updates.make(self.step, self.feed.take(self.step), rate, most=most)
+        waited = self.feed.waited - waited
         asked = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
-        told = self.world.sum_numbers(asked | self.clock.reading())
+        told = self.world.sum_numbers(asked | self.clock.reading() | {"waited": waited})
         stop = next((int(number) for number in SIGNALS if told[f"signal {number}"]), 0)
         self.clock.note(self.step, told)
         self.step += 1
@@ -233,7 +243,10 @@ class _Trainer:
         times, due = self.times, self.times.due
         if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or self._saves():
             self.updates.settle()
-        self.seconds += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        of = {name: int(counts[name]) for name in ("tokens", "positions")}
+        self.meter.add(self.step - 1, Step(**of, seconds=seconds, waited=told["waited"] / self.world.size))
         self._tell()
         if due(times.log, self.step):
             self._log()
@@ -250,14 +263,14 @@ class _Trainer:
     def _log(self) -> None:
         if self.monitor is None:
             return
-        tokens, seconds = self.tokens - self._logged[0], self.seconds - self._logged[1]
-        self._logged = (self.tokens, self.seconds)
-        speed = tokens / max(seconds, 1e-9)
-        clock = {"tokens": self.tokens, "seconds": self.seconds, "tokens_per_second": speed, "waited": self.feed.waited}
-        self.monitor.record("train", self.step, self.updates.last | clock)
-        text = f"{self.times.place(self.step)}, loss {self.updates.last.get('loss', math.nan):.3f}, {speed:,.0f} tokens/s"
-        self.monitor.total = self.times.expected()
-        self.monitor.show(self.step, text)
+        times, total = self.times, self.times.expected()
+        left = None if times.limit is None else times.limit - self.clock.moment(self.step)
+        reading = self.meter.read(done=times.work(self.step), whole=times.work(total), left=left)
+        clock = {"tokens": self.tokens, "seconds": self.seconds, "waited": self.meter.total.waited}
+        self.monitor.record("train", self.step, self.updates.last | clock | reading | self.watch.look(reading))
+        self.monitor.total = total
+        loss = self.updates.last.get("loss", math.nan)
+        self.monitor.show(self.step, f"{times.place(self.step)}, loss {loss:.3f}, {in_words(reading)}")
 
     def _evaluation_missing(self) -> bool:
         missing = self.monitor is not None and self.times.measures(self.step) and self.step not in self.monitor.evaluated
@@ -304,6 +317,7 @@ class _Trainer:
             step=self.step,
             tokens_seen=self.tokens,
             seconds=self.seconds,
+            spent=self.meter.total,
             world_size=self.world.size,
             seed=self.seed,
             config=self.config.model_dump(mode="json"),
@@ -316,7 +330,9 @@ class _Trainer:
             steps=self.step,
             tokens=self.tokens,
             seconds=self.seconds,
-            waited=self.feed.waited,
+            waited=self.meter.total.waited,
+            shares=self.meter.shares(),
+            memory=self.meter.total.memory,
             checkpoint=self.folder / "checkpoints" / f"step-{self.step:08d}",
             evaluation=self.monitor.evaluated.get(self.step, {}) if self.monitor is not None else {},
         )

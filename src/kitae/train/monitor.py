@@ -1,15 +1,18 @@
-"""What a run tells of itself: metrics.jsonl (the truth), TensorBoard, and a line of progress."""
+"""What a run tells of itself: metrics.jsonl (the truth), its copies, and a line of progress."""
 
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kitae.core.runtime import Progress
-from kitae.train.tensorboard import TensorBoardSink
+from kitae.train.monitor_config import SinkName
+from kitae.train.sinks import Point, Story, check_sinks, open_sinks
 
 METRICS = "metrics.jsonl"
+CURVES = ("train", "evaluate")
+"""Kinds of records that hold numbers only, and are copied."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, object]]:
@@ -28,20 +31,21 @@ class Monitor:
     """Writes records of kind "train" (one step), "evaluate" (held-out data), "skipped" and "empty" (steps
     worth a note). Only the main process has one."""
 
-    def __init__(self, folder: Path, *, step: int, total: int) -> None:
-        """Open for appending after `step`: what an interrupted process wrote past that step is cut off."""
+    def __init__(self, folder: Path, *, step: int, total: int, log_to: Sequence[SinkName], settings: Mapping[str, object]) -> None:
+        """Open for appending after `step`: what an interrupted process wrote past that step is cut off, in the copies too.
+
+        `settings` are for the copies. Raises KitaeError when the package of one is not installed.
+        """
+        check_sinks(log_to)
         kept = [record for record in read_metrics(folder) if int(str(record["step"])) <= step]
         temporary = folder / f".{METRICS}.part"
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         os.replace(temporary, folder / METRICS)
         self.total = total
-        self.evaluated = {
-            int(str(record["step"])): {key: float(str(value)) for key, value in record.items() if key not in ("kind", "step")}
-            for record in kept
-            if record["kind"] == "evaluate"
-        }
+        before = [_point(record) for record in kept if record["kind"] in CURVES]
+        self.evaluated = {point.step: dict(point.values) for point in before if point.kind == "evaluate"}
         self._file = (folder / METRICS).open("a", encoding="utf-8")
-        self._board = TensorBoardSink(folder / "tensorboard", step)
+        self._sinks = open_sinks(log_to, Story(folder=folder, settings=settings, step=step, before=before))
         self._progress = Progress(folder.name)
         self._progress.__enter__()
 
@@ -49,7 +53,8 @@ class Monitor:
         """Write one record; it is on its way to the disk when this returns."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
-        self._board.add(step, values)
+        for sink in self._sinks:
+            sink.add(Point(kind=kind, step=step, values=values))
         if kind == "evaluate":
             self.evaluated[step] = dict(values)
 
@@ -65,6 +70,12 @@ class Monitor:
     def close(self) -> None:
         """Close everything."""
         self._progress.__exit__()
-        self._board.close()
+        for sink in self._sinks:
+            sink.close()
         with contextlib.suppress(OSError):  # a full disk has been reported by the write already
             self._file.close()
+
+
+def _point(record: Mapping[str, object]) -> Point:
+    values = {name: float(str(value)) for name, value in record.items() if name not in ("kind", "step")}
+    return Point(kind=str(record["kind"]), step=int(str(record["step"])), values=values)

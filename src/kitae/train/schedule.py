@@ -114,6 +114,10 @@ class Timetable:
         """How many steps the training has; of a wall-clock length as many as it allows at the recent pace."""
         return self.total if self.clock is None or self.limit is None else self.clock.expected_steps()
 
+    def work(self, step: int) -> float:
+        """What is done after `step` steps, for the time that is left: micro-batches where the batch grows, else steps."""
+        return self.growth.before(step) if self.growth is not None and self.limit is None else step
+
     def place(self, step: int) -> str:
         """Where the training is, for people."""
         if self.clock is None or self.limit is None:

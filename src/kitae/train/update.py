@@ -92,13 +92,14 @@ class Updates:
 
     def make(self, step: int, share: list[Batch], rate: float, *, most: int) -> Mapping[str, float]:
         """One update from this rank's micro-batches, of which the rank with the most has so many; returns the counts over all ranks, real
-        tokens among them.
+        tokens and positions among them.
 
         Counts are added up first, so that each micro-batch contributes its share of the exactly averaged loss.
         """
-        local = dict.fromkeys(self._names, 0.0) | {"tokens": 0.0}
+        local = dict.fromkeys(self._names, 0.0) | {"tokens": 0.0, "positions": 0.0}
         for batch in share:
             local["tokens"] += batch.num_tokens
+            local["positions"] += batch.ids_BL.numel()
             for name, count in self._module.counts(batch).items():
                 local[name] += count
         counts = self._world.sum_numbers(local)
