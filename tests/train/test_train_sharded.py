@@ -25,7 +25,7 @@ EXACT: dict[str, dict] = {
     "short": {"model": "toy", "rows": 4, "config": BASE | {"length": "4 steps"}},  # one micro-batch for two processes
     "bert": {"model": "bert", "config": BASE},
     "electra": {"model": "electra", "config": BASE},
-    "deberta-v3": {"model": "deberta-v3", "config": BASE | {"length": "4 steps"}},
+    "deberta-v3": {"model": "deberta-v3", "config": BASE | {"length": "4 steps", "activation_checkpointing": True}},
 }
 MIXED = {"model": "bert", "config": BASE | {"precision": "bf16", "length": "3 steps"}}
 WIDE = {"model": "bert", "weigh": True, "overrides": {"hidden_size": 128}, "config": BASE | {"precision": "fp32", "length": "3 steps"}}

@@ -42,6 +42,14 @@ class Compilable(Protocol):
 
 
 @runtime_checkable
+class Recomputable(Protocol):
+    """A part of a learner with repeated layers whose insides need not be kept for the backward pass."""
+
+    def checkpoint_blocks(self) -> None:
+        """From now on keep nothing of the insides of repeated layers."""
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """A learner whose weights may be updated in groups: each is clipped by itself and may have its own learning rate."""
 
@@ -65,11 +73,13 @@ class Attended(Protocol):
         """How many positions a real token of this step attends to, in the mean of the data."""
 
 
-def compile_blocks(module: nn.Module) -> None:
-    """Compile the repeated layers of every part that has some, in place."""
+def arm_blocks(module: nn.Module, *, compiled: bool, recomputed: bool) -> None:
+    """Compile the repeated layers of every part that has some, or have them recomputed, in place."""
     for part in module.modules():
-        if isinstance(part, Compilable):
+        if compiled and isinstance(part, Compilable):
             part.compile_blocks()
+        if recomputed and isinstance(part, Recomputable):
+            part.checkpoint_blocks()
 
 
 class Learner(Protocol):

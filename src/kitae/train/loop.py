@@ -22,7 +22,7 @@ from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Grouped, compile_blocks
+from kitae.train.batches import Batches, Grouped, arm_blocks
 from kitae.train.branch import branch
 from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
@@ -141,8 +141,7 @@ class _Trainer:
         self.times = timetable(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups, world=self.world)
-        if self.config.compile:
-            compile_blocks(self.module)
+        arm_blocks(self.module, compiled=self.config.compile, recomputed=self.config.activation_checkpointing)
         shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
@@ -156,6 +155,7 @@ class _Trainer:
     def resume(self) -> None:
         """Claim the folder, and take up the newest checkpoint that verifies."""
         found, spent = -1, Spent()
+        self.world.doing("loading", slow=True)
         if self.world.main:
             checkpoint.tidy(self.folder)
             checkpoint.claim(self.folder, "train", self._identity())
@@ -279,6 +279,7 @@ class _Trainer:
     def _evaluate(self) -> None:
         if self.evaluate is None:
             return
+        self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
         with torch.no_grad(), self.clock.event("evaluate"), self.optimizer.flat.whole():
             values = self.evaluate(self.step)
@@ -302,6 +303,7 @@ class _Trainer:
         if due:
             self.updates.settle()
             self._tell()
+        self.world.doing("saving", self.step, slow=True)
         with self.clock.event(SAVE):
             exact = self.optimizer.gathered() if due else None
             if self.saver is not None:

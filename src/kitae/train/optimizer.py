@@ -80,7 +80,7 @@ class Optimizer:
             raise KitaeError("every weight is frozen: there is nothing to train", cure="leave some layers free")
         keys = _keys(trained, config, groups)
         self.flat: Weights = (
-            ShardedWeights(module, keys, world, config.precision, compiled=config.compile)
+            ShardedWeights(module, keys, world, config)
             if config.parallel == "fsdp2" and world is not None and world.size > 1
             else FlatWeights(module, keys, device, config.precision)
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from kitae.core.config import OPERATIONAL, Config
+from kitae.core.duration import Duration
 
 Rows = Annotated[int, Field(ge=0)]
 
@@ -21,6 +22,9 @@ class ParallelConfig(Config):
     """How several processes share the work. "ddp": each holds the whole model. "fsdp2": each holds its share of weights, gradients and
     optimizer state, and sees a layer whole only while it works on it: for models that fill a GPU. Equal results within rounding, and
     the same checkpoints; one process is the same with both."""
+    hang_limit: Annotated[Duration, OPERATIONAL] = Duration(600, "seconds")
+    """Of several processes, one that does the same thing (a micro-batch, its data) for longer than this is named, and all end; the same
+    command then goes on from the newest checkpoint. Starting, measuring and saving may take ten times as long."""
 
     @model_validator(mode="before")
     @classmethod
@@ -30,6 +34,13 @@ class ParallelConfig(Config):
             rest = {name: value for name, value in given.items() if name != "batch"}
             return {"shares": "auto"} | rest
         return given
+
+    @field_validator("hang_limit")
+    @classmethod
+    def _some_time(cls, value: Duration) -> Duration:
+        if value.unit != "seconds" or value.amount <= 0:
+            raise ValueError(f'"{value}" is no time: write "10m" or "90s"')
+        return value
 
     @field_validator("shares")
     @classmethod

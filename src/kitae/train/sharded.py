@@ -19,7 +19,8 @@ from kitae.core.errors import KitaeError
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss
 from kitae.tensor.world import World
-from kitae.train.batches import compile_blocks
+from kitae.train.batches import arm_blocks
+from kitae.train.config import TrainConfig
 from kitae.train.flat import DTYPES, Collector, Key, Slot, fill, lay_out
 
 _BLOCK = re.compile(r"(?:.*\.)?blocks\.\d+")
@@ -36,10 +37,10 @@ class ShardedWeights:
 
     in_step = True
 
-    def __init__(self, module: nn.Module, keys: Mapping[str, Key], world: World, precision: str, *, compiled: bool = False) -> None:
-        """`keys` as for FlatWeights; the world has more than one process. `compiled`: compile the layers."""
-        self.work_dtype = DTYPES[precision]
-        self.dtype = torch.float64 if precision == "fp64" else torch.float32
+    def __init__(self, module: nn.Module, keys: Mapping[str, Key], world: World, config: TrainConfig) -> None:
+        """`keys` as for FlatWeights; the world has more than one process."""
+        self.work_dtype = DTYPES[config.precision]
+        self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self._world, self._device = world, world.device
         self._named = dict(module.named_parameters())
         shapes = {name: self.cut(name, parameter).shape for name, parameter in self._named.items()}
@@ -57,8 +58,7 @@ class ShardedWeights:
             for name, buffer in part.named_buffers(recurse=False):
                 setattr(part, name, buffer.to(self._device, self.work_dtype if buffer.is_floating_point() else buffer.dtype))
         self._root = _Root(_twin(module))
-        if compiled:
-            compile_blocks(self._root)
+        arm_blocks(self._root, compiled=config.compile, recomputed=config.activation_checkpointing)
         self._divide()
         locals_ = self._put_in()
         with torch.no_grad():

@@ -135,7 +135,8 @@ class Updates:
         if self._open is None:
             return False
         done, self._open = self._open, None
-        *sums, loss, norm, verdict, scale = done.numbers.tolist()
+        with self._world.waiting("update"):  # a device adds gradients up over ranks now
+            *sums, loss, norm, verdict, scale = done.numbers.tolist()
         seen = dict(zip(self._names, sums, strict=True))
         found = {f"{name}_loss": seen[name] / max(done.counts[name], 1) for name in self._names}
         found |= {"loss": loss, "learning_rate": done.rate, "gradient_norm": norm}
@@ -168,6 +169,7 @@ class Updates:
         for _ in range(passes - len(share)):
             (learner(self._first.to(self._world.device)).total(counts) * 0).backward()
         for batch in share:
+            self._world.doing("forward and backward", batch.step, slow=not self.last)  # the first may be compiled
             seed_dropout(self._seed, "dropout", batch.step, batch.micro)
             loss = learner(batch.to(self._world.device))
             total = loss.total(counts)
