@@ -163,7 +163,7 @@ class _Trainer:
             found = int(path.name.removeprefix("step-")) if path is not None else -1
         found = int(self.world.sum_numbers({"found": found if self.world.main else 0})["found"])
         if found >= 0 or self.config.decay_from is not None:
-            own = self.folder / "checkpoints" / f"step-{found:08d}"
+            own = self.folder / "checkpoints" / checkpoint.name_of(found)
             place = own if found >= 0 else branch(self.config, self.batches, self.folder)
             state = checkpoint.load(place, self.module, self.optimizer)
             self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
@@ -179,6 +179,8 @@ class _Trainer:
                 kept, behind = self.config.keep_last, self.config.save_async
                 rest = (self.world.device, self.attach)
                 self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
+                if found >= 0:
+                    self.saver.clear(found, self.times.permanent())
         self.meter.resume(spent, done=self.times.work(self.step))
 
     def _identity(self) -> dict[str, object]:
@@ -335,7 +337,7 @@ class _Trainer:
             waited=self.meter.total.waited,
             shares=self.meter.shares(),
             memory=self.meter.total.memory,
-            checkpoint=self.folder / "checkpoints" / f"step-{self.step:08d}",
+            checkpoint=self.folder / "checkpoints" / checkpoint.name_of(self.step),
             evaluation=self.monitor.evaluated.get(self.step, {}) if self.monitor is not None else {},
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kitae.core.artifact import checkpoints
 from kitae.core.errors import KitaeError
 from kitae.train import checkpoint
 from kitae.train.checkpoint import Content, State
@@ -102,6 +103,12 @@ class Saver:
         checkpoint.save(self._folder, content, self._attach)
         checkpoint.prune(self._folder, self._keep_last, content.permanent)
         self._clock.cost(SAVE, self._clock.now() - self._begun)
+
+    def clear(self, step: int, permanent: frozenset[int]) -> None:
+        """Remove what an earlier process could not remove any more, once the checkpoint of `step` is known to verify."""
+        found = checkpoints(self._folder)
+        if found and found[-1].name == checkpoint.name_of(step):  # behind a damaged one the others are needed
+            checkpoint.prune(self._folder, self._keep_last, permanent)
 
     def _busy(self) -> float:
         return self._clock.now() - self._begun if self._under_way is not None and not self._under_way.done() else 0.0
