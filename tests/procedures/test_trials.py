@@ -131,6 +131,28 @@ def test_a_loss_of_exactly_zero_is_named(tmp_path: Path) -> None:
     assert [warning.partition(";")[0] for warning in outcome.warnings] == ["zero loss: nothing was left to learn in epoch 1, 2"]
 
 
+def test_a_collapsed_trial_stops_where_it_is_asked_to_and_keeps_its_best_epoch(tmp_path: Path) -> None:
+    data = task(train=24, test=6)
+    strange = tuple(Example(id=f"s{i}", text="zzz zzz", label=LABELS[i % 3], where="") for i in range(6))
+    asked = QUICK.model_copy(update={"epochs": 6, "stop_collapsed": 2})
+    outcome = run(dataclasses.replace(data, validation=strange), tmp_path / "trial", config=asked)
+    assert [point["epoch"] for point in outcome.curve] == [1, 2, 3]
+    assert outcome.warnings[-1].startswith("collapsed: stopped after epoch 3, the last of 3 in a row in which every validation text got")
+    assert "fp32, a lower learning rate" in outcome.warnings[-1]
+    assert outcome.chosen["epoch"] == 1
+    assert newest(tmp_path / "trial") == tmp_path / "trial" / "model"
+    one = {name: tuple(dataclasses.replace(e, label="art") for e in getattr(data, name)) for name in ("train", "validation", "test")}
+    zero = run(dataclasses.replace(data, labels=("art",), **one), tmp_path / "zero", config=asked)
+    assert zero.warnings[0].startswith("collapsed: stopped after epoch 3, the last of 3 in a row in which the training loss was exactly 0")
+    healthy = task(train=48)
+    plain = run(healthy, tmp_path / "plain", config=QUICK.model_copy(update={"epochs": 6}))
+    watched = run(healthy, tmp_path / "watched", config=asked.model_copy(update={"stop_collapsed": 6}))
+    assert plain.curve == watched.curve
+    assert np.array_equal(plain.probabilities, watched.probabilities)
+    assert TrialConfig().semantic() == TrialConfig(stop_collapsed=None).semantic() != TrialConfig(stop_collapsed=2).semantic()
+    assert "stop_collapsed" not in TrialConfig().semantic()
+
+
 def test_progress_has_the_name_of_the_trial_and_no_checkpoint_is_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,27 +13,26 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from kitae.core.artifact import newest
-from kitae.core.config import OPERATIONAL
+from kitae.core.config import LATER, OPERATIONAL
 from kitae.core.duration import BatchSize, Duration
 from kitae.models.families import build_classifier
 from kitae.models.folder import Part, load_encoder, load_pooler, read_parts
 from kitae.procedures.classifier import MOST_TOKENS, ClassifierPredict, Use, check_length, device_named, read_tokenizer, save
+from kitae.procedures.judge import Collapsed, Judge, zero_loss
 from kitae.procedures.outcome import Outcome
 from kitae.tasks.batches import Encoded, TrainBatches, encode
 from kitae.tasks.classification import Classification
-from kitae.tasks.metrics import Metric, scores
+from kitae.tasks.metrics import Metric
 from kitae.tasks.records import Example, TaskData
 from kitae.tensor.random import torch_generator
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.config import TrainConfig
 from kitae.train.loop import fit
-from kitae.train.monitor import METRICS, read_metrics
+from kitae.train.monitor import METRICS
 from kitae.train.rule_config import RuleConfig
 
 log = logging.getLogger(__name__)
@@ -64,6 +63,9 @@ class TrialConfig(RuleConfig):
     """The validation score that chooses the epoch (the first best one)."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of training; "fp16" scales the loss, and skips the steps whose gradients overflow."""
+    stop_collapsed: Annotated[int | None, LATER, Field(ge=1)] = None
+    """Stop a trial after more than so many epochs in a row in which every validation text got the same label, or the training loss was
+    exactly 0. It keeps the best of its epochs, and its results say "collapsed". Absent: it goes on, and is marked if it stayed so."""
     predict_precision: Literal["fp32", "bf16"] = "fp32"
     """Of the validation and test predictions. "bf16" takes half the time; `kitae predict` is fp32 always."""
     fair: Annotated[bool, OPERATIONAL] = False
@@ -71,6 +73,8 @@ class TrialConfig(RuleConfig):
     results carry a warning."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute."""
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
+    """Keep of each layer only what goes into it, for the memory of long texts: equal to the bit, a third to a half slower."""
     deterministic: Annotated[bool, OPERATIONAL] = False
     """Choose only reproducible kernels."""
 
@@ -114,6 +118,29 @@ def run_trial(
     Pure function of its arguments (on one machine). The labels of the test examples are not read. `columns` names the text's
     columns for whoever predicts with the model, `title` stands before the progress. A trial that is stopped starts over.
     """
+    tuned = tune(data, start, config, seed=seed, folder=folder, title=title)
+    begun = time.perf_counter()
+    probabilities = tuned.predict(tuned.module, _encode(start.tokenizer, data.test, tuned.max_length))
+    seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
+    save(tuned.module, start.tokenizer, folder / "model", Use(max_length=tuned.max_length, columns=tuple(columns)))
+    return Outcome(probabilities=probabilities, chosen=tuned.chosen, curve=tuned.curve, warnings=tuned.warnings, seconds=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """A fine-tuned classifier with the weights of its chosen epoch, and how they were chosen."""
+
+    module: Classification
+    predict: ClassifierPredict
+    max_length: int
+    chosen: dict[str, float]
+    curve: list[dict[str, float]]
+    warnings: list[str]
+    seconds: float
+
+
+def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, title: str = "trial") -> Tuned:
+    """Fine-tune and choose on validation; writes `folder/metrics.jsonl`. Test texts are looked at for unknown words only."""
     length = _max_length(start.part, config)
     device = device_named(config.device)
     texts = {name: _encode(start.tokenizer, part, length) for name, part in _parts(data).items()}
@@ -122,30 +149,37 @@ def run_trial(
     pad, truth = start.tokenizer.special.pad, np.asarray(data.numbers(data.validation))
     copy = build(start, data.labels, config.dropout, seed=seed).to(device)
     predict = ClassifierPredict(pad=pad, half=config.predict_precision == "bf16")
-    judge = _Judge(copy, texts["validation"], truth, metric=config.metric, predict=predict)
     batches = TrainBatches(
         texts["train"], data.numbers(data.train), batch=config.batch, micro_batch=config.micro_batch or config.batch, pad=pad, seed=seed
     )
+    begun = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary) / title  # the folder's name is what the progress shows
-        fitted = fit(
-            learner.to(device),
-            batches,
-            _train_config(config, batches.steps_per_epoch),
-            work,
-            world=World(device=device),
-            seed=seed,
-            attach={},
-            evaluate=lambda step: judge(learner, step // batches.steps_per_epoch),
-        )
+        judge = Judge(copy, texts["validation"], truth, metric=config.metric, predict=predict, limit=config.stop_collapsed, folder=work)
+        try:
+            seconds = fit(
+                learner.to(device),
+                batches,
+                _train_config(config, batches.steps_per_epoch),
+                work,
+                world=World(device=device),
+                seed=seed,
+                attach={},
+                evaluate=lambda step: judge(learner, step, batches.steps_per_epoch),
+            ).seconds
+        except Collapsed:
+            seconds = time.perf_counter() - begun
         os.replace(work / METRICS, folder / METRICS)
-    warnings += judge.collapse(epochs=config.epochs) + _zero_loss(folder, batches.steps_per_epoch)
-    begun = time.perf_counter()
-    module = judge.best()
-    probabilities = predict(module, texts["test"])
-    seconds = {"train": fitted.seconds, "predict": time.perf_counter() - begun}
-    save(module, start.tokenizer, folder / "model", Use(max_length=length, columns=tuple(columns)))
-    return Outcome(probabilities=probabilities, chosen=judge.chosen, curve=judge.curve, warnings=warnings, seconds=seconds)
+    warnings += judge.collapse(epochs=config.epochs) + zero_loss(folder, batches.steps_per_epoch)
+    return Tuned(
+        module=judge.best(),
+        predict=predict,
+        max_length=length,
+        chosen=judge.chosen,
+        curve=judge.curve,
+        warnings=warnings,
+        seconds=seconds,
+    )
 
 
 def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: int) -> Classification:
@@ -156,63 +190,6 @@ def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: i
         load_encoder(classifier.encoder, start.part)
         load_pooler(classifier, start.part, "sequence")
     return Classification(classifier, labels=labels)
-
-
-class _Judge:
-    """Validation after every epoch, on a copy in fp32; keeps the weights of the first best epoch."""
-
-    def __init__(
-        self, module: Classification, texts: Sequence[Encoded], truth: NDArray[np.int64], *, metric: Metric, predict: ClassifierPredict
-    ) -> None:
-        self._module, self._texts, self._truth = module, texts, truth
-        self._metric, self._predict = metric, predict
-        self._best: dict[str, Tensor] = {}
-        self._constant = True
-        self.curve: list[dict[str, float]] = []
-        self.chosen: dict[str, float] = {}
-
-    def __call__(self, learner: Classification, epoch: int) -> dict[str, float]:
-        """Score the weights that the learner has after this many epochs."""
-        self._module.load_state_dict(learner.state_dict())
-        probabilities = self._predict(self._module, self._texts)
-        predicted = probabilities.argmax(1)
-        self._constant = self._constant and len(set(predicted.tolist())) == 1
-        likelihood = probabilities[np.arange(len(predicted)), self._truth]
-        found = scores(self._truth, predicted, labels=len(self._module.labels))
-        found["loss"] = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
-        if not self.chosen or found[self._metric] > self.chosen[self._metric]:
-            self.chosen = {"epoch": float(epoch)} | found
-            self._best = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
-        self.curve.append({"epoch": float(epoch)} | found)
-        return found
-
-    def best(self) -> Classification:
-        """The module with the chosen weights."""
-        self._module.load_state_dict(self._best)
-        return self._module
-
-    def collapse(self, *, epochs: int) -> list[str]:
-        """A warning when every epoch gave every validation text the same label."""
-        if not self._constant or len(set(self._truth.tolist())) == 1:
-            return []
-        text = f"collapsed: one label for every validation text in all {epochs} epochs; try another learning rate, more epochs or fp32"
-        log.warning("%s", text)
-        return [text]
-
-
-def _zero_loss(folder: Path, steps_per_epoch: int) -> list[str]:
-    """A warning when the training loss of a whole epoch was exactly 0, as far as it was recorded."""
-    losses: dict[int, set[float]] = {}
-    for record in read_metrics(folder):
-        if record["kind"] == "train":
-            epoch = (int(str(record["step"])) - 1) // steps_per_epoch + 1
-            losses.setdefault(epoch, set()).add(float(str(record["loss"])))
-    epochs = [str(epoch) for epoch, found in losses.items() if found == {0.0}]
-    if not epochs:
-        return []
-    text = f"zero loss: nothing was left to learn in epoch {', '.join(epochs)}; look at the labels, or try fp32 and a lower learning rate"
-    log.warning("%s", text)
-    return [text]
 
 
 def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
@@ -232,6 +209,7 @@ def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
         weight_decay=config.weight_decay,
         clip=config.clip,
         precision=config.precision,
+        activation_checkpointing=config.activation_checkpointing,
         deterministic=config.deterministic,
         keep_last=0,
         log_to=(),
