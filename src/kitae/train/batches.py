@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kitae.tensor.batch import Batch
 from kitae.tensor.groups import ParameterGroup
@@ -71,6 +71,15 @@ class Attended(Protocol):
 
     def context(self, step: int) -> float:
         """How many positions a real token of this step attends to, in the mean of the data."""
+
+
+def arm_blocks(module: nn.Module, *, compiled: bool, recomputed: bool) -> None:
+    """Compile the repeated layers of every part that has some, or have them recomputed, in place."""
+    for part in module.modules():
+        if compiled and isinstance(part, Compilable):
+            part.compile_blocks()
+        if recomputed and isinstance(part, Recomputable):
+            part.checkpoint_blocks()
 
 
 class Learner(Protocol):

@@ -77,9 +77,10 @@ class Content:
     """Steps whose checkpoints stay for ever."""
 
 
-def tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Exact weights and buffers under every name of the module's state dict: views; one tensor under several names where it has them."""
-    exact, aliases = optimizer.weights(), _aliases(module)
+def tensors(module: nn.Module, exact: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Exact weights, which are given by parameter name, and buffers under every name of the module's state dict: no copies; one tensor
+    under several names where it has them."""
+    aliases = _aliases(module)
     return {name: exact[aliases[name]] if name in aliases else value for name, value in module.state_dict().items()}
 
 
@@ -119,8 +120,7 @@ def save(folder: Path, content: Content, attach: Mapping[str, Path]) -> Path:
 
 def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
     """Fill module and optimizer from a verified checkpoint. Raises KitaeError when a name or shape differs."""
-    device = str(optimizer.flat.master.device)
-    weights = load_file(path / "weights.safetensors", device=device)
+    weights = load_file(path / "weights.safetensors")  # on the CPU, page by page: a process may need a part of it only
     aliases = _aliases(module)
     own = module.state_dict()
     if set(own) != set(weights):
@@ -128,7 +128,7 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
         odd = "; ".join(text for text in (missing and f"it lacks {missing}", unexpected and f"it also has {unexpected}") if text)
         raise KitaeError(f"the checkpoint does not fit this model: {odd}", cure=NEW, where=str(path))
     state = read_state(path)
-    averages = load_file(path / "optimizer.safetensors", device=device)
+    averages = load_file(path / "optimizer.safetensors")
     with torch.no_grad():
         optimizer.load(
             {aliases[name]: value for name, value in weights.items() if name in aliases}, averages, state.step - state.policy.skipped
