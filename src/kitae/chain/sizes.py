@@ -19,6 +19,7 @@ from kitae.stages.pretrain import PretrainConfig, learnt_order, regrown_numbers,
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.phases import longest
 
 
 def with_own_presets(raw: Raw, where: str) -> Raw:
@@ -100,11 +101,11 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
         assert isinstance(dataset.config, DatasetConfig)
         assert isinstance(tokenizer.config, TokenizerConfig)
         if config.start is not None:
-            yield from _started(node.name, config, dataset.config.max_length)
+            yield from _started(node.name, config, longest(config.train, dataset.config.max_length))
         elif config.model is not None and "start" not in node.parents:
             vocab_size, pad = _vocabulary(tokenizer, output)
             if vocab_size:
-                rows, letters = dataset.config.max_length, tokenizer.config.own_word_bytes
+                rows, letters = longest(config.train, dataset.config.max_length), tokenizer.config.own_word_bytes
                 architecture = resolve_preset(config.model, config.config, vocab_size, rows, pad_token_id=pad, word_bytes=letters)
                 settings = config.learnt
                 if isinstance(settings, RtdConfig) and settings.uniform_generator:
