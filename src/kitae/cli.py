@@ -2,12 +2,10 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +23,7 @@ from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.launch import launch
 from kitae.core.recipe import overridden, validate
-from kitae.core.runtime import leave
+from kitae.core.runtime import leave, report_failure
 from kitae.stages.table import STAGES
 
 app = typer.Typer(
@@ -279,21 +277,10 @@ def _answer() -> None:
 
 
 def _fail(error: Exception, message: str) -> NoReturn:
-    """Say it, and end with code 2; under --debug with the traceback instead.
-
-    Under torchrun, processes but the first write it into their error files only: torchrun's summary shows these, and all
-    processes make the same mistake.
-    """
+    """Say it, and end with code 2; under --debug with the traceback instead."""
     if "--debug" in sys.argv:
         raise error
-    message = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in message)  # names may hold escapes
-    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if report:
-        facts = {"message": {"message": f"kitae: {message}", "extraInfo": {"timestamp": str(int(time.time()))}}}
-        with contextlib.suppress(OSError):
-            Path(report).write_text(json.dumps(facts), encoding="utf-8")
-    if not report or launch().main:
-        print(f"kitae: {message}", file=sys.stderr)
+    report_failure(message, aloud=launch().main)
     sys.exit(2)
 
 

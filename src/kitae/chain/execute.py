@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from kitae.chain.ahead import look_ahead
 from kitae.chain.recipe import Recipe
 from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
-from kitae.core.artifact import MANIFEST, Inputs, Out, seal, sweep, write_folder
+from kitae.core.artifact import MANIFEST, Inputs, Out, replace_text, seal, sweep, write_folder
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
 from kitae.core.paths import is_url
@@ -52,6 +52,8 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
         trials = [node.name for node in nodes if node.stage == "finetune"]
         for node in nodes:
             if found[node.name].state is State.DONE:
+                if rank == 0 and not stage(node.stage).resumable:
+                    _clear(output / node.name)
                 continue
             everybody = stage(node.stage).resumable
             owner = trials.index(node.name) % size if node.name in trials else 0
@@ -75,7 +77,7 @@ def _own(output: Path, path: Path) -> None:
     marker = output / OWNER
     name = path.stem
     if marker.is_file():
-        owner = json.loads(marker.read_text(encoding="utf-8")).get("recipe")
+        owner = _owner(marker)
         if owner != name:
             raise KitaeError(f'output = "{output}" belongs to the recipe "{owner}"', cure="choose another output folder", where=str(path))
         return
@@ -86,7 +88,15 @@ def _own(output: Path, path: Path) -> None:
             cure="choose an empty or new folder",
             where=str(path),
         )
-    marker.write_text(json.dumps({"recipe": name}), encoding="utf-8")
+    replace_text(marker, json.dumps({"recipe": name}))
+
+
+def _owner(marker: Path) -> str:
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["recipe"])
+    except (ValueError, KeyError, TypeError) as error:
+        cure = "remove this file, if the folder is that of this recipe"
+        raise KitaeError(f"{OWNER} is damaged: it does not say whose output this is", cure=cure, where=str(marker)) from error
 
 
 def _bring(found: Mapping[str, Status], *, main: bool) -> bool:
@@ -144,6 +154,12 @@ def _make(node: Node, status: Status, output: Path, recipe: Recipe, *, main: boo
         log.info("%s: done in %.0f s", node.name, time.monotonic() - begun)
 
 
+def _clear(folder: Path) -> None:
+    """Remove what the making of a finished artifact left beside it, when the process died before it could."""
+    sweep(folder.parent, folder.name)
+    shutil.rmtree(folder.parent / f".{folder.name}.work", ignore_errors=True)
+
+
 def _in_place(folder: Path, status: Status, made_by: Stage, inputs: Inputs, *, main: bool, begun: float) -> None:
     if main:
         old = recorded(folder)
@@ -151,9 +167,7 @@ def _in_place(folder: Path, status: Status, made_by: Stage, inputs: Inputs, *, m
             shutil.rmtree(folder)  # allowed by `replace`, or _protect had refused
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / STARTED).is_file():
-            temporary = folder / f".{STARTED}.part"
-            temporary.write_text(json.dumps(status.facts, ensure_ascii=False), encoding="utf-8")
-            temporary.rename(folder / STARTED)
+            replace_text(folder / STARTED, json.dumps(status.facts, ensure_ascii=False))
     else:
         _until(lambda: _begun(folder, status))
     out = Out(path=folder)

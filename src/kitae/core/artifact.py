@@ -160,12 +160,7 @@ def seal(folder: Path, *, kind: str, facts: Mapping[str, object]) -> Manifest:
     names = [path.as_posix() for path in below if path.as_posix() != MANIFEST and not any(part.startswith(".") for part in path.parts)]
     files = {name: FileRecord(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names}
     manifest = Manifest(kind=kind, facts=dict(facts), files=files)
-    temporary = folder / f".{MANIFEST}.part"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / MANIFEST)
+    replace_text(folder / MANIFEST, manifest.model_dump_json(indent=1))
     return manifest
 
 
@@ -227,6 +222,16 @@ def newest(folder: Path) -> Path:
         return folder
     what = "holds no model" if folder.is_dir() else "is no folder" if folder.exists() else "does not exist"
     raise KitaeError(f"{folder} {what}", cure="give the folder of a run, a checkpoint, an export or a Hugging Face model")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file that is there as a whole or as it was before, whenever this process ends."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def sync_folder(folder: Path) -> None:

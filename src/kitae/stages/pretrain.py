@@ -136,7 +136,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     seed = key(inputs.seed, "adapt" if start is not None else "pretrain")
     phases = phases_of(config.train, facts.max_length)
     plans = pack(phases, dataset, out.path, seed=inputs.seed)
-    with session(config.train.device) as world:
+    with session(config.train.device, hang_limit=config.train.hang_limit.amount) as world:
         dealt = deal(phases, dataset, plans, seed=seed)
         ground = Ground(
             dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed", rows=dealt[0]

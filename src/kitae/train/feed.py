@@ -62,6 +62,7 @@ class Feed:
     def take(self, step: int) -> list[Batch]:
         """This rank's share of a step; `waited` adds up the seconds spent here."""
         start = time.perf_counter()
+        self._world.doing("preparing data", step)
         if self._pool is None:
             share = [self.prepare(step, micro) for micro in self._numbers(step)]
         else:
