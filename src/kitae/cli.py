@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kitae import __version__
-from kitae.core.artifact import MANIFEST, read_manifest, verify
+from kitae.core.artifact import MANIFEST, dropped, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.launch import launch
@@ -71,8 +71,9 @@ def run(recipe: RecipePath, overrides: Overrides = None, until: Until = None, de
 def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType, list[Node]], list[Node]]) -> None:
     load, nodes, execute = _chain("recipe").load, _chain("nodes"), _chain("execute").execute
     loaded, path = load(recipe, tuple(overrides or ()))
-    wanted = choose(nodes, nodes.nodes(loaded, str(path)))
-    made = execute(loaded, path, wanted)
+    whole = nodes.nodes(loaded, str(path))
+    wanted = choose(nodes, whole)
+    made = execute(loaded, path, wanted, whole)
     if not launch().main:
         return
     if not made:
@@ -172,7 +173,8 @@ def inspect(
     manifest = read_manifest(path)
     facts = manifest.facts
     size = sum(record.size for record in manifest.files.values())
-    print(f"{path}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
+    gone = "".join(f"; {part}/ was dropped" for part in dropped(path))
+    print(f"{path}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB{gone}")
     for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
         if facts.get(key):
             _console().print(f"{key}:", facts[key], markup=False)

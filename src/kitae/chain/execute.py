@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from kitae.chain.ahead import look_ahead
+from kitae.chain.dropping import drop
 from kitae.chain.recipe import Recipe
 from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
 from kitae.core.artifact import MANIFEST, Inputs, Out, replace_text, seal, sweep, write_folder
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 OWNER = "kitae.json"
 
 
-def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
-    """Make every node that is not up to date; the names of those made.
+def execute(recipe: Recipe, path: Path, nodes: Sequence[Node], whole: Sequence[Node] | None = None) -> list[str]:
+    """Make every node that is not up to date; the names of those made. `whole` is the recipe's graph where `nodes` are a part of it.
 
     Raises KitaeError when a source is absent, the output belongs to another recipe or process, or a changed
     setting would replace trained weights.
@@ -70,6 +71,9 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
             made.append(node.name)
         for name, status in elsewhere.items():
             _wait(output / name, status)
+        if recipe.keep == "needed" and rank == 0:
+            everything = nodes if whole is None else whole
+            drop(everything, statuses(everything, output, recipe.seed), output)
     return made
 
 

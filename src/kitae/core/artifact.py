@@ -20,6 +20,8 @@ from kitae.core.errors import KitaeError
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+DROPPED = "dropped.json"
+"""Beside the manifest of an artifact of which parts were removed because nothing needed them any more."""
 
 
 class FileRecord(Config):
@@ -175,10 +177,22 @@ def read_manifest(folder: Path) -> Manifest:
         raise KitaeError(f"{path} is damaged: {error.errors()[0]['msg']}", cure="remove the folder and make it again") from error
 
 
+def dropped(folder: Path) -> tuple[str, ...]:
+    """The parts of an artifact that were dropped, on purpose. Raises KitaeError when the record is damaged."""
+    path = folder / DROPPED
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))["dropped"]) if path.is_file() else ()
+    except (ValueError, KeyError, TypeError) as error:
+        raise KitaeError(f"{DROPPED} is damaged", cure="remove the folder and make it again", where=str(path)) from error
+
+
 def verify(folder: Path) -> Manifest:
-    """Check every file against the manifest. Raises KitaeError naming the first damaged or missing file."""
+    """Check every file that was not dropped against the manifest. Raises KitaeError naming the first damaged or missing file."""
     manifest = read_manifest(folder)
+    gone = tuple(f"{part}/" for part in dropped(folder))
     for name, record in manifest.files.items():
+        if gone and name.startswith(gone):
+            continue
         path = folder / name
         if not path.is_file():
             raise KitaeError(f"{name} is missing", cure="remove the folder and make it again", where=str(folder))

@@ -40,9 +40,14 @@ class Feed:
         if self._world.device.type == "cuda":  # a thread begins on the first device, and page-locking makes a context there
             torch.cuda.set_device(self._world.device)
 
-    def prepare(self, step: int, micro: int) -> Batch:
-        """One prepared micro-batch on the CPU, which knows how far the training is."""
-        return self._learner.prepare(self._course.micro(step, micro), self._seed)
+    def prepare(self, step: int, micro: int, *, rows: int | None = None) -> Batch:
+        """One prepared micro-batch on the CPU, which knows how far the training is; of its first so many rows (see `divisible`)."""
+        batch = self._course.micro(step, micro)
+        return self._learner.prepare(batch if rows is None else batch.first(rows), self._seed)
+
+    def divisible(self, step: int, micro: int) -> bool:
+        """Whether rows of a micro-batch can be taken apart: those with targets of their own (pairs, labels) cannot."""
+        return not self._course.micro(step, micro).targets
 
     def _shipped(self, step: int, micro: int) -> Batch:
         batch = self.prepare(step, micro)

@@ -20,6 +20,7 @@ from kitae.core.artifact import content_hash
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
+from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train import checkpoint
 from kitae.train.batches import Grouped, arm_blocks
@@ -28,6 +29,7 @@ from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
 from kitae.train.course import Dealt, attended, first_of, sizes, times_of
 from kitae.train.ending import ends
+from kitae.train.exhaustion import smaller, too_large
 from kitae.train.feed import Feed
 from kitae.train.meter import Meter, Spent, Step, in_words
 from kitae.train.monitor import Monitor
@@ -234,8 +236,11 @@ class _Trainer:
         """One update; returns the signal that asks all ranks to stop, or 0."""
         start, waited = time.perf_counter(), self.feed.waited
         self.clock.begin(self.step)
-        rate, most = rate_of_step(self.config, self.times, self.step), self.feed.most(self.step)
-        counts = self.updates.make(self.step, self.feed.take(self.step), rate, most=most)
+        rate, share = rate_of_step(self.config, self.times, self.step), self.feed.take(self.step)
+        try:
+            counts = self.updates.make(self.step, share, rate, most=self.feed.most(self.step))
+        except torch.OutOfMemoryError as error:
+            raise self._too_large(error, share) from None
         waited = self.feed.waited - waited
         asked = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
         told = self.world.sum_numbers(asked | self.clock.reading() | {"waited": waited})
@@ -256,6 +261,18 @@ class _Trainer:
         if self.saver is not None:
             self.saver.check()
         return stop
+
+    def _too_large(self, error: torch.OutOfMemoryError, share: list[Batch]) -> KitaeError:
+        """This rank's refusal of micro-batches of this size, which knows the largest that fits where that can be tried."""
+        first = share[0] if share else self.feed.prepare(self.step, 0)
+        rows, length = first.ids_BL.shape
+        tried = self.feed.divisible(self.step, first.micro) and not self.optimizer.flat.in_step  # one rank alone would wait for ever
+        sizes = smaller(self.batches.rows_per_step, rows) if tried else []
+
+        def attempt(few: int) -> None:
+            self.updates.rehearse(self.feed.prepare(self.step, first.micro, rows=few))
+
+        return too_large(error, rows, length, sizes, attempt, self.world.device)
 
     def _tell(self) -> None:
         """Write down what happened in settled steps."""
