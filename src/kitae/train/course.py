@@ -65,9 +65,9 @@ def attended(batches: Dealt, times: Timetable) -> Attended | None:
     return _Contexts(parts, times) if len(parts) == len(batches) else None
 
 
-def first_of(batches: Dealt) -> Batches:
-    """The batches that the training begins with. Shares of processes are for them, and dealt in proportion in later phases."""
-    return batches[0] if isinstance(batches, tuple) else batches
+def of_phase(batches: Dealt, number: int) -> Batches:
+    """The batches of a phase, from 0. Shares of processes are for those of the first, and dealt in proportion in later ones."""
+    return batches[number] if isinstance(batches, tuple) else batches
 
 
 def sizes(batches: Dealt) -> dict[str, object]:

@@ -27,7 +27,7 @@ from kitae.train.batches import Grouped, arm_blocks
 from kitae.train.branch import branch
 from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
-from kitae.train.course import Dealt, attended, first_of, sizes, times_of
+from kitae.train.course import Dealt, attended, of_phase, sizes, times_of
 from kitae.train.ending import ends
 from kitae.train.exhaustion import smaller, too_large
 from kitae.train.feed import Feed
@@ -145,7 +145,7 @@ class _Trainer:
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups, world=self.world)
         arm_blocks(self.module, compiled=self.config.compile, recomputed=self.config.activation_checkpointing)
-        leading = first_of(self.batches)
+        leading = of_phase(self.batches, 0)
         shares = dealt(self.config, leading.rows_per_step // leading.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
@@ -204,7 +204,7 @@ class _Trainer:
         self.module.train()
         if self.config.shares == "auto" and self.world.size > 1 and not self.times.over(self.step):
             rehearse = partial(self.updates.rehearse, first)
-            self.feed.shares = measured(rehearse, first_of(self.batches).micro_batches_per_step, self.world, self.folder)
+            self.feed.shares = measured(rehearse, of_phase(self.batches, 0).micro_batches_per_step, self.world, self.folder)
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
         while not self.times.over(self.step) and not self._ends():
@@ -267,7 +267,7 @@ class _Trainer:
         first = share[0] if share else self.feed.prepare(self.step, 0)
         rows, length = first.ids_BL.shape
         tried = self.feed.divisible(self.step, first.micro) and not self.optimizer.flat.in_step  # one rank alone would wait for ever
-        sizes = smaller(self.batches.rows_per_step, rows) if tried else []
+        sizes = smaller(of_phase(self.batches, self.times.phase(self.step)).rows_per_step, rows) if tried else []
 
         def attempt(few: int) -> None:
             self.updates.rehearse(self.feed.prepare(self.step, first.micro, rows=few))
