@@ -142,8 +142,8 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig, Phase
 
     @model_validator(mode="after")
     def _rows_suffice(self) -> Self:
-        if self.parallel == "fsdp2" and self.optimizer != "adamw":
-            raise ValueError(f'optimizer = "{self.optimizer}" needs whole weights on every process: set parallel = "ddp"')
+        if self.parallel == "fsdp2" and self.optimizer == "muon":
+            raise ValueError('optimizer = "muon" needs whole matrices on every process: set parallel = "ddp"')
         return self
 
     @model_validator(mode="after")
