@@ -301,7 +301,9 @@ class _Trainer:
             return
         self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
-        with torch.no_grad(), self.clock.event("evaluate"), self.optimizer.flat.whole():
+        # Replayed graphs would hold the memory of every batch that is measured.
+        plain = torch.compiler.set_stance("force_eager") if self.config.compile == "graphs" else contextlib.nullcontext()
+        with torch.no_grad(), plain, self.clock.event("evaluate"), self.optimizer.flat.whole():
             values = self.evaluate(self.step)
         self.module.train()
         if self.monitor is not None:
