@@ -55,7 +55,7 @@ class Step:
 class Meter:
     """Adds steps up, and tells what they came to since the last time it was asked, and in all."""
 
-    def __init__(self, learner: Learner, batches: Batches, precision: Precision, world: World) -> None:
+    def __init__(self, learner: Learner, batches: Batches | Attended | None, precision: Precision, world: World) -> None:
         self._precision, self._world = precision, world
         self._cost = learner.flops_per_token if isinstance(learner, Costed) else None
         self._context = batches.context if isinstance(batches, Attended) else None
