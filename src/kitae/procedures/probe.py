@@ -1,11 +1,12 @@
 """Measures real steps of the real model on this machine's device, before there is a dataset: seconds and memory of one process.
 
-Every model is measured in a process of its own, by the training loop itself over rows of made-up tokens: a crash there, or memory that is not
-enough, leaves the plan alone.
+Every model is measured in a process of its own, by the training loop itself over rows of made-up tokens: a crash there, or too little
+memory, leaves the plan alone. What was found is kept beside the run's artifacts: later plans and the training itself take it up.
 """
 
 import gc
 import logging
+import math
 import multiprocessing
 import statistics
 import tempfile
@@ -16,11 +17,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
+from kitae import __version__
+from kitae.core.artifact import digest_json
+from kitae.core.config import Config
 from kitae.data.random_rows import SPECIAL, RandomRows
 from kitae.objectives import table
 from kitae.objectives.protocol import Objective
 from kitae.procedures.estimate import Measured, Work
+from kitae.procedures.machine import Machine
 from kitae.tensor.usage import give_back, peak_memory, restart_peak
 from kitae.tensor.world import World
 from kitae.train.config import TrainConfig
@@ -32,19 +38,51 @@ WARM_UP = 2
 """Steps that do not count: the allocator fills up, and kernels are chosen."""
 FEWEST, MOST = 3, 30
 """Steps that do."""
-KEPT = (
-    "precision",
-    "optimizer",
-    "lamb",
-    "muon",
-    "clip",
-    "activation_checkpointing",
-    "freeze",
-    "deterministic",
-    "learning_rate",
-    "loss_scale",
+COSTLY = frozenset(
+    ("precision", "optimizer", "lamb", "muon", "clip", "activation_checkpointing", "freeze", "deterministic", "learning_rate", "loss_scale")
 )
 """Settings that decide what a step costs. torch.compile takes a minute to begin, and is left out."""
+FROM_DATA = frozenset(("model_type", "vocab_size", "pad_token_id", "max_position_embeddings", "max_word_length"))
+"""What of a model is known when its text is, and changes little of what a step costs (the vocabulary counts by its order of size)."""
+KNOWN = ".probe.json"
+
+
+class _Known(Config):
+    """What probes found, by `probe_key`."""
+
+    found: dict[str, Measured] = {}
+
+
+def remembered(output: Path) -> dict[str, Measured]:
+    """What earlier probes of a recipe found, by `probe_key`."""
+    try:
+        return _Known.model_validate_json((output / KNOWN).read_text(encoding="utf-8")).found
+    except (OSError, ValidationError):
+        return {}
+
+
+def remember(output: Path, found: Mapping[str, Measured]) -> None:
+    """Keep it for later plans, and for the run."""
+    output.mkdir(parents=True, exist_ok=True)
+    temporary = output / f"{KNOWN}.part"
+    temporary.write_text(_Known(found=remembered(output) | dict(found)).model_dump_json(indent=1), encoding="utf-8")
+    temporary.replace(output / KNOWN)
+
+
+def probe_key(work: Work, on: Machine) -> str:
+    """The same for two trainings whose micro-batches cost the same on one device of a machine, with these versions."""
+    halves = [half for half in (work.architecture.encoder, work.architecture.generator) if half is not None]
+    facts = {
+        "models": [half.model_dump(mode="json", exclude=set(FROM_DATA)) for half in halves],
+        "vocabulary": round(math.log2(work.architecture.encoder.vocab_size)),
+        "objective": work.objective,
+        "learnt": None if work.learnt is None else work.learnt.model_dump(mode="json"),
+        "settings": work.train.model_dump(mode="json", include=set(COSTLY)),
+        "rows": [work.micro_rows, work.length, work.micro_batches > 1],
+        "device": on.unit,
+        "versions": [__version__, torch.__version__],
+    }
+    return digest_json(facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +172,7 @@ class _Loop:
             vocab_size=encoder.vocab_size,
             word_bytes=encoder.word_characters,
         )
-        own = self.work.train.model_dump(include=set(KEPT), exclude_none=True)
+        own = self.work.train.model_dump(include=set(COSTLY), exclude_none=True)
         steps = {"length": f"{number} steps", "batch": f"{rows} rows", "micro_batch": f"{micro_rows} rows", "log_every": "1 steps"}
         config = TrainConfig.model_validate({**own, **steps, "keep_last": 0, "save_every": None, "evaluate_every": None})
         with tempfile.TemporaryDirectory() as folder:
