@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kitae.data.plan import Plan
 from kitae.objectives.protocol import Objective
+from kitae.procedures.probe import split
 from kitae.tensor.world import World
 from kitae.train.loop import Fitted
 
@@ -11,6 +12,7 @@ from kitae.train.loop import Fitted
 def account(objective: Objective, dataset: Path, fitted: Fitted, world: World) -> dict[str, object]:
     """What the manifest says of the training: size, length, speed, cost and the last held-out scores."""
     per_token = objective.flops_per_token(Plan(dataset / "train" / "plan").context)
+    heldout, probed = split(fitted.evaluation)
     return {
         "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in objective.models().items()},
         "distinct_parameters": sum(p.numel() for p in objective.parameters()),
@@ -25,5 +27,6 @@ def account(objective: Objective, dataset: Path, fitted: Fitted, world: World) -
         "flops": per_token * fitted.tokens,
         "processes": world.size,
         "checkpoint": fitted.checkpoint.name,
-        "heldout": dict(fitted.evaluation),
+        "heldout": heldout,
+        **({"probe": probed} if probed else {}),
     }

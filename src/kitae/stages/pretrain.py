@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kitae.core.artifact import Inputs, Out, content_hash, newest
-from kitae.core.config import OPERATIONAL, Config
+from kitae.core.config import LATER, OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.core.recipe import validate
@@ -27,6 +27,7 @@ from kitae.objectives.sentence_order import SentenceOrder
 from kitae.procedures import regrow as regrowing
 from kitae.procedures.account import account
 from kitae.procedures.heldout import HeldoutMeter
+from kitae.procedures.probe import DownstreamProbe, ProbeConfig
 from kitae.procedures.regrow import Ground, RegrowConfig, regrow
 from kitae.procedures.starts import check_pairs, check_positions, check_segments, fitting, generator_of, lacks_generator
 from kitae.procedures.words import check_reading
@@ -68,6 +69,9 @@ class PretrainConfig(Config):
     """A folder of the generator to continue with, where `start` holds the discriminator; its content enters the fingerprint."""
     regrow: RegrowConfig = RegrowConfig()
     """How a discriminator that comes without its generator gets one, before both train on."""
+    probe: Annotated[ProbeConfig | None, LATER] = None
+    """Fine-tune a copy of the weights on a small task now and then, and record its validation score: { task = "sample-topics" }. With
+    `patience` it ends the training when it gets no better, and only then it decides the result."""
     heldout_rows: Annotated[int, OPERATIONAL, Field(ge=1)] = 1024
     """At most this many rows of each source's held-out text are measured."""
 
@@ -112,6 +116,14 @@ class PretrainConfig(Config):
             raise ValueError("keep_last = 0 would leave no model: keep at least 1 checkpoint")
         return train
 
+    def semantic(self) -> dict[str, object]:
+        """As of every `Config`; a probe that cannot end the training decides nothing."""
+        settings = super().semantic()
+        if self.probe is None or self.probe.patience is None:
+            settings.pop("probe", None)
+            return settings
+        return settings | {"probe_every": str(self.train.probe_every)}
+
     @property
     def learnt(self) -> Config:
         """The objective's settings: its defaults with `objective_config` on top."""
@@ -120,7 +132,8 @@ class PretrainConfig(Config):
 
 def sources(config: PretrainConfig) -> tuple[str, ...]:
     """The folders to start from, when they lie outside the recipe."""
-    return tuple(path for path in (config.start, config.start_generator, config.train.decay_from) if path is not None)
+    probed = () if config.probe is None or config.probe.patience is None else config.probe.chosen.files
+    return (*(path for path in (config.start, config.start_generator, config.train.decay_from) if path is not None), *probed)
 
 
 def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
@@ -140,19 +153,31 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         objective = _objective(config, ground, facts, start, out)
         check_pairs(objective, config.objective, learnt_order(config), facts)
         meter = HeldoutMeter(objective, dataset, world=world, rows=config.heldout_rows)
+        probe = _probe(config, objective, ground, out.path)
         if world.main:
             if rows > batches.rows_per_epoch:
                 log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
             data: dict[str, object] = {"dataset": content_hash(dataset / DATASET), "tokens": batches.tokens_per_epoch}
-            decides = {} if config.train.until_flat is None else {"heldout_rows": config.heldout_rows}
+            decides: dict[str, object] = {} if config.train.until_flat is None else {"heldout_rows": config.heldout_rows}
+            if config.probe is not None and config.probe.patience is not None:
+                decides |= {"probe": config.semantic()["probe"], "probe_every": str(config.train.probe_every)}
             claim(out.path, "data", data | decides)
         attach = {"tokenizer": dataset / "tokenizer"}
-        fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter)
+        fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter, probe=probe)
         out.counts.update(account(objective, dataset, fitted, world))
-        del meter, objective
+        del meter, probe, objective
     other = None if config.start_generator is None else locate(config.start_generator)
     for folder in filter(None, (dataset, start, other)):
         out.inherit_licences(folder)
+
+
+def _probe(config: PretrainConfig, objective: Objective, ground: Ground, folder: Path) -> DownstreamProbe | None:
+    if config.probe is None:
+        return None
+    exact = config.train.deterministic
+    return DownstreamProbe(
+        objective, config.probe, tokenizer=ground.tokenizer, world=ground.world, run=folder, seed=ground.seed, deterministic=exact
+    )
 
 
 def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, start: Path | None, out: Out) -> Objective:

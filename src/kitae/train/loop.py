@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import nn
@@ -32,6 +33,7 @@ from kitae.train.meter import Meter, Spent, Step, in_words
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
+from kitae.train.probing import Probe, probed_enough
 from kitae.train.promise import read_promise
 from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step, timetable
@@ -76,13 +78,14 @@ def fit(
     seed: int,
     attach: Mapping[str, Path],
     evaluate: Evaluate | None = None,
+    probe: Probe | None = None,
 ) -> Fitted:
     """Train `module` (a `Learner`) in place, from the newest verified checkpoint in `folder` when there is one.
 
     Every step: this rank's micro-batches are prepared, counts are added up over micro-batches and ranks, each micro-batch
     contributes its share of the exactly averaged loss, gradients are added up over ranks, clipped and applied.
     `attach` names folders that go into every checkpoint. `evaluate(step)` is called on every rank, without gradient and
-    dropout; what it returns on the first rank is recorded.
+    dropout; what it returns on the first rank is recorded. So is what a `probe` finds, which may end the training.
 
     Raises KitaeError when the folder belongs to other settings or another process, the disk is full, or a gradient is not
     finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written (none with keep_last = 0).
@@ -92,7 +95,15 @@ def fit(
     alone = lock(folder / "checkpoints") if world.main else contextlib.nullcontext()
     with alone, stop_signals() as signals, _determinism(config.deterministic):
         trainer = _Trainer(
-            module=module, batches=batches, config=config, folder=folder, world=world, seed=seed, attach=attach, evaluate=evaluate
+            module=module,
+            batches=batches,
+            config=config,
+            folder=folder,
+            world=world,
+            seed=seed,
+            attach=attach,
+            evaluate=evaluate,
+            probe=probe,
         )
         try:
             trainer.resume()
@@ -135,6 +146,7 @@ class _Trainer:
     seed: int
     attach: Mapping[str, Path]
     evaluate: Evaluate | None
+    probe: Probe | None
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.world, self.folder, limit=self.config.budget)
@@ -208,11 +220,8 @@ class _Trainer:
         while not self.times.over(self.step) and not self._ends():
             stop = self._train_step(signals)
             if stop:
-                self._save(wait=True)
-                self.clock.rest(self.step)
-                self.world.barrier()  # nobody leaves before the checkpoint is complete
-                raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
-            measures, saves = self.times.measures(self.step), self._saves()
+                self._leave(stop)
+            measures, saves = self._measures(), self._saves()
             if measures:
                 self._evaluate()
             if saves:
@@ -225,6 +234,19 @@ class _Trainer:
         self.clock.rest(self.step)
         self.world.barrier()
         self.module.eval()
+
+    def _leave(self, stop: int) -> NoReturn:
+        """Stop after this step, as a signal asked for."""
+        self._save(wait=True)
+        self.clock.rest(self.step)
+        self.world.barrier()  # nobody leaves before the checkpoint is complete
+        raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
+
+    def _measures(self) -> bool:
+        return self.times.measures(self.step) or self._probes()
+
+    def _probes(self) -> bool:
+        return self.probe is not None and self.times.probes(self.step)
 
     def _saves(self) -> bool:
         return self.times.due(self.times.save, self.step) or self.step in self.times.permanent()
@@ -242,7 +264,7 @@ class _Trainer:
         self.step += 1
         self.tokens += int(counts["tokens"])
         times, due = self.times, self.times.due
-        if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or self._saves():
+        if stop or self.world.device.type == "cpu" or self._measures() or due(times.log, self.step) or self._saves():
             self.updates.settle()
         seconds = time.perf_counter() - start
         self.seconds += seconds
@@ -274,21 +296,33 @@ class _Trainer:
         self.monitor.show(self.step, f"{times.place(self.step)}, loss {loss:.3f}, {in_words(reading)}")
 
     def _evaluation_missing(self) -> bool:
-        missing = self.monitor is not None and self.times.measures(self.step) and self.step not in self.monitor.evaluated
+        missing = self.monitor is not None and self._measures() and self.step not in self.monitor.evaluated
         return bool(self.world.sum_numbers({"missing": float(missing)})["missing"])
 
     def _evaluate(self) -> None:
-        if self.evaluate is None:
+        probe = self.probe if self._probes() else None
+        if self.evaluate is None and probe is None:
             return
         self.module.eval()
         with torch.no_grad(), self.clock.event("evaluate"):
-            values = self.evaluate(self.step)
+            values = self.evaluate(self.step) if self.evaluate is not None else {}
+            if probe is not None:
+                probe.take()
         self.module.train()
+        if probe is not None:
+            try:
+                with self.clock.event("probe"):
+                    values |= probe.run(self.step)
+            except Stopped as stop:  # nothing is recorded: it is all measured when the training goes on
+                self._leave(stop.signal)
         if self.monitor is not None:
             self.monitor.record("evaluate", self.step, values)
 
     def _ends(self) -> bool:
         """Whether the training ends here, before its length."""
+        if probed_enough(self.probe, self.times, self.step, monitor=self.monitor, world=self.world):
+            log.info("%s: no better by its probe after %s", self.folder.name, self.times.place(self.step))
+            return True
         if not ends(self.config.until_flat, self.times, self.step, monitor=self.monitor, world=self.world, folder=self.folder):
             return False
         assert self.config.until_flat is not None
