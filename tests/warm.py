@@ -1,16 +1,19 @@
-"""`kitae` in processes of its own that need not import torch again: forked from one that has imported everything and done nothing.
+"""`kitae`, or a script's `main`, in processes of its own that need not import torch again: forked from one that has imported everything
+and done nothing.
 
 Such a process is as real as one from a shell (its own signals, exit code, streams and session); only its imports come for free,
 and the interpreter's own end is left out. `tests/test_cli.py` and `tests/test_end_to_end.py` start and end the real interpreter.
 """
 
+import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -47,10 +50,11 @@ class Running:
 class Warm:
     """The process that has imported everything."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: Path | None = None) -> None:
+        """`script`: what runs instead of `kitae`, by its `main()`."""
         self._folder, self._count = folder, 0
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        line = [sys.executable, __file__]
+        line = [sys.executable, __file__, *([] if script is None else [str(script)])]
         self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def ask(self, question: dict[str, object]) -> int | None:
@@ -62,13 +66,24 @@ class Warm:
         answer: int | None = json.loads(self._process.stdout.readline())
         return answer
 
-    def start(self, folder: Path, *arguments: object) -> Running:
+    def start(self, folder: Path, *arguments: object, environment: Mapping[str, str] | None = None) -> Running:
         """`kitae ARGUMENTS` in a folder, in a session of its own."""
         self._count += 1
         errors = self._folder / f"{self._count}.txt"
-        pid = self.ask({"what": FORK, "folder": str(folder), "errors": str(errors), "arguments": [str(one) for one in arguments]})
+        said = {"folder": str(folder), "errors": str(errors), "arguments": [str(one) for one in arguments]}
+        pid = self.ask({"what": FORK, "environment": dict(environment or {}), **said})
         assert pid is not None
         return Running(self, pid, errors)
+
+    def ranks(self, folder: Path, environments: Sequence[Mapping[str, str]], *arguments: object) -> list[Running]:
+        """The same in as many processes as there are environments: what a launcher says to each beside rank and size."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(environments))}
+        return [
+            self.start(folder, *arguments, environment=meeting | {"RANK": str(rank)} | dict(own)) for rank, own in enumerate(environments)
+        ]
 
     def close(self) -> None:
         """End it; what it started must have ended before."""
@@ -78,10 +93,13 @@ class Warm:
 
 
 def _serve() -> None:
-    import importlib
-
-    importlib.import_module("kitae.chain.execute")
-    main = importlib.import_module("kitae.cli").main
+    if len(sys.argv) > 1:
+        script = Path(sys.argv[1])
+        sys.path.insert(0, str(script.parent))
+        main = importlib.import_module(script.stem).main
+    else:
+        importlib.import_module("kitae.chain.execute")
+        main = importlib.import_module("kitae.cli").main
     for line in sys.stdin:
         question = json.loads(line)
         if question["what"] == POLL:
@@ -96,11 +114,11 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
-def _run(main: Callable[[], None]) -> NoReturn:
+def _run(main: Callable[[], int | None]) -> NoReturn:
     """End as the interpreter does, without taking down torch's thousand modules: that costs each of them a second or two."""
     code = 0
     try:
-        main()
+        code = main() or 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -118,6 +136,7 @@ def _become(question: dict[str, object]) -> None:
     errors = os.open(str(question["errors"]), os.O_WRONLY | os.O_CREAT, 0o644)
     for number, file in enumerate((nothing, nothing, errors)):
         os.dup2(file, number)
+    os.environ.update(question["environment"])  # type: ignore[arg-type]
     sys.argv = ["kitae", *question["arguments"]]  # type: ignore[misc]
 
 

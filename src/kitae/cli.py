@@ -2,12 +2,10 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +18,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from kitae import __version__
-from kitae.core.artifact import MANIFEST, read_manifest, verify
+from kitae.core.artifact import MANIFEST, dropped, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.launch import launch
 from kitae.core.recipe import overridden, validate
-from kitae.core.runtime import leave
+from kitae.core.runtime import leave, report_failure
 from kitae.stages.table import STAGES
 
 app = typer.Typer(
@@ -73,8 +71,9 @@ def run(recipe: RecipePath, overrides: Overrides = None, until: Until = None, de
 def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType, list[Node]], list[Node]]) -> None:
     load, nodes, execute = _chain("recipe").load, _chain("nodes"), _chain("execute").execute
     loaded, path = load(recipe, tuple(overrides or ()))
-    wanted = choose(nodes, nodes.nodes(loaded, str(path)))
-    made = execute(loaded, path, wanted)
+    whole = nodes.nodes(loaded, str(path))
+    wanted = choose(nodes, whole)
+    made = execute(loaded, path, wanted, whole)
     if not launch().main:
         return
     if not made:
@@ -174,7 +173,8 @@ def inspect(
     manifest = read_manifest(path)
     facts = manifest.facts
     size = sum(record.size for record in manifest.files.values())
-    print(f"{path}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
+    gone = "".join(f"; {part}/ was dropped" for part in dropped(path))
+    print(f"{path}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB{gone}")
     for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
         if facts.get(key):
             _console().print(f"{key}:", facts[key], markup=False)
@@ -279,21 +279,10 @@ def _answer() -> None:
 
 
 def _fail(error: Exception, message: str) -> NoReturn:
-    """Say it, and end with code 2; under --debug with the traceback instead.
-
-    Under torchrun, processes but the first write it into their error files only: torchrun's summary shows these, and all
-    processes make the same mistake.
-    """
+    """Say it, and end with code 2; under --debug with the traceback instead."""
     if "--debug" in sys.argv:
         raise error
-    message = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in message)  # names may hold escapes
-    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if report:
-        facts = {"message": {"message": f"kitae: {message}", "extraInfo": {"timestamp": str(int(time.time()))}}}
-        with contextlib.suppress(OSError):
-            Path(report).write_text(json.dumps(facts), encoding="utf-8")
-    if not report or launch().main:
-        print(f"kitae: {message}", file=sys.stderr)
+    report_failure(message, aloud=launch().main)
     sys.exit(2)
 
 

@@ -163,6 +163,43 @@ def test_what_is_kept_is_json_and_exact() -> None:
     assert again.state(skipped=0, in_a_row=0, empty={}) == policy.state(skipped=0, in_a_row=0, empty={})
 
 
+class Greedy(Toy):
+    """Takes memory for more rows than there is."""
+
+    def __init__(self, fit: int) -> None:
+        super().__init__()
+        self.fit, self.tried = fit, list[int]()
+
+    def forward(self, batch: Batch) -> Loss:
+        self.tried.append(len(batch.rows))
+        if len(batch.rows) > self.fit:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 2.00 GiB.")
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fit", "said", "cure", "tried"),
+    [
+        (24, 5, "; 4 rows do", 'set micro_batch = "4 rows" in a new output', [12, 4, 8, 6]),
+        (24, 1, "; 1 row does", 'set micro_batch = "1 rows" in a new output', [12, 4, 2, 1]),
+        (24, 0, ", and neither does one of 1", "set activation_checkpointing = true", [12, 4, 2, 1]),
+    ],
+)
+def test_a_micro_batch_without_room_is_refused_with_one_that_fits(
+    tmp_path: Path, rows: int, fit: int, said: str, cure: str, tried: list[int]
+) -> None:
+    toy = Greedy(fit)
+    with pytest.raises(KitaeError) as refused:
+        fit_in(tmp_path, toy, rows)
+    assert refused.value.what == f"a micro-batch of 12 rows of 12 positions does not fit into the memory of cpu{said}"
+    assert cure in str(refused.value.cure)
+    assert toy.tried == tried
+
+
+def fit_in(folder: Path, toy: Toy, rows: int) -> None:
+    fit(toy, ToyBatches(rows, rows // 2), config(), folder, world=World(), seed=7, attach={})
+
+
 class Unmasked(Toy):
     """Masks nothing in some steps, as where every token is unknown."""
 

@@ -6,6 +6,8 @@
 import hashlib
 import json
 import logging
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -46,6 +48,8 @@ class Toy(nn.Module):
         super().__init__()
         self.bare: tuple[int, ...] = ()
         """Numbers of the micro-batches of every step in which nothing is masked."""
+        self.trouble: tuple[int, int, str] | None = None
+        """(step, micro-batch, what): there this process sleeps for ever ("sleep"), fails ("raise"), or is killed ("kill")."""
         generator = torch_generator(0, "toy")
         self.embed = nn.Embedding(VOCAB, 16)
         self.blocks = nn.ModuleList([Block(16, rate) for _ in range(2)])
@@ -71,6 +75,8 @@ class Toy(nn.Module):
             digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
             with self.log.open("a") as file:
                 file.write(f"{batch.step} {batch.micro} {digest}\n")
+        if self.trouble is not None and self.trouble[:2] == (batch.step, batch.micro):
+            make_trouble(self.trouble[2])
         x_BLD = self.embed(batch.ids_BL)
         for block in self.blocks:
             x_BLD = block(x_BLD)
@@ -102,6 +108,14 @@ class Toy(nn.Module):
         return {"format": 1, "parts": {"encoder": {"family": "toy", "head": "mlm", "config": {"size": 16}, "labels": ()}}}
 
 
+def make_trouble(what: str) -> None:
+    if what == "raise":
+        raise ValueError("planted")
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(3600)
+
+
 class ToyBatches:
     """Rows of random ids and lengths, each a pure function of its number."""
 
@@ -128,22 +142,27 @@ def config(**fields: object) -> TrainConfig:
 
 def train(folder: Path, options: dict, world: World) -> None:
     """One training as `options` say: rows, micro, rate, head_rate, bare, bad_step, spike_step, delay, samples (a file name's beginning),
-    config."""
+    trouble ([rank, step, micro-batch, what]), measuring (seconds that it takes the first rank), config."""
     log = Path(f"{options['samples']}{world.rank}") if "samples" in options else None
     batches = ToyBatches(options.get("rows", 8), options.get("micro", 4), options.get("delay", 0.0))
     steps = {name: options.get(name, -1) for name in ("bad_step", "spike_step")}
     toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"), **steps)
     toy.bare = tuple(options.get("bare", ()))
-    fit(toy, batches, config(**options["config"]), folder, world=world, seed=7, attach={})
+    rank, *trouble = options.get("trouble", (-1,))
+    toy.trouble = tuple(trouble) if rank == world.rank else None
+    patience = options.get("measuring", 0.0) if world.main else 0.0
+    evaluate = (lambda step: time.sleep(patience) or {}) if "measuring" in options else None
+    fit(toy, batches, config(**options["config"]), folder, world=world, seed=7, attach={}, evaluate=evaluate)
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     try:
-        with session("cpu") as world:
-            for folder, options in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
-                train(Path(folder), json.loads(options), world)
+        jobs = [(Path(folder), json.loads(options)) for folder, options in zip(sys.argv[1::2], sys.argv[2::2], strict=True)]
+        with session("cpu", hang_limit=config(**jobs[0][1]["config"]).hang_limit.amount) as world:
+            for folder, options in jobs:
+                train(folder, options, world)
     except Stopped as stopped:
         return 128 + stopped.signal
     except KitaeError as error:

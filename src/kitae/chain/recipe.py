@@ -91,6 +91,10 @@ class Recipe(Config):
     """"debug" shrinks model, data and lengths to minutes."""
     data: dict[str, str] = Field(default_factory=dict)
     """Roots of paths: `shared = "$NAME|default"` makes "shared:file" a path below it."""
+    keep: Literal["all", "needed"] = "all"
+    """"needed" drops, at the end of a run, what nothing in the recipe needs any more: training text and tokens of corpora and datasets
+    whose readers are all done, and the checkpoints of finished trainings but the newest and the milestones. What is needed again is made
+    again."""
     replace: tuple[str, ...] = ()
     """Nodes or stages whose trained weights may be replaced when their settings changed."""
     corpus: CorpusConfig | None = None

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import gc
 import importlib.metadata
+import json
 import logging
 import multiprocessing
 import os
@@ -153,6 +154,22 @@ class Progress:
             self._last = time.monotonic()
             share = "" if total is None else f"{100 * done / max(total, 1e-9):3.0f}% "
             log.info("%s %s%s", self.name, share, text)
+
+
+def report_failure(message: str, *, aloud: bool) -> None:
+    """Say why this process ends: in the file that torchrun reads for its summary, and on standard error.
+
+    Under torchrun processes that are not `aloud` write the file only: mostly all make the same mistake.
+    """
+    text = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in message)  # names may hold escapes
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if report:
+        facts = {"message": {"message": f"kitae: {text}", "extraInfo": {"timestamp": str(int(time.time()))}}}
+        with contextlib.suppress(OSError):
+            Path(report).write_text(json.dumps(facts), encoding="utf-8")
+    if aloud or not report:
+        sys.stderr.write(f"kitae: {text}\n")
+        sys.stderr.flush()
 
 
 def leave(code: int) -> NoReturn:

@@ -146,6 +146,8 @@ class Encoder(nn.Module, abc.ABC):
         self.config = config
         self.compiled = False
         """Set by `compile_blocks`."""
+        self.recomputes = False
+        """Set by `checkpoint_blocks`."""
         self.kind: Kind | None = None
         """Attention path; None lets every batch choose (tests set it)."""
 
@@ -175,6 +177,10 @@ class Encoder(nn.Module, abc.ABC):
         self.compiled = True
         for block in self.blocks:
             block.compile(options={"fallback_random": True})  # drop the same elements as plain blocks on CUDA too
+
+    def checkpoint_blocks(self) -> None:
+        """Keep nothing of the inside of a block for the backward pass (`kitae.models.recompute`)."""
+        self.recomputes = True
 
     def chosen(self, layout: Layout, dtype: torch.dtype) -> Kind:
         """The attention path of a batch."""

@@ -19,6 +19,7 @@ from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS
+from kitae.models.recompute import through
 from kitae.tensor.batch import Layout, Texts
 
 
@@ -40,13 +41,14 @@ class Tower(nn.Module):
         super().__init__()
         self.project = nn.Linear(config.embedding_width, config.hidden_size) if config.embedding_width != config.hidden_size else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.recomputes = False
 
     def states(self, x_BLE: Tensor, plan: AttentionPlan) -> Iterator[Tensor]:
         """x_BLD before the first block and after each."""
         x_BLD = x_BLE if self.project is None else self.project(x_BLE)
         yield x_BLD
         for block in self.blocks:
-            x_BLD = block(x_BLD, plan)
+            x_BLD = through(block, x_BLD, plan, again=self.recomputes)
             yield x_BLD
 
 
@@ -87,6 +89,10 @@ class TwoTowerEncoder(Encoder):
         self.compiled = True
         for block in (*self.left.blocks, *self.right.blocks):
             block.compile(options={"fallback_random": True})
+
+    def checkpoint_blocks(self) -> None:
+        """Keep nothing of the inside of a block of both stacks."""
+        self.left.recomputes = self.right.recomputes = True
 
 
 class _Order:

@@ -132,6 +132,7 @@ class DownstreamProbe:
         stopped = 0
         try:
             for number in mine:
+                self._world.doing(f"trial {number} of the probe", step, slow=True)
                 self._make(step, number)
         except Stopped as stop:
             stopped = stop.signal
@@ -177,8 +178,9 @@ class DownstreamProbe:
     def _wait(self, step: int, number: int) -> None:
         """Until a trial is made, or the rank that has to make it was stopped; the launcher ends the waiting when a rank fails."""
         target, mark = self._file(step, number), self._mark(step, number % self._world.size)
-        while not target.is_file() and not mark.is_file():
-            time.sleep(POLL)
+        with self._world.waiting(f"trial {number} of the probe"):
+            while not target.is_file() and not mark.is_file():
+                time.sleep(POLL)
 
     def _file(self, step: int, number: int) -> Path:
         return self._folder / f"step-{step:08d}-seed-{number}-{self._digest}.json"

@@ -73,6 +73,8 @@ class TrialConfig(RuleConfig):
     results carry a warning."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute."""
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
+    """Keep of each layer only what goes into it, for the memory of long texts: equal to the bit, a third to a half slower."""
     deterministic: Annotated[bool, OPERATIONAL] = False
     """Choose only reproducible kernels."""
 
@@ -207,6 +209,7 @@ def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
         weight_decay=config.weight_decay,
         clip=config.clip,
         precision=config.precision,
+        activation_checkpointing=config.activation_checkpointing,
         deterministic=config.deterministic,
         keep_last=0,
         log_to=(),

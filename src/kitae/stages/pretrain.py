@@ -147,7 +147,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     start = locate(config.start) if config.start is not None else inputs.get("start")
     seed = key(inputs.seed, "adapt" if start is not None else "pretrain")
     rows, micro_rows = step_rows(config.train, facts.max_length)
-    with session(config.train.device) as world:
+    with session(config.train.device, hang_limit=config.train.hang_limit.amount) as world:
         batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
         ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
         objective = _objective(config, ground, facts, start, out)

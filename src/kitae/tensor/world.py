@@ -8,7 +8,7 @@ import json
 import socket
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -17,8 +17,11 @@ from torch.distributed.rendezvous import rendezvous
 
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.launch import Launch, launch
+from kitae.tensor.watch import CURE, SLOW, Watch
 
 TIMEOUT = datetime.timedelta(minutes=10)
+HANG_LIMIT = 600.0
+"""Seconds that one operation of a process may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class World:
     """Of every rank: the name of its machine."""
     nodes: tuple[int, ...] = (0,)
     """Of every rank: the number of its machine, as the launcher counts, or else in the order of the ranks."""
+    watch: Watch | None = field(default=None, compare=False, repr=False)
+    """Names processes that hang; one process has none."""
 
     @property
     def main(self) -> bool:
@@ -41,7 +46,8 @@ class World:
     def sum(self, tensor: Tensor) -> Tensor:
         """Add the tensor up over all ranks, in place; the result is the same bits on every rank."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with self.waiting("all-reduce"):
+                dist.all_reduce(tensor)
         return tensor
 
     def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
@@ -49,13 +55,26 @@ class World:
         names = sorted(numbers)
         if self.size == 1:  # no way to the device and back
             return {name: float(numbers[name]) for name in names}
-        summed = self.sum(torch.tensor([float(numbers[name]) for name in names], dtype=torch.float64, device=self.device))
-        return dict(zip(names, summed.tolist(), strict=True))
+        mine = torch.tensor([float(numbers[name]) for name in names], dtype=torch.float64, device=self.device)
+        with self.waiting("all-reduce"):  # on a device it is waited for where the numbers are read
+            dist.all_reduce(mine)
+            return dict(zip(names, mine.tolist(), strict=True))
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            with self.waiting("barrier"):
+                dist.barrier()
+
+    def doing(self, operation: str, step: int = -1, *, slow: bool = False) -> None:
+        """Tell the watch what this process does from now on: progress within the limit for processes that hang, ten times as long for
+        what is `slow`."""
+        if self.watch is not None:
+            self.watch.doing(operation, step, slow=slow)
+
+    def waiting(self, operation: str) -> contextlib.AbstractContextManager[None]:
+        """Within, this process waits for others, as the watch sees it."""
+        return contextlib.nullcontext() if self.watch is None else self.watch.waiting(operation)
 
 
 def ranks() -> tuple[int, int]:
@@ -65,10 +84,11 @@ def ranks() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def session(device: str = "auto") -> Iterator[World]:
+def session(device: str = "auto", *, hang_limit: float = HANG_LIMIT) -> Iterator[World]:
     """The process group, for as long as training runs. `device`: "auto" (CUDA when there is one), "cpu" or "cuda".
 
-    Raises KitaeError when CUDA is asked for and absent.
+    A process that does one thing for longer than `hang_limit` seconds is named, and all processes end (watch.py). When one fails, the
+    others are told why. Raises KitaeError when CUDA is asked for and absent, and when another process failed or was lost.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
@@ -84,18 +104,40 @@ def session(device: str = "auto") -> Iterator[World]:
     # Every session has keys of its own: a rank that is early must not read the addresses that the last session left there.
     store = dist.PrefixStore(f"session {store.add(f'sessions of rank {own.rank}', 1)}", store)
     hosts, nodes = _places(own, store)
-    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=own.rank, world_size=own.size, timeout=TIMEOUT)
+    watch = Watch(store, rank=own.rank, hosts=hosts, limit=hang_limit)
+    patience = max(TIMEOUT, datetime.timedelta(seconds=2 * SLOW * hang_limit))  # the watch knows better who is late, and why
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=own.rank, world_size=own.size, timeout=patience)
+    watch.start()
     try:
-        yield World(rank=own.rank, size=own.size, device=place, hosts=hosts, nodes=nodes)
-        gc.collect()  # gloo aborts at exit when tensors it knows of outlive the group
-        dist.barrier()
+        yield World(rank=own.rank, size=own.size, device=place, hosts=hosts, nodes=nodes, watch=watch)
+        _part(watch)
     except Stopped as stop:  # every rank stops at the same step: part in good order too
         traceback.clear_frames(stop.__traceback__)
-        gc.collect()
-        dist.barrier()
+        _part(watch)
+        raise
+    except RuntimeError as error:
+        if watch.now.waiting:  # for processes that are there no more
+            raise _lost(watch) from error
+        watch.fail(f"{type(error).__name__}: {error}")
+        raise
+    except BaseException as error:
+        watch.fail(error.what if isinstance(error, KitaeError) else f"{type(error).__name__}: {error}")
         raise
     finally:
+        watch.close()
         dist.destroy_process_group()
+
+
+def _part(watch: Watch) -> None:
+    """Leave together: gloo aborts at exit when tensors that it knows of outlive the group."""
+    gc.collect()
+    watch.close()
+    dist.barrier()
+
+
+def _lost(watch: Watch) -> KitaeError:
+    """What to say when a collective operation broke off: mostly another process ended, and may have said why."""
+    return KitaeError(watch.blame() or f"another process was lost, as {watch.now.place} shows", cure=CURE)
 
 
 @functools.cache

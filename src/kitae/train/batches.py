@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kitae.tensor.batch import Batch
 from kitae.tensor.groups import ParameterGroup
@@ -42,6 +42,14 @@ class Compilable(Protocol):
 
 
 @runtime_checkable
+class Recomputable(Protocol):
+    """A part of a learner with repeated layers whose insides need not be kept for the backward pass."""
+
+    def checkpoint_blocks(self) -> None:
+        """From now on keep nothing of the insides of repeated layers."""
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """A learner whose weights may be updated in groups: each is clipped by itself and may have its own learning rate."""
 
@@ -63,6 +71,15 @@ class Attended(Protocol):
 
     def context(self, step: int) -> float:
         """How many positions a real token of this step attends to, in the mean of the data."""
+
+
+def arm_blocks(module: nn.Module, *, compiled: bool, recomputed: bool) -> None:
+    """Compile the repeated layers of every part that has some, or have them recomputed, in place."""
+    for part in module.modules():
+        if compiled and isinstance(part, Compilable):
+            part.compile_blocks()
+        if recomputed and isinstance(part, Recomputable):
+            part.checkpoint_blocks()
 
 
 class Learner(Protocol):

@@ -87,6 +87,9 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
     """Where to compute; "auto" takes CUDA when there is one."""
     compile: Annotated[bool, OPERATIONAL] = False
     """Compile each layer with torch.compile: same samples, losses equal within rounding. Takes a minute to start."""
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
+    """Keep of each layer only what goes into it, and work its inside out again in the backward pass: a part of the memory for a third
+    to a half more time, and gradients that are equal to the bit."""
     deterministic: Annotated[bool, OPERATIONAL] = False
     """Choose only reproducible kernels: a resumed run on the same machine is then equal to the bit."""
     save_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
@@ -136,6 +139,12 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
             )
         if self.schedule == "inverse-square-root" and not self.warmup.amount:
             raise ValueError('schedule = "inverse-square-root" falls as sqrt(warmup / done): give it a warmup')
+        return self
+
+    @model_validator(mode="after")
+    def _rows_suffice(self) -> Self:
+        if self.parallel == "fsdp2" and self.optimizer != "adamw":
+            raise ValueError(f'optimizer = "{self.optimizer}" needs whole weights on every process: set parallel = "ddp"')
         return self
 
     @model_validator(mode="after")

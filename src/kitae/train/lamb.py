@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kitae.train.config import TrainConfig
-from kitae.train.flat import FlatWeights, Span
+from kitae.train.flat import Span, Weights
 from kitae.train.layers import fused
 from kitae.train.rule_config import LambConfig
 from kitae.train.rules import by_name, gated
@@ -20,7 +20,7 @@ class Lamb:
     as there. Norms are worked out on the device.
     """
 
-    def __init__(self, flat: FlatWeights, spans: Sequence[Span], config: TrainConfig) -> None:
+    def __init__(self, flat: Weights, spans: Sequence[Span], config: TrainConfig) -> None:
         self._flat, self._spans, self._config = flat, spans, config
         everything = (config.lamb or LambConfig()).adapts == "all"
         self._adapted = [everything or span.key.decays for span in spans]
