@@ -11,6 +11,7 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import Duration
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.presets import PRESETS
+from kitae.procedures.machine import PlanConfig
 from kitae.procedures.probe import ProbeConfig
 from kitae.procedures.regrow import RegrowConfig
 from kitae.stages.corpus import CorpusConfig, SourceConfig
@@ -114,6 +115,8 @@ class Recipe(Config):
     """Tasks of the user's own, by name."""
     finetune: FinetuneTable | None = None
     """Fine-tuning trials."""
+    plan: PlanConfig = PlanConfig()
+    """What `kitae plan` estimates for: device, MFU, price, sizes side by side, and whether it measures."""
     export: ExportConfig | None = None
     """What to export."""
     export_trials: Annotated[bool, OPERATIONAL] = True

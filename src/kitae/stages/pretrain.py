@@ -37,7 +37,8 @@ from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
 from kitae.train.config import TrainConfig, step_rows
 from kitae.train.freezing import check_depths
-from kitae.train.loop import fit
+from kitae.train.loop import Evaluate, fit
+from kitae.train.probing import Measuring
 
 log = logging.getLogger(__name__)
 VERSION = 3
@@ -152,8 +153,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
         objective = _objective(config, ground, facts, start, out)
         check_pairs(objective, config.objective, learnt_order(config), facts)
-        meter = HeldoutMeter(objective, dataset, world=world, rows=config.heldout_rows)
-        probe = _probe(config, objective, ground, out.path)
+        evaluate = _measuring(config, objective, ground, out.path)
         if world.main:
             if rows > batches.rows_per_epoch:
                 log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
@@ -163,21 +163,21 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
                 decides |= {"probe": config.semantic()["probe"], "probe_every": str(config.train.probe_every)}
             claim(out.path, "data", data | decides)
         attach = {"tokenizer": dataset / "tokenizer"}
-        fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter, probe=probe)
+        fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=evaluate)
         out.counts.update(account(objective, dataset, fitted, world))
-        del meter, probe, objective
+        del evaluate, objective
     other = None if config.start_generator is None else locate(config.start_generator)
     for folder in filter(None, (dataset, start, other)):
         out.inherit_licences(folder)
 
 
-def _probe(config: PretrainConfig, objective: Objective, ground: Ground, folder: Path) -> DownstreamProbe | None:
+def _measuring(config: PretrainConfig, objective: Objective, ground: Ground, folder: Path) -> Evaluate:
+    meter = HeldoutMeter(objective, ground.dataset, world=ground.world, rows=config.heldout_rows)
     if config.probe is None:
-        return None
-    exact = config.train.deterministic
-    return DownstreamProbe(
-        objective, config.probe, tokenizer=ground.tokenizer, world=ground.world, run=folder, seed=ground.seed, deterministic=exact
-    )
+        return meter
+    exact, tokenizer, world = config.train.deterministic, ground.tokenizer, ground.world
+    made = DownstreamProbe(objective, config.probe, tokenizer=tokenizer, world=world, run=folder, seed=ground.seed, deterministic=exact)
+    return Measuring(evaluate=meter, probe=made)
 
 
 def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, start: Path | None, out: Out) -> Objective:

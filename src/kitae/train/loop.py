@@ -35,7 +35,7 @@ from kitae.train.meter import Meter, Spent, Step, in_words
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
-from kitae.train.probing import Probe, probed_enough
+from kitae.train.probing import Measuring, probed_enough
 from kitae.train.promise import read_promise
 from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step, timetable
@@ -80,14 +80,14 @@ def fit(
     seed: int,
     attach: Mapping[str, Path],
     evaluate: Evaluate | None = None,
-    probe: Probe | None = None,
 ) -> Fitted:
     """Train `module` (a `Learner`) in place, from the newest verified checkpoint in `folder` when there is one.
 
     Every step: this rank's micro-batches are prepared, counts are added up over micro-batches and ranks, each micro-batch
     contributes its share of the exactly averaged loss, gradients are added up over ranks, clipped and applied.
     `attach` names folders that go into every checkpoint. `evaluate(step)` is called on every rank, without gradient and
-    dropout; what it returns on the first rank is recorded. So is what a `probe` finds, which may end the training.
+    dropout; what it returns on the first rank is recorded. So is what a probe finds, which
+    comes with it as `probing.Measuring` and may end the training.
 
     Raises KitaeError when the folder belongs to other settings or another process, the disk is full, or a gradient is not
     finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written (none with keep_last = 0).
@@ -105,7 +105,6 @@ def fit(
             seed=seed,
             attach=attach,
             evaluate=evaluate,
-            probe=probe,
         )
         try:
             trainer.resume()
@@ -132,9 +131,9 @@ class _Trainer:
     seed: int
     attach: Mapping[str, Path]
     evaluate: Evaluate | None
-    probe: Probe | None
 
     def __post_init__(self) -> None:
+        self.probe = self.evaluate.probe if isinstance(self.evaluate, Measuring) else None
         self.clock = Clock(self.world, self.folder, limit=self.config.budget)
         self.times = timetable(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
@@ -302,13 +301,15 @@ class _Trainer:
         return bool(self.world.sum_numbers({"missing": float(missing)})["missing"])
 
     def _evaluate(self) -> None:
-        probe = self.probe if self._probes() else None
-        if self.evaluate is None and probe is None:
+        if self.evaluate is None:
             return
+        probe = self.probe if self._probes() else None
         self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
-        with torch.no_grad(), self.clock.event("evaluate"), self.optimizer.flat.whole():
-            values = self.evaluate(self.step) if self.evaluate is not None else {}
+        # Replayed graphs would hold the memory of every batch that is measured.
+        plain = torch.compiler.set_stance("force_eager") if self.config.compile == "graphs" else contextlib.nullcontext()
+        with torch.no_grad(), plain, self.clock.event("evaluate"), self.optimizer.flat.whole():
+            values = self.evaluate(self.step)
             if probe is not None:
                 probe.take()
         self.module.train()

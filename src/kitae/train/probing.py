@@ -1,5 +1,7 @@
 """What may be tried now and then beside a training, on a copy of its weights, and may end it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from kitae.tensor.world import World
@@ -27,6 +29,18 @@ class Probe(Protocol):
 
     def run(self, step: int) -> dict[str, float]:
         """What the copy of these weights comes to; the first rank's is recorded. Raises Stopped, on every rank, when a signal ended it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What is measured on held-out text, and a probe beside it."""
+
+    evaluate: Callable[[int], dict[str, float]]
+    probe: Probe
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """The held-out scores."""
+        return self.evaluate(step)
 
 
 def stands_still(scores: list[float], patience: int, gain: float) -> bool:
