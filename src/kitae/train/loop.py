@@ -297,7 +297,9 @@ class _Trainer:
         self.monitor.show(self.step, f"{times.place(self.step)}, loss {loss:.3f}, {in_words(reading)}")
 
     def _evaluation_missing(self) -> bool:
-        missing = self.monitor is not None and self._measures() and self.step not in self.monitor.evaluated
+        known = None if self.monitor is None else self.monitor.evaluated.get(self.step)
+        lacks = self.probe is not None and self._probes() and self.probe.score not in (known or {})
+        missing = self.monitor is not None and self._measures() and (known is None or lacks)
         return bool(self.world.sum_numbers({"missing": float(missing)})["missing"])
 
     def _evaluate(self) -> None:
