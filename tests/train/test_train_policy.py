@@ -20,7 +20,9 @@ from kitae.tensor.world import World
 from kitae.train.checkpoint import read_state
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
+from kitae.train.optimizer import Optimizer
 from kitae.train.policy import Policy, PolicyState, Verdict
+from kitae.train.update import Updates
 
 CPU = torch.device("cpu")
 
@@ -266,3 +268,22 @@ def test_a_loss_that_is_not_finite_is_no_overflow(tmp_path: Path) -> None:
 def test_a_scale_without_fp16_is_refused() -> None:
     with pytest.raises(ValueError, match='loss_scale need precision = "fp16"'):
         config(loss_scale={"initial": 8})
+
+
+def test_a_step_may_be_settled_when_the_next_gradient_is_there(tmp_path: Path) -> None:
+    """As on a device: rows of the skipped step are sought then, and the next gradient is worked out again."""
+    weights = []
+    for settles in (True, False):
+        toy, batches = Poisoned(3), ToyBatches(8, 4)
+        optimizer = Optimizer(toy, config(non_finite="skip"), CPU)
+        first = toy.prepare(batches.micro(0, 0), 7)
+        updates = Updates(toy, optimizer, World(), seed=7, first=first, folder=tmp_path, state=PolicyState())
+        for step in range(6):
+            updates.make(step, [toy.prepare(batches.micro(step, micro), 7) for micro in range(2)], 0.01, most=2)
+            if settles:
+                updates.settle()
+        updates.settle()
+        (event,) = updates.events()
+        assert (event.step, event.values["rows"]) == (4, [28, 29, 30, 31])
+        weights.append({name: tensor.clone() for name, tensor in optimizer.weights().items()})
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
