@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kitae import __version__
-from kitae.core.artifact import MANIFEST, read_manifest, verify
+from kitae.core.artifact import MANIFEST, dropped, read_manifest, verify
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import Node
 from kitae.core.launch import launch
@@ -41,25 +42,27 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 @app.command()
 def plan(recipe: RecipePath, overrides: Overrides = None, until: Until = None, debug: Debug = False) -> None:
-    """Show every node: done, stale (and why), started, missing, or its source absent; and what every model comes to."""
+    """Show every node: done, stale (and why), started, missing, or its source absent; what models, time, memory and disk come to."""
     load, nodes, status = _chain("recipe").load, _chain("nodes"), _chain("status")
     loaded, path = load(recipe, tuple(overrides or ()))
     wanted = nodes.select(nodes.nodes(loaded, str(path)), until)
     found = status.statuses(wanted, Path(loaded.output), loaded.seed)
-    table = Table("node", "stage", "state", "why", box=None)
+    told = _chain("forecast").forecast(loaded, found)
+    table = Table("node", "stage", "state", "disk", "why", box=None)
     for name, row in found.items():
-        table.add_row(name, row.node.stage, row.state, escape("; ".join(row.reasons)))
-    _console().print(table)
-    models = Table("model", "preset or folder", "vocabulary", "training MFLOP a token", "parameters (millions)", box=None)
-    for size in _chain("sizes").sizes(wanted, Path(loaded.output)):
-        parts = [f"{name} {count / 1e6:.1f}" for name, count in size.parts.items()]
-        together = [f"together {size.total / 1e6:.1f}"] if size.total is not None and len(parts) > 1 else []
-        work = f"{size.flops / 1e6:,.0f}" if size.flops >= 1e8 else f"{size.flops / 1e6:.3g}"
-        models.add_row(size.node, escape(size.model), f"{size.vocab_size:,}", work, ", ".join(parts + together))
-    if models.row_count:
-        _console().print("", models)
-    for name, hours in _chain("sizes").budgets(wanted):
-        _console().print(f"{name} trains for {hours:.2f} hours of wall-clock time, its last checkpoint included")
+        table.add_row(name, row.node.stage, row.state, told.room[name], escape("; ".join(row.reasons)))
+    console = _console()
+    console.print(table)
+    for grid in told.grids:
+        table = Table(box=None)
+        for number, title in enumerate(grid.columns):
+            table.add_column(title, justify="left" if number == 0 or number in grid.words else "right")
+        for cells in grid.rows:
+            table.add_row(*map(escape, cells))
+        console.print("", table)
+    console.print("")
+    for text in (*(f"- {note}" for note in told.notes), *(f"! {warning}" for warning in told.warnings)):
+        print(textwrap.fill(text, width=100, subsequent_indent="  "))
 
 
 @app.command()
@@ -71,8 +74,9 @@ def run(recipe: RecipePath, overrides: Overrides = None, until: Until = None, de
 def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType, list[Node]], list[Node]]) -> None:
     load, nodes, execute = _chain("recipe").load, _chain("nodes"), _chain("execute").execute
     loaded, path = load(recipe, tuple(overrides or ()))
-    wanted = choose(nodes, nodes.nodes(loaded, str(path)))
-    made = execute(loaded, path, wanted)
+    whole = nodes.nodes(loaded, str(path))
+    wanted = choose(nodes, whole)
+    made = execute(loaded, path, wanted, whole)
     if not launch().main:
         return
     if not made:
@@ -177,7 +181,8 @@ def inspect(
     manifest = read_manifest(path)
     facts = manifest.facts
     size = sum(record.size for record in manifest.files.values())
-    print(f"{path}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
+    gone = "".join(f"; {part}/ was dropped" for part in dropped(path))
+    print(f"{path}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB{gone}")
     for key in ("node", "settings", "counts", "licences", "packages", "seconds", "step"):
         if facts.get(key):
             _console().print(f"{key}:", facts[key], markup=False)

@@ -10,7 +10,7 @@ from kitae.models.folder import read_parts
 from kitae.objectives import table
 from kitae.objectives.rtd import RtdConfig, RtdObjective
 from kitae.tensor.random import seed_dropout
-from kitae.train.checkpoint import State, load, save
+from kitae.train.checkpoint import Content, State, load, save, tensors
 from kitae.train.config import TrainConfig
 from kitae.train.optimizer import Optimizer
 
@@ -48,7 +48,9 @@ def test_both_halves_train_above_their_frozen_layers_and_resume_to_the_bit(rule:
         assert half in ("generator", "discriminator")
         still = rest.startswith((EMBED, "encoder.project.", "encoder.blocks.0."))
         assert torch.equal(weight, before[name]) == still, name
-    place = save(tmp_path, objective, optimizer, State(step=2, tokens_seen=0, seconds=0.0, world_size=1, seed=1, config={}), {})
+    weights, state = tensors(objective, optimizer.weights()), State(step=2, tokens_seen=0, seconds=0.0, world_size=1, seed=1, config={})
+    model, averages = objective.describe(), optimizer.state()
+    place = save(tmp_path, Content(weights=weights, optimizer=averages, model=model, state=state, permanent=frozenset()), {})
     token = f"{EMBED}token.weight"
     for part in read_parts(place).values():
         assert torch.equal(part.state[token], before[f"generator.{token}"]), "exact, not as it is in bf16"

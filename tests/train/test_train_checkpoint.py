@@ -91,8 +91,11 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
             self.extra = torch.nn.Linear(2, 2)
 
     train(tmp_path, length="1 step")
-    with pytest.raises(KitaeError, match="extra"):
+    with pytest.raises(KitaeError, match=r"does not fit this model: it lacks extra\.bias, extra\.weight"):
         train(tmp_path, Other(), length="1 step")
+    train(tmp_path / "other", Other(), length="1 step")
+    with pytest.raises(KitaeError, match=r"does not fit this model: it also has extra\.bias, extra\.weight"):
+        train(tmp_path / "other", length="1 step")
 
 
 def test_a_leftover_of_an_interrupted_save_is_swept_away(tmp_path: Path) -> None:

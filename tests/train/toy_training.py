@@ -92,9 +92,9 @@ class Toy(nn.Module):
         first = Term(name="mlm", sum=mlm, count=int(masked.sum()))
         return Loss(terms=(first, Term(name="rtd", sum=rtd, count=batch.num_tokens, weight=5.0)))
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, *, graphs: bool = False) -> None:
         for block in self.blocks:
-            block.compile()
+            block.compile(options={"triton.cudagraphs": graphs})
 
     def groups(self) -> tuple[ParameterGroup, ...]:
         if self.head_rate is None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from kitae.chain.ahead import look_ahead
+from kitae.chain.dropping import drop
 from kitae.chain.recipe import Recipe
 from kitae.chain.status import STARTED, State, Status, recorded, require_sources, statuses
-from kitae.core.artifact import MANIFEST, Inputs, Out, seal, sweep, write_folder
+from kitae.core.artifact import MANIFEST, Inputs, Out, replace_text, seal, sweep, write_folder
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
 from kitae.core.paths import is_url
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 OWNER = "kitae.json"
 
 
-def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
-    """Make every node that is not up to date; the names of those made.
+def execute(recipe: Recipe, path: Path, nodes: Sequence[Node], whole: Sequence[Node] | None = None) -> list[str]:
+    """Make every node that is not up to date; the names of those made. `whole` is the recipe's graph where `nodes` are a part of it.
 
     Raises KitaeError when a source is absent, the output belongs to another recipe or process, or a changed
     setting would replace trained weights.
@@ -52,6 +53,8 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
         trials = [node.name for node in nodes if node.stage == "finetune"]
         for node in nodes:
             if found[node.name].state is State.DONE:
+                if rank == 0 and not stage(node.stage).resumable:
+                    _clear(output / node.name)
                 continue
             everybody = stage(node.stage).resumable
             owner = trials.index(node.name) % size if node.name in trials else 0
@@ -68,6 +71,9 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node]) -> list[str]:
             made.append(node.name)
         for name, status in elsewhere.items():
             _wait(output / name, status)
+        if recipe.keep == "needed" and rank == 0:
+            everything = nodes if whole is None else whole
+            drop(everything, statuses(everything, output, recipe.seed), output)
     return made
 
 
@@ -75,7 +81,7 @@ def _own(output: Path, path: Path) -> None:
     marker = output / OWNER
     name = path.stem
     if marker.is_file():
-        owner = json.loads(marker.read_text(encoding="utf-8")).get("recipe")
+        owner = _owner(marker)
         if owner != name:
             raise KitaeError(f'output = "{output}" belongs to the recipe "{owner}"', cure="choose another output folder", where=str(path))
         return
@@ -86,7 +92,15 @@ def _own(output: Path, path: Path) -> None:
             cure="choose an empty or new folder",
             where=str(path),
         )
-    marker.write_text(json.dumps({"recipe": name}), encoding="utf-8")
+    replace_text(marker, json.dumps({"recipe": name}))
+
+
+def _owner(marker: Path) -> str:
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["recipe"])
+    except (ValueError, KeyError, TypeError) as error:
+        cure = "remove this file, if the folder is that of this recipe"
+        raise KitaeError(f"{OWNER} is damaged: it does not say whose output this is", cure=cure, where=str(marker)) from error
 
 
 def _bring(found: Mapping[str, Status], *, main: bool) -> bool:
@@ -144,6 +158,12 @@ def _make(node: Node, status: Status, output: Path, recipe: Recipe, *, main: boo
         log.info("%s: done in %.0f s", node.name, time.monotonic() - begun)
 
 
+def _clear(folder: Path) -> None:
+    """Remove what the making of a finished artifact left beside it, when the process died before it could."""
+    sweep(folder.parent, folder.name)
+    shutil.rmtree(folder.parent / f".{folder.name}.work", ignore_errors=True)
+
+
 def _in_place(folder: Path, status: Status, made_by: Stage, inputs: Inputs, *, main: bool, begun: float) -> None:
     if main:
         old = recorded(folder)
@@ -151,9 +171,7 @@ def _in_place(folder: Path, status: Status, made_by: Stage, inputs: Inputs, *, m
             shutil.rmtree(folder)  # allowed by `replace`, or _protect had refused
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / STARTED).is_file():
-            temporary = folder / f".{STARTED}.part"
-            temporary.write_text(json.dumps(status.facts, ensure_ascii=False), encoding="utf-8")
-            temporary.rename(folder / STARTED)
+            replace_text(folder / STARTED, json.dumps(status.facts, ensure_ascii=False))
     else:
         _until(lambda: _begun(folder, status))
     out = Out(path=folder)

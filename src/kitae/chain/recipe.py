@@ -11,6 +11,7 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.duration import Duration
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.presets import PRESETS
+from kitae.procedures.machine import PlanConfig
 from kitae.procedures.regrow import RegrowConfig
 from kitae.stages.corpus import CorpusConfig, SourceConfig
 from kitae.stages.dataset import DatasetConfig
@@ -88,6 +89,10 @@ class Recipe(Config):
     """"debug" shrinks model, data and lengths to minutes."""
     data: dict[str, str] = Field(default_factory=dict)
     """Roots of paths: `shared = "$NAME|default"` makes "shared:file" a path below it."""
+    keep: Literal["all", "needed"] = "all"
+    """"needed" drops, at the end of a run, what nothing in the recipe needs any more: training text and tokens of corpora and datasets
+    whose readers are all done, and the checkpoints of finished trainings but the newest and the milestones. What is needed again is made
+    again."""
     replace: tuple[str, ...] = ()
     """Nodes or stages whose trained weights may be replaced when their settings changed."""
     corpus: CorpusConfig | None = None
@@ -107,6 +112,8 @@ class Recipe(Config):
     """Tasks of the user's own, by name."""
     finetune: FinetuneTable | None = None
     """Fine-tuning trials."""
+    plan: PlanConfig = PlanConfig()
+    """What `kitae plan` estimates for: device, MFU, price, sizes side by side, and whether it measures."""
     export: ExportConfig | None = None
     """What to export."""
     export_trials: Annotated[bool, OPERATIONAL] = True

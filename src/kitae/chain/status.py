@@ -1,5 +1,6 @@
 """What is up to date: every node's fingerprint against what lies in the output folder, with the reason for each difference."""
 
+import dataclasses
 import enum
 import json
 import logging
@@ -7,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitae.core.artifact import MANIFEST, content_hash, read_manifest
+from kitae.core.artifact import MANIFEST, content_hash, dropped, read_manifest
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node, differences, fingerprint, identity
 from kitae.core.paths import is_url
 
 log = logging.getLogger(__name__)
 STARTED = "started.json"
+DROPPED_TEXT = "dropped: nothing needs its text any more"
 Facts = dict[str, object]
 
 
@@ -35,6 +37,8 @@ class Status:
     state: State
     reasons: tuple[str, ...]
     facts: Facts
+    dropped: bool = False
+    """Whether parts of the artifact were dropped."""
 
 
 def statuses(nodes: Sequence[Node], output: Path, seed: int) -> dict[str, Status]:
@@ -44,7 +48,20 @@ def statuses(nodes: Sequence[Node], output: Path, seed: int) -> dict[str, Status
     for node in nodes:
         found[node.name] = _status(node, output, seed, hashes, found)
     hashes.save()
+    for node in reversed(nodes):
+        if found[node.name].state is not State.DONE:
+            for parent in node.parents.values():
+                found[parent] = _needed(found[parent], node.name)
     return found
+
+
+def _needed(status: Status, reader: str) -> Status:
+    """The status of what `reader` reads: what was dropped has to be made again."""
+    if status.state is not State.DONE or not status.dropped:
+        return status
+    absent = [path for path, place in status.node.sources.items() if not place.exists()]
+    reasons = (f"dropped, but {reader} needs it", *(f"{path} does not exist" for path in absent))
+    return dataclasses.replace(status, state=State.ABSENT if absent else State.MISSING, reasons=reasons)
 
 
 def recorded(folder: Path) -> Facts | None:
@@ -59,7 +76,7 @@ def recorded(folder: Path) -> Facts | None:
 
 def _status(node: Node, output: Path, seed: int, hashes: "_Hashes", done: Mapping[str, Status]) -> Status:
     folder = output / node.name
-    old = recorded(folder)
+    old, gone = recorded(folder), bool(dropped(folder))
     absent = [name for name, path in node.sources.items() if not path.exists()]
     if absent and old is not None:  # a result outlives its source: the recorded contents stand in
         inputs = _list(old.get("identity"), "inputs")
@@ -79,10 +96,10 @@ def _status(node: Node, output: Path, seed: int, hashes: "_Hashes", done: Mappin
         state = State.ABSENT if absent else State.MISSING
         reasons = tuple(f"{path} {'is not downloaded yet' if is_url(path) else 'does not exist'}" for path in absent)
     elif old.get("fingerprint") == facts["fingerprint"]:
-        state, reasons = (State.DONE if (folder / MANIFEST).is_file() else State.STARTED), ()
+        state, reasons = (State.DONE if (folder / MANIFEST).is_file() else State.STARTED), (DROPPED_TEXT,) * gone
     else:
         state, reasons = State.STALE, tuple(_changes(old, facts))
-    return Status(node=node, state=state, reasons=reasons, facts=facts)
+    return Status(node=node, state=state, reasons=reasons, facts=facts, dropped=gone)
 
 
 def _changes(old: Facts, new: Facts) -> list[str]:

@@ -20,6 +20,8 @@ from kitae.core.errors import KitaeError
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+DROPPED = "dropped.json"
+"""Beside the manifest of an artifact of which parts were removed because nothing needed them any more."""
 
 
 class FileRecord(Config):
@@ -160,12 +162,7 @@ def seal(folder: Path, *, kind: str, facts: Mapping[str, object]) -> Manifest:
     names = [path.as_posix() for path in below if path.as_posix() != MANIFEST and not any(part.startswith(".") for part in path.parts)]
     files = {name: FileRecord(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names}
     manifest = Manifest(kind=kind, facts=dict(facts), files=files)
-    temporary = folder / f".{MANIFEST}.part"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / MANIFEST)
+    replace_text(folder / MANIFEST, manifest.model_dump_json(indent=1))
     return manifest
 
 
@@ -180,10 +177,22 @@ def read_manifest(folder: Path) -> Manifest:
         raise KitaeError(f"{path} is damaged: {error.errors()[0]['msg']}", cure="remove the folder and make it again") from error
 
 
+def dropped(folder: Path) -> tuple[str, ...]:
+    """The parts of an artifact that were dropped, on purpose. Raises KitaeError when the record is damaged."""
+    path = folder / DROPPED
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))["dropped"]) if path.is_file() else ()
+    except (ValueError, KeyError, TypeError) as error:
+        raise KitaeError(f"{DROPPED} is damaged", cure="remove the folder and make it again", where=str(path)) from error
+
+
 def verify(folder: Path) -> Manifest:
-    """Check every file against the manifest. Raises KitaeError naming the first damaged or missing file."""
+    """Check every file that was not dropped against the manifest. Raises KitaeError naming the first damaged or missing file."""
     manifest = read_manifest(folder)
+    gone = tuple(f"{part}/" for part in dropped(folder))
     for name, record in manifest.files.items():
+        if gone and name.startswith(gone):
+            continue
         path = folder / name
         if not path.is_file():
             raise KitaeError(f"{name} is missing", cure="remove the folder and make it again", where=str(folder))
@@ -227,6 +236,16 @@ def newest(folder: Path) -> Path:
         return folder
     what = "holds no model" if folder.is_dir() else "is no folder" if folder.exists() else "does not exist"
     raise KitaeError(f"{folder} {what}", cure="give the folder of a run, a checkpoint, an export or a Hugging Face model")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file that is there as a whole or as it was before, whenever this process ends."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def sync_folder(folder: Path) -> None:

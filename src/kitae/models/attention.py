@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
-from kitae.models.layers import drop, mask_bias, scaled_product
+from kitae.models.layers import drop, keep_drops, kept_drops, mask_bias, scaled_product
 from kitae.models.layers import dropout as dropped
 from kitae.models.windows import BandedAttention, band, pays, within
 from kitae.tensor.batch import Layout
@@ -137,27 +137,27 @@ class BlockAttention(torch.autograd.Function):
         if bias_BLL is not None:
             scores.view(b, heads, length, length).add_(bias_BLL[:, None])
         probabilities = torch.softmax(scores, dim=-1)
-        ctx.drops = drop(probabilities.numel(), rate=rate) if rate else None
-        factor = 1.0 if ctx.drops is None else ctx.drops.factor
-        out = scaled_product(probabilities if ctx.drops is None else ctx.drops.dropped(probabilities), stacked[2], factor)
-        ctx.save_for_backward(stacked, probabilities)
+        drops = drop(probabilities.numel(), rate=rate) if rate else None
+        factor = 1.0 if drops is None else drops.factor
+        out = scaled_product(probabilities if drops is None else drops.dropped(probabilities), stacked[2], factor)
+        keep_drops(ctx, drops, stacked, probabilities)
         ctx.heads = heads
         return out.view(b, heads, length, size).transpose(1, 2).reshape(b, length, channels // 3)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BLD: Tensor) -> tuple[Tensor, None, None, None]:
-        stacked, probabilities = ctx.saved_tensors
-        factor = 1.0 if ctx.drops is None else ctx.drops.factor
+        (stacked, probabilities), drops = kept_drops(ctx)
+        factor = 1.0 if drops is None else drops.factor
         b, length, width = grad_BLD.shape
         size = width // ctx.heads
         grad = grad_BLD.view(b, length, ctx.heads, size).transpose(1, 2).reshape(b * ctx.heads, length, size)
-        dropped = probabilities if ctx.drops is None else ctx.drops.dropped(probabilities)
+        dropped = probabilities if drops is None else drops.dropped(probabilities)
         out = torch.empty_like(stacked)
         scaled_product(dropped.transpose(1, 2), grad, factor, out=out[2])
         scores = scaled_product(grad, stacked[2].transpose(1, 2), factor)
-        if ctx.drops is not None:
-            scores.mul_(ctx.drops.keep(scores.shape, scores.dtype))
+        if drops is not None:
+            scores.mul_(drops.keep(scores.shape, scores.dtype))
         scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
         scaled_product(scores, stacked[1], size**-0.5, out=out[0])
         scaled_product(scores.transpose(1, 2), stacked[0], size**-0.5, out=out[1])

@@ -18,6 +18,7 @@ from kitae.models.family import Family, Head, HeadForm
 from kitae.models.forms import DECODER, JOINT, VOCABULARY, choice_form, sequence_form, span_form, tied_to, token_form
 from kitae.models.heads import MlmHead, OrderHead, PretrainingHead, RtdHead, SequenceHead
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup, segment_rows
+from kitae.models.recompute import through
 from kitae.tensor.batch import Texts
 
 NARROW = ("electra", "electric")
@@ -126,7 +127,7 @@ class BertEncoder(Encoder):
         plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype)
         yield x_BLD
         for block in self.blocks:
-            x_BLD = block(x_BLD, plan)
+            x_BLD = through(block, x_BLD, plan, again=self.recomputes)
             yield x_BLD
 
 

@@ -21,6 +21,7 @@ from kitae.models.convert import Rows
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.family import Family
 from kitae.models.layers import dropout, lookup, segment_rows
+from kitae.models.recompute import through
 from kitae.tensor.batch import Texts
 from kitae.tokenization.characters import BEGIN, BEGIN_WORD, END, END_WORD, FEWEST, MASK, PAD
 
@@ -131,7 +132,7 @@ class CharacterBertEncoder(Encoder):
         plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype)
         yield x_BLD
         for block in self.blocks:
-            x_BLD = block(x_BLD, plan)
+            x_BLD = through(block, x_BLD, plan, again=self.recomputes)
             yield x_BLD
 
 

@@ -16,6 +16,7 @@ from kitae.models.deberta_config import DebertaV2Config, DisentangledConfig
 from kitae.models.disentangled import RelativeKind, RelativePlan, attend_relative, choose_relative, make_relative_plan
 from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, dropout_add, lookup, segment_rows
+from kitae.models.recompute import through
 from kitae.tensor.batch import Layout, Texts
 
 WIDE_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {**ACTIVATIONS, "tanh": torch.tanh}
@@ -206,7 +207,7 @@ class DebertaEncoder(Encoder):
             x_BLD = state
         query_BLD = x_BLD + lookup(texts.layout.positions_BL, position_PD)
         for _ in range(DECODER_STEPS):
-            query_BLD = last(x_BLD, around.table_RD, around.plan, query_BLD)
+            query_BLD = through(last, x_BLD, around.table_RD, around.plan, query_BLD, again=self.recomputes)
         return query_BLD
 
     def _start(self, texts: Texts) -> tuple[Tensor, _Around]:
@@ -232,7 +233,7 @@ class DebertaEncoder(Encoder):
         """x_BLD after each block, from the first on."""
         embedded_BLD = x_BLD
         for number, block in enumerate(blocks):
-            x_BLD = block(x_BLD, around.table_RD, around.plan)
+            x_BLD = through(block, x_BLD, around.table_RD, around.plan, again=self.recomputes)
             if number == 0 and self.conv is not None:
                 x_BLD = self.conv(embedded_BLD, x_BLD, around.layout)
             yield x_BLD

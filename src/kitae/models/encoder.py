@@ -146,6 +146,8 @@ class Encoder(nn.Module, abc.ABC):
         self.config = config
         self.compiled = False
         """Set by `compile_blocks`."""
+        self.recomputes = False
+        """Set by `checkpoint_blocks`."""
         self.kind: Kind | None = None
         """Attention path; None lets every batch choose (tests set it)."""
 
@@ -170,11 +172,15 @@ class Encoder(nn.Module, abc.ABC):
         token = getattr(self.embed, "token", None)
         return token.weight if isinstance(token, nn.Embedding | DisentangledTable) else None
 
-    def compile_blocks(self) -> None:
-        """Compile every block in place (torch.compile); costs about 40 seconds at the first batch."""
+    def compile_blocks(self, *, graphs: bool = False) -> None:
+        """Compile every block in place (torch.compile); costs about 40 seconds at the first batch. `graphs`: see `compile_options`."""
         self.compiled = True
         for block in self.blocks:
-            block.compile(options={"fallback_random": True})  # drop the same elements as plain blocks on CUDA too
+            block.compile(options=compile_options(graphs=graphs))
+
+    def checkpoint_blocks(self) -> None:
+        """Keep nothing of the inside of a block for the backward pass (`kitae.models.recompute`)."""
+        self.recomputes = True
 
     def chosen(self, layout: Layout, dtype: torch.dtype) -> Kind:
         """The attention path of a batch."""
@@ -188,6 +194,11 @@ class Encoder(nn.Module, abc.ABC):
             compiled=self.compiled,
             capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
         )
+
+
+def compile_options(*, graphs: bool) -> dict[str, bool]:
+    """How blocks are compiled: they drop the same elements as plain ones on CUDA too; with `graphs` CUDA replays their kernels."""
+    return {"fallback_random": True, "triton.cudagraphs": graphs}
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

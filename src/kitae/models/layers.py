@@ -68,6 +68,19 @@ def drop(count: int, *, rate: float) -> Drops:
     return Drops(random_bytes(count, seed), dropped - LEVELS // 2, LEVELS / (LEVELS - dropped))
 
 
+def keep_drops(ctx: Any, drops: Drops | None, *others: Tensor | None) -> None:
+    """Save tensors and what was dropped for the backward pass: as saved tensors, so that activation checkpointing finds and frees them."""
+    ctx.least, ctx.factor = (0, 1.0) if drops is None else drops[1:]
+    ctx.dropped = drops is not None
+    ctx.save_for_backward(*others, *(() if drops is None else (drops.drawn,)))
+
+
+def kept_drops(ctx: Any) -> tuple[tuple[Any, ...], Drops | None]:
+    """The tensors and the dropout that `keep_drops` saved. To be called once: activation checkpointing gives them away."""
+    saved = ctx.saved_tensors
+    return (saved[:-1], Drops(saved[-1], ctx.least, ctx.factor)) if ctx.dropped else (saved, None)
+
+
 # A compiler sees this draw as one operation that it may neither repeat, merge nor move before its input: compiled blocks drop
 # the same elements as plain ones.
 @torch.library.custom_op("kitae::keep_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
@@ -90,25 +103,31 @@ def _traced(x: Tensor, rate: float) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
-        ctx.drops = drop(x.numel(), rate=rate)
-        return ctx.drops.dropped(x).mul_(ctx.drops.factor)
+        drops = drop(x.numel(), rate=rate)
+        keep_drops(ctx, drops)
+        return drops.dropped(x).mul_(drops.factor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.drops.dropped(grad).mul_(ctx.drops.factor), None
+        _, drops = kept_drops(ctx)
+        assert drops is not None
+        return drops.dropped(grad).mul_(drops.factor), None
 
 
 class _DropoutAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor, rate: float) -> Tensor:
-        ctx.drops = drop(x.numel(), rate=rate)
-        return torch.addcmul(residual, x, ctx.drops.keep(x.shape, x.dtype), value=ctx.drops.factor)
+        drops = drop(x.numel(), rate=rate)
+        keep_drops(ctx, drops)
+        return torch.addcmul(residual, x, drops.keep(x.shape, x.dtype), value=drops.factor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        return ctx.drops.dropped(grad).mul_(ctx.drops.factor), grad, None
+        _, drops = kept_drops(ctx)
+        assert drops is not None
+        return drops.dropped(grad).mul_(drops.factor), grad, None
 
 
 class _ActivatedLinear(torch.autograd.Function):

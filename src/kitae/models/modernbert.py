@@ -18,6 +18,7 @@ from kitae.models.forms import JOINT, choice_form, sequence_form, span_form, tok
 from kitae.models.heads import own_table
 from kitae.models.layers import ACTIVATIONS, activated_linear, dropout, lookup
 from kitae.models.modernbert_config import FIXED, NEUTRAL, ModernBertConfig
+from kitae.models.recompute import through
 from kitae.models.rotary import Rotation, rotate, rotation
 from kitae.tensor.batch import Texts
 
@@ -95,7 +96,7 @@ class ModernBertEncoder(Encoder):
         }
         for number, block in enumerate(self.blocks):
             yield x_BLD
-            x_BLD = block(x_BLD, *forms[config.is_global(number)])
+            x_BLD = through(block, x_BLD, *forms[config.is_global(number)], again=self.recomputes)
         yield self.norm(x_BLD)
 
     def initialize(self, generator: torch.Generator) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kitae.models.layers import drop, scaled_product
+from kitae.models.layers import Drops, drop, keep_drops, kept_drops, scaled_product
 
 BLOCK = 128
 """Most positions of a block: a short one wastes no products on distances that it has not, a long one makes larger products."""
@@ -58,14 +58,23 @@ class Call:
 class PairDrops:
     """Which probabilities are dropped: a random byte each, compared again in the backward pass (in fp32 a mask takes four times that)."""
 
-    def __init__(self, call: Call, rows: int, length: int) -> None:
+    def __init__(self, call: Call, rows: int, length: int, drops: Drops) -> None:
         """`rows` of `length` positions: B and L."""
         self.rows, self.length, self.heads = rows, length, call.heads
         self.square = call.square
-        sizes = [chunk.count * chunk.length**2 * call.heads for chunk in call.chunks]
-        count = rows * length**2 * call.heads if call.square else sum(sizes)
-        self.bytes, self.least, self.factor = drop(count, rate=call.rate)
-        self.split = () if call.square else self.bytes.split(sizes)
+        self.bytes, self.least, self.factor = drops
+        self.split = () if call.square else self.bytes.split(_pairs(call))
+
+    @classmethod
+    def draw(cls, call: Call, rows: int, length: int) -> "PairDrops":
+        """New bytes."""
+        count = rows * length**2 * call.heads if call.square else sum(_pairs(call))
+        return cls(call, rows, length, drop(count, rate=call.rate))
+
+    @property
+    def drops(self) -> Drops:
+        """The bytes, as they are kept."""
+        return Drops(self.bytes, self.least, self.factor)
 
     def keep(self, number: int, chunk: Chunk, dtype: torch.dtype) -> Tensor:
         """Ones (kept) and zeros [M, S, S] of a chunk."""
@@ -78,6 +87,11 @@ class PairDrops:
             drawn = self.split[number].view(shape)
         keep = torch.empty(shape, dtype=dtype)
         return torch.ge(drawn, self.least, out=keep).view(-1, chunk.length, chunk.length)
+
+
+def _pairs(call: Call) -> list[int]:
+    """Probabilities of each chunk."""
+    return [chunk.count * chunk.length**2 * call.heads for chunk in call.chunks]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +177,7 @@ class SkewedAttention(torch.autograd.Function):
         flat = qkv_BLC.reshape(rows * length, channels)
         key = None if key_RD is None else Table.spread(key_RD, rows_W, call)
         query = None if query_RD is None else Table.spread(query_RD, rows_W.flip(0), call)
-        drops = PairDrops(call, rows, length) if call.rate else None
+        drops = PairDrops.draw(call, rows, length) if call.rate else None
         out = qkv_BLC.new_empty(rows * length, channels // 3)
         kept = []
         for number, chunk in enumerate(call.chunks):
@@ -174,15 +188,16 @@ class SkewedAttention(torch.autograd.Function):
             if drops is not None:
                 probabilities = drops.keep(number, chunk, probabilities.dtype).mul_(probabilities)
             _put(out, chunk, scaled_product(probabilities, qkv[2], 1.0 if drops is None else drops.factor)[None])
-        ctx.save_for_backward(flat, key_RD, query_RD, rows_W, *kept)
-        ctx.call, ctx.drops, ctx.tables = call, drops, (key, query)
+        keep_drops(ctx, None if drops is None else drops.drops, flat, key_RD, query_RD, rows_W, *kept)
+        ctx.call, ctx.tables = call, (key, query)
         return out.view(rows, length, channels // 3)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BLD: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
-        flat, key_RD, query_RD, rows_W, *kept = ctx.saved_tensors
-        call, drops = ctx.call, ctx.drops
+        (flat, key_RD, query_RD, rows_W, *kept), found = kept_drops(ctx)
+        call = ctx.call
+        drops = None if found is None else PairDrops(call, grad_BLD.shape[0], grad_BLD.shape[1], found)
         key, query = (None if table is None else TableGradient(table) for table in ctx.tables)
         grad_flat = grad_BLD.reshape(len(flat), -1)
         out = torch.empty_like(flat)

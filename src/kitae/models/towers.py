@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from kitae.models.attention import AttentionPlan, make_plan
 from kitae.models.bert import BertFields, Block, Embeddings, body_flops
-from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
+from kitae.models.encoder import Encoder, EncoderConfig, compile_options, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS
+from kitae.models.recompute import through
 from kitae.tensor.batch import Layout, Texts
 
 
@@ -40,13 +41,14 @@ class Tower(nn.Module):
         super().__init__()
         self.project = nn.Linear(config.embedding_width, config.hidden_size) if config.embedding_width != config.hidden_size else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.recomputes = False
 
     def states(self, x_BLE: Tensor, plan: AttentionPlan) -> Iterator[Tensor]:
         """x_BLD before the first block and after each."""
         x_BLD = x_BLE if self.project is None else self.project(x_BLE)
         yield x_BLD
         for block in self.blocks:
-            x_BLD = block(x_BLD, plan)
+            x_BLD = through(block, x_BLD, plan, again=self.recomputes)
             yield x_BLD
 
 
@@ -82,11 +84,15 @@ class TwoTowerEncoder(Encoder):
         plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype, causal=True)
         yield from zip(self.left.states(x_BLE, plan), self.right.states(order.mirrored(x_BLE), plan), strict=True)
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, *, graphs: bool = False) -> None:
         """Compile every block of both stacks in place (torch.compile)."""
         self.compiled = True
         for block in (*self.left.blocks, *self.right.blocks):
-            block.compile(options={"fallback_random": True})
+            block.compile(options=compile_options(graphs=graphs))
+
+    def checkpoint_blocks(self) -> None:
+        """Keep nothing of the inside of a block of both stacks."""
+        self.left.recomputes = self.right.recomputes = True
 
 
 class _Order:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kitae.models.layers import drop, mask_bias, scaled_product
+from kitae.models.layers import drop, keep_drops, kept_drops, mask_bias, scaled_product
 
 SMALLEST = 32
 """Smaller blocks than this cost more in calls than they save in products."""
@@ -58,10 +58,10 @@ class BandedAttention(torch.autograd.Function):
         scores = scaled_product(stacked[0, 1:-1], _triples(stacked[1]).transpose(1, 2), (channels // (3 * heads)) ** -0.5)
         scores.view(b, heads, blocks, size, 3 * size).add_(bias_BKSW[:, None])
         probabilities = torch.softmax(scores, dim=-1)
-        ctx.drops = drop(probabilities.numel(), rate=rate) if rate else None
-        factor = 1.0 if ctx.drops is None else ctx.drops.factor
-        out = scaled_product(probabilities if ctx.drops is None else ctx.drops.dropped(probabilities), _triples(stacked[2]), factor)
-        ctx.save_for_backward(stacked, probabilities)
+        drops = drop(probabilities.numel(), rate=rate) if rate else None
+        factor = 1.0 if drops is None else drops.factor
+        out = scaled_product(probabilities if drops is None else drops.dropped(probabilities), _triples(stacked[2]), factor)
+        keep_drops(ctx, drops, stacked, probabilities)
         ctx.heads = heads
         x_BNLH = out.view(b, heads, blocks * size, -1)[:, :, :length]
         return x_BNLH.transpose(1, 2).reshape(b, length, channels // 3)
@@ -69,18 +69,18 @@ class BandedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BLD: Tensor) -> tuple[Tensor, None, None, None]:
-        stacked, probabilities = ctx.saved_tensors
-        factor = 1.0 if ctx.drops is None else ctx.drops.factor
+        (stacked, probabilities), drops = kept_drops(ctx)
+        factor = 1.0 if drops is None else drops.factor
         b, length, width = grad_BLD.shape
         heads, size, scale = ctx.heads, stacked.shape[2], stacked.shape[3] ** -0.5
         blocks = (stacked.shape[1] - 2) // (b * heads)
         grad = _blocks(grad_BLD.reshape(b, length, 1, heads, -1), blocks, size)[0, 1:-1]
         out = torch.zeros_like(stacked)
-        dropped = probabilities if ctx.drops is None else ctx.drops.dropped(probabilities)
+        dropped = probabilities if drops is None else drops.dropped(probabilities)
         _add_triples(out[2], scaled_product(dropped.transpose(1, 2), grad, factor))
         scores = scaled_product(grad, _triples(stacked[2]).transpose(1, 2), factor)
-        if ctx.drops is not None:
-            scores.mul_(ctx.drops.keep(scores.shape, scores.dtype))
+        if drops is not None:
+            scores.mul_(drops.keep(scores.shape, scores.dtype))
         scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
         scaled_product(scores, _triples(stacked[1]), scale, out=out[0, 1:-1])
         _add_triples(out[1], scaled_product(scores.transpose(1, 2), stacked[0, 1:-1], scale))

@@ -73,6 +73,8 @@ class TrialConfig(RuleConfig):
     results carry a warning."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute."""
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
+    """Keep of each layer only what goes into it, for the memory of long texts: equal to the bit, a third to a half slower."""
     deterministic: Annotated[bool, OPERATIONAL] = False
     """Choose only reproducible kernels."""
 
@@ -158,7 +160,7 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
             seconds = fit(
                 learner.to(device),
                 batches,
-                _train_config(config, batches.steps_per_epoch),
+                train_config(config, batches.steps_per_epoch),
                 work,
                 world=World(device=device),
                 seed=seed,
@@ -190,7 +192,8 @@ def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: i
     return Classification(classifier, labels=labels)
 
 
-def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
+def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
+    """A trial's settings as those of a training."""
     length = Duration(config.epochs * steps_per_epoch, "steps")
     return TrainConfig(
         length=length,
@@ -207,6 +210,7 @@ def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
         weight_decay=config.weight_decay,
         clip=config.clip,
         precision=config.precision,
+        activation_checkpointing=config.activation_checkpointing,
         deterministic=config.deterministic,
         keep_last=0,
         log_to=(),

@@ -1,9 +1,10 @@
 """What the loop asks of data and of the module that learns. Neither knows the loop."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from kitae.tensor.batch import Batch
 from kitae.tensor.groups import ParameterGroup
@@ -37,8 +38,16 @@ class Batches(Protocol):
 class Compilable(Protocol):
     """A part of a learner with repeated layers, each of which is compiled by itself: the rest may have changing shapes."""
 
-    def compile_blocks(self) -> None:
-        """Compile every repeated layer in place."""
+    def compile_blocks(self, *, graphs: bool = False) -> None:
+        """Compile every repeated layer in place; with CUDA graphs, where shapes repeat."""
+
+
+@runtime_checkable
+class Recomputable(Protocol):
+    """A part of a learner with repeated layers whose insides need not be kept for the backward pass."""
+
+    def checkpoint_blocks(self) -> None:
+        """From now on keep nothing of the insides of repeated layers."""
 
 
 @runtime_checkable
@@ -63,6 +72,17 @@ class Attended(Protocol):
 
     def context(self, step: int) -> float:
         """How many positions a real token of this step attends to, in the mean of the data."""
+
+
+def arm_blocks(module: nn.Module, *, compiled: bool | Literal["graphs"], recomputed: bool) -> None:
+    """Compile the repeated layers of every part that has some, or have them recomputed, in place."""
+    if compiled == "graphs":  # the graphs' memory is free again when the learner begins anew, not from layer to layer
+        module.register_forward_pre_hook(lambda *_: torch.compiler.cudagraph_mark_step_begin())
+    for part in module.modules():
+        if compiled and isinstance(part, Compilable):
+            part.compile_blocks(graphs=compiled == "graphs")
+        if recomputed and isinstance(part, Recomputable):
+            part.checkpoint_blocks()
 
 
 class Learner(Protocol):

@@ -6,9 +6,9 @@ state.json, attached folders, manifest.json.
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from kitae.core.artifact import checkpoints, seal, sweep, verify, write_folder
+from kitae.core.artifact import checkpoints, read_manifest, replace_text, seal, sweep, verify, write_folder
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import differences
@@ -77,9 +77,10 @@ class Content:
     """Steps whose checkpoints stay for ever."""
 
 
-def tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Exact weights and buffers under every name of the module's state dict: views; one tensor under several names where it has them."""
-    exact, aliases = optimizer.weights(), _aliases(module)
+def tensors(module: nn.Module, exact: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Exact weights, which are given by parameter name, and buffers under every name of the module's state dict: no copies; one tensor
+    under several names where it has them."""
+    aliases = _aliases(module)
     return {name: exact[aliases[name]] if name in aliases else value for name, value in module.state_dict().items()}
 
 
@@ -97,7 +98,7 @@ def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def save(folder: Path, content: Content, attach: Mapping[str, Path]) -> Path:
     """Write the checkpoint of `content.state.step` below `folder/checkpoints`. Raises KitaeError when the disk is full."""
     state = content.state
-    path = folder / "checkpoints" / f"step-{state.step:08d}"
+    path = folder / "checkpoints" / name_of(state.step)
     with write_folder(path) as beside:
         try:
             save_file(_apart(content.weights), beside / "weights.safetensors")
@@ -119,15 +120,15 @@ def save(folder: Path, content: Content, attach: Mapping[str, Path]) -> Path:
 
 def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
     """Fill module and optimizer from a verified checkpoint. Raises KitaeError when a name or shape differs."""
-    device = str(optimizer.flat.master.device)
-    weights = load_file(path / "weights.safetensors", device=device)
+    weights = load_file(path / "weights.safetensors")  # on the CPU, page by page: a process may need a part of it only
     aliases = _aliases(module)
     own = module.state_dict()
     if set(own) != set(weights):
-        odd = sorted(set(own) ^ set(weights))
-        raise KitaeError(f"the checkpoint does not fit this model: {odd[0]} is in one of them only", cure=NEW, where=str(path))
+        missing, unexpected = _some(own.keys() - weights.keys()), _some(weights.keys() - own.keys())
+        odd = "; ".join(text for text in (missing and f"it lacks {missing}", unexpected and f"it also has {unexpected}") if text)
+        raise KitaeError(f"the checkpoint does not fit this model: {odd}", cure=NEW, where=str(path))
     state = read_state(path)
-    averages = load_file(path / "optimizer.safetensors", device=device)
+    averages = load_file(path / "optimizer.safetensors")
     with torch.no_grad():
         optimizer.load(
             {aliases[name]: value for name, value in weights.items() if name in aliases}, averages, state.step - state.policy.skipped
@@ -135,6 +136,11 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> State:
         for name in own.keys() - aliases.keys():
             own[name].copy_(weights[name])
     return state
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def read_state(path: Path) -> State:
@@ -174,17 +180,34 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
+def name_of(step: int) -> str:
+    """The folder of the checkpoint after so many steps."""
+    return f"step-{step:08d}"
+
+
+def permanent(path: Path) -> bool:
+    """Whether a checkpoint was written as a milestone."""
+    try:
+        return bool(read_manifest(path).facts.get(PERMANENT))
+    except KitaeError:
+        return False
+
+
 def prune(folder: Path, keep_last: int, milestones: frozenset[int]) -> None:
-    """Remove all but the newest `keep_last` checkpoints and the milestones. A failing removal is a warning."""
+    """Remove all but the newest `keep_last` checkpoints and milestones (of earlier settings too). A failing removal is a warning."""
     for path in checkpoints(folder)[:-keep_last]:
-        if int(path.name.removeprefix("step-")) in milestones:
-            continue
-        hidden = path.with_name(f".{path.name}.old")  # renamed first, so that no half removed checkpoint is ever seen
-        try:
-            path.rename(hidden)
-            shutil.rmtree(hidden)
-        except OSError as error:
-            log.warning("the old checkpoint %s could not be removed: %s", path.name, error.strerror)
+        if int(path.name.removeprefix("step-")) not in milestones and not permanent(path):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint; one that cannot be removed is a warning."""
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")  # first, so that no half removed checkpoint is ever seen
+    try:
+        path.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        log.warning("the old checkpoint %s could not be removed: %s", path.name, error.strerror)
 
 
 def claim(folder: Path, part: str, identity: Mapping[str, object]) -> None:
@@ -206,11 +229,11 @@ def claim(folder: Path, part: str, identity: Mapping[str, object]) -> None:
             where=str(folder),
         )
     if recorded.get(part) != wanted:
-        temporary = folder / f".{IDENTITY}.part"
-        temporary.write_text(json.dumps(recorded | {part: wanted}, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
+        replace_text(path, json.dumps(recorded | {part: wanted}, indent=1))
 
 
 def tidy(folder: Path) -> None:
     """Remove what interrupted saves and removals left in a run folder; the caller holds its lock."""
     sweep(folder / "checkpoints")
+    for leftover in (folder / "checkpoints").glob(".step-*.old"):  # of earlier versions
+        shutil.rmtree(leftover, ignore_errors=True)

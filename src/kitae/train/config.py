@@ -85,8 +85,12 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
     """Of weights and activations. "bf16" and "fp16" keep fp32 master weights, gradients and optimizer state; "fp16" scales the loss."""
     device: Annotated[Literal["auto", "cpu", "cuda"], OPERATIONAL] = "auto"
     """Where to compute; "auto" takes CUDA when there is one."""
-    compile: Annotated[bool, OPERATIONAL] = False
-    """Compile each layer with torch.compile: same samples, losses equal within rounding. Takes a minute to start."""
+    compile: Annotated[bool | Literal["graphs"], OPERATIONAL] = False
+    """Compile each layer with torch.compile: same samples, losses equal within rounding. Takes a minute to start. "graphs" also has CUDA
+    replay a layer's kernels in one launch, for small models on a fast GPU; on a CPU it is the same as true."""
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
+    """Keep of each layer only what goes into it, and work its inside out again in the backward pass: a part of the memory for a third
+    to a half more time, and gradients that are equal to the bit."""
     deterministic: Annotated[bool, OPERATIONAL] = False
     """Choose only reproducible kernels: a resumed run on the same machine is then equal to the bit."""
     save_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
@@ -126,6 +130,14 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
         return self
 
     @model_validator(mode="after")
+    def _fixed_places(self) -> Self:
+        """A replayed graph reads and writes the memory that it was recorded with."""
+        moving = 'parallel = "fsdp2"' if self.parallel == "fsdp2" else "activation_checkpointing" if self.activation_checkpointing else ""
+        if self.compile == "graphs" and moving:
+            raise ValueError(f'compile = "graphs" does not go together with {moving}: set compile = true')
+        return self
+
+    @model_validator(mode="after")
     def _a_curve(self) -> Self:
         unread = self.schedule_config.unread(self.schedule)
         if unread:
@@ -134,6 +146,12 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
             )
         if self.schedule == "inverse-square-root" and not self.warmup.amount:
             raise ValueError('schedule = "inverse-square-root" falls as sqrt(warmup / done): give it a warmup')
+        return self
+
+    @model_validator(mode="after")
+    def _rows_suffice(self) -> Self:
+        if self.parallel == "fsdp2" and self.optimizer == "muon":
+            raise ValueError('optimizer = "muon" needs whole matrices on every process: set parallel = "ddp"')
         return self
 
     @model_validator(mode="after")

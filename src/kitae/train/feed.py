@@ -40,12 +40,20 @@ class Feed:
         if self._world.device.type == "cuda":  # a thread begins on the first device, and page-locking makes a context there
             torch.cuda.set_device(self._world.device)
 
-    def prepare(self, step: int, micro: int) -> Batch:
-        """One prepared micro-batch on the CPU, which knows how far the training is."""
-        growth = self._times.growth
-        batch = self._batches.micro(step, micro) if growth is None else growth.micro(self._batches, step, micro)
+    def prepare(self, step: int, micro: int, *, rows: int | None = None) -> Batch:
+        """One prepared micro-batch on the CPU, which knows how far the training is; of its first so many rows (see `divisible`)."""
+        batch = self._raw(step, micro)
+        batch = batch if rows is None else batch.first(rows)
         batch = dataclasses.replace(batch, progress=self._times.progress(step))
         return self._learner.prepare(batch, self._seed)
+
+    def divisible(self, step: int, micro: int) -> bool:
+        """Whether rows of a micro-batch can be taken apart: those with targets of their own (pairs, labels) cannot."""
+        return not self._raw(step, micro).targets
+
+    def _raw(self, step: int, micro: int) -> Batch:
+        growth = self._times.growth
+        return self._batches.micro(step, micro) if growth is None else growth.micro(self._batches, step, micro)
 
     def _shipped(self, step: int, micro: int) -> Batch:
         batch = self.prepare(step, micro)

@@ -20,13 +20,15 @@ from kitae.core.artifact import content_hash
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
+from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Compilable, Grouped
+from kitae.train.batches import Batches, Grouped, arm_blocks
 from kitae.train.branch import branch
 from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
 from kitae.train.ending import ends
+from kitae.train.exhaustion import smaller, too_large
 from kitae.train.feed import Feed
 from kitae.train.meter import Meter, Spent, Step, in_words
 from kitae.train.monitor import Monitor
@@ -140,11 +142,8 @@ class _Trainer:
         self.clock = Clock(self.world, self.folder, limit=self.config.budget)
         self.times = timetable(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
-        self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups)
-        if self.config.compile:
-            for part in self.module.modules():
-                if isinstance(part, Compilable):
-                    part.compile_blocks()
+        self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups, world=self.world)
+        arm_blocks(self.module, compiled=self.config.compile, recomputed=self.config.activation_checkpointing)
         shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
@@ -166,7 +165,7 @@ class _Trainer:
             found = int(path.name.removeprefix("step-")) if path is not None else -1
         found = int(self.world.sum_numbers({"found": found if self.world.main else 0})["found"])
         if found >= 0 or self.config.decay_from is not None:
-            own = self.folder / "checkpoints" / f"step-{found:08d}"
+            own = self.folder / "checkpoints" / checkpoint.name_of(found)
             place = own if found >= 0 else branch(self.config, self.batches, self.folder)
             state = checkpoint.load(place, self.module, self.optimizer)
             self.step, self.tokens, self.seconds, self.saved = state.step, state.tokens_seen, state.seconds, found
@@ -180,8 +179,10 @@ class _Trainer:
             self.monitor = Monitor(self.folder, step=self.step, total=total, log_to=self.config.log_to, settings=settings)
             if self.config.keep_last:
                 kept, behind = self.config.keep_last, self.config.save_async
-                rest = (self.optimizer, self.attach)
+                rest = (self.world.device, self.attach)
                 self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
+                if found >= 0:
+                    self.saver.clear(found, self.times.permanent())
         self.meter.resume(spent, done=self.times.work(self.step))
 
     def _identity(self) -> dict[str, object]:
@@ -198,8 +199,7 @@ class _Trainer:
     def run(self, signals: StopSignals) -> None:
         """Train to the end."""
         first = self.feed.prepare(min(self.step, self.times.total - 1), 0)
-        names = tuple(sorted(self.module.counts(first)))
-        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, names=names, folder=self.folder, state=self.policy)
+        self.updates = Updates(self.module, self.optimizer, self.world, seed=self.seed, first=first, folder=self.folder, state=self.policy)
         self.module.train()
         if self.config.shares == "auto" and self.world.size > 1 and not self.times.over(self.step):
             rehearse = partial(self.updates.rehearse, first)
@@ -225,6 +225,7 @@ class _Trainer:
         self._save(wait=True)
         self.clock.rest(self.step)
         self.world.barrier()
+        self.optimizer.flat.hand_back()
         self.module.eval()
 
     def _saves(self) -> bool:
@@ -234,7 +235,11 @@ class _Trainer:
         """One update; returns the signal that asks all ranks to stop, or 0."""
         start, waited = time.perf_counter(), self.feed.waited
         self.clock.begin(self.step)
-        counts = self.updates.make(self.step, self.feed.take(self.step), rate_of_step(self.config, self.times, self.step))
+        rate, share = rate_of_step(self.config, self.times, self.step), self.feed.take(self.step)
+        try:
+            counts = self.updates.make(self.step, share, rate, most=self.feed.most(self.step))
+        except torch.OutOfMemoryError as error:
+            raise self._too_large(error, share) from None
         waited = self.feed.waited - waited
         asked = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
         told = self.world.sum_numbers(asked | self.clock.reading() | {"waited": waited})
@@ -255,6 +260,18 @@ class _Trainer:
         if self.saver is not None:
             self.saver.check()
         return stop
+
+    def _too_large(self, error: torch.OutOfMemoryError, share: list[Batch]) -> KitaeError:
+        """This rank's refusal of micro-batches of this size, which knows the largest that fits where that can be tried."""
+        first = share[0] if share else self.feed.prepare(self.step, 0)
+        rows, length = first.ids_BL.shape
+        tried = self.feed.divisible(self.step, first.micro) and not self.optimizer.flat.in_step  # one rank alone would wait for ever
+        sizes = smaller(self.batches.rows_per_step, rows) if tried else []
+
+        def attempt(few: int) -> None:
+            self.updates.rehearse(self.feed.prepare(self.step, first.micro, rows=few))
+
+        return too_large(error, rows, length, sizes, attempt, self.world.device)
 
     def _tell(self) -> None:
         """Write down what happened in settled steps."""
@@ -283,7 +300,9 @@ class _Trainer:
             return
         self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
-        with torch.no_grad(), self.clock.event("evaluate"):
+        # Replayed graphs would hold the memory of every batch that is measured.
+        plain = torch.compiler.set_stance("force_eager") if self.config.compile == "graphs" else contextlib.nullcontext()
+        with torch.no_grad(), plain, self.clock.event("evaluate"), self.optimizer.flat.whole():
             values = self.evaluate(self.step)
         self.module.train()
         if self.monitor is not None:
@@ -299,15 +318,19 @@ class _Trainer:
 
     def _save(self, *, wait: bool = False) -> None:
         """Save, unless this step is saved already; `wait` until it is on the disk, and an earlier one as well."""
-        if self.saved != self.step and self.config.keep_last:
+        if not self.config.keep_last:
+            return
+        due = self.saved != self.step
+        if due:
             self.updates.settle()
             self._tell()
-        if self.saver is not None:
-            self.world.doing("saving", self.step, slow=True)
-            wait |= self.config.budget is not None and not self.clock.knows(SAVE)  # to know how long the last one will take
-            with self.clock.event(SAVE):
-                if self.saved != self.step:
-                    self.saver.save(self._state(), permanent=self.times.permanent())
+        self.world.doing("saving", self.step, slow=True)
+        with self.clock.event(SAVE):
+            exact = self.optimizer.gathered() if due else None
+            if self.saver is not None:
+                wait |= self.config.budget is not None and not self.clock.knows(SAVE)  # to know how long the last one will take
+                if exact is not None:
+                    self.saver.save(self._state(), exact, permanent=self.times.permanent())
                 if wait:
                     self.saver.wait()
         self.saved = self.step
@@ -333,7 +356,7 @@ class _Trainer:
             waited=self.meter.total.waited,
             shares=self.meter.shares(),
             memory=self.meter.total.memory,
-            checkpoint=self.folder / "checkpoints" / f"step-{self.step:08d}",
+            checkpoint=self.folder / "checkpoints" / checkpoint.name_of(self.step),
             evaluation=self.monitor.evaluated.get(self.step, {}) if self.monitor is not None else {},
         )
 

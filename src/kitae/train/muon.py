@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kitae.train.config import TrainConfig
-from kitae.train.flat import FlatWeights, Span
+from kitae.train.flat import Span, Weights
 from kitae.train.layers import fused
 from kitae.train.rule_config import MuonConfig
 from kitae.train.rules import by_name, gated
@@ -45,7 +45,7 @@ class Muon:
     iterations run in bf16 where the weights are used in half precision, else in the weights' precision.
     """
 
-    def __init__(self, flat: FlatWeights, spans: Sequence[Span], config: TrainConfig) -> None:
+    def __init__(self, flat: Weights, spans: Sequence[Span], config: TrainConfig) -> None:
         self._flat, self._spans = flat, spans
         self._config = config.muon or MuonConfig()
         self._factor = 1.0 if self._config.learning_rate is None else self._config.learning_rate / config.learning_rate

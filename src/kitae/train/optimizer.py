@@ -1,19 +1,22 @@
 """The optimizer of one module: flat weights, clipping, and the rule that moves them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kitae.core.errors import KitaeError
 from kitae.tensor.groups import ParameterGroup
+from kitae.tensor.world import World
 from kitae.train.config import TrainConfig
-from kitae.train.flat import FlatWeights, Key, Span, fill
+from kitae.train.flat import FlatWeights, Key, Span, Weights, fill
 from kitae.train.freezing import freeze
 from kitae.train.lamb import Lamb
 from kitae.train.layers import hidden_matrix, layer_scales
 from kitae.train.muon import Muon
 from kitae.train.rules import AdamW, Rule
+from kitae.train.sharded import ShardedWeights
 
 
 def _keys(trained: Mapping[str, nn.Parameter], config: TrainConfig, groups: Sequence[ParameterGroup]) -> dict[str, Key]:
@@ -31,7 +34,7 @@ def _keys(trained: Mapping[str, nn.Parameter], config: TrainConfig, groups: Sequ
     return keys
 
 
-def _rules(flat: FlatWeights, config: TrainConfig) -> tuple[Rule, ...]:
+def _rules(flat: Weights, config: TrainConfig) -> tuple[Rule, ...]:
     """The rules of these settings, which together move every span once."""
     if config.optimizer == "lamb":
         return (Lamb(flat, flat.spans, config),)
@@ -44,17 +47,43 @@ def _rules(flat: FlatWeights, config: TrainConfig) -> tuple[Rule, ...]:
     return (Muon(flat, hidden, config), *adam) if hidden else adam
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """What a checkpoint holds of weights and rules, whole."""
+
+    weights: Mapping[str, Tensor]
+    """As `Optimizer.weights`."""
+    state: Mapping[str, Tensor]
+    """As `Optimizer.state`."""
+    apart: bool
+    """Whether these are copies, which the next step does not change."""
+
+
 class Optimizer:
     """Moves the weights of one module, which it re-binds to flat storage (`FlatWeights`). Vectors (norms, biases) get no weight decay."""
 
-    def __init__(self, module: nn.Module, config: TrainConfig, device: torch.device, *, groups: Sequence[ParameterGroup] = ()) -> None:
-        """`groups` are updated apart from each other (two-optimizer training); without any, all weights are one."""
+    def __init__(
+        self,
+        module: nn.Module,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        groups: Sequence[ParameterGroup] = (),
+        world: World | None = None,
+    ) -> None:
+        """`groups` are updated apart from each other (two-optimizer training); without any, all weights are one. The processes of
+        `world`, on the device, train together; None is one process."""
         self.config = config
         freeze(module, config.freeze)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not trained:
             raise KitaeError("every weight is frozen: there is nothing to train", cure="leave some layers free")
-        self.flat = FlatWeights(module, _keys(trained, config, groups), device, config.precision)
+        keys = _keys(trained, config, groups)
+        self.flat: Weights = (
+            ShardedWeights(module, keys, world, config)
+            if config.parallel == "fsdp2" and world is not None and world.size > 1
+            else FlatWeights(module, keys, device, config.precision)
+        )
         self.rules = _rules(self.flat, config)
         self._group_names = {name: group.name for group in groups for name in group.parameters}
         orders = sorted({span.key.order for span in self.flat.spans}, reverse=True)
@@ -71,7 +100,7 @@ class Optimizer:
 
     def not_finite(self) -> list[str]:
         """Names of the weights whose gradient is not finite, in the order of the flat tensors. Waits for the device."""
-        return [name for name, grad in self.flat.named(self.gradient()).items() if not bool(torch.isfinite(grad).all())]
+        return self.flat.not_finite()
 
     def group(self, name: str) -> str:
         """What messages call the group that a weight is updated with."""
@@ -85,7 +114,7 @@ class Optimizer:
         return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
     def _clip(self, grad: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(grad)
+        norm = self.flat.norm(grad)
         if self.config.clip is None:
             return norm
         if norm.device.type != "cpu":
@@ -101,12 +130,17 @@ class Optimizer:
         self.flat.publish()
 
     def weights(self) -> dict[str, Tensor]:
-        """Exact weights by parameter name, shaped; views of the masters."""
+        """Exact weights by parameter name, shaped, as far as they lie here; views of the masters."""
         return self.flat.weights()
 
     def state(self) -> dict[str, Tensor]:
         """What the rules must have saved, by "KIND.NAME"; views."""
         return {name: value for rule in self.rules for name, value in rule.state().items()}
+
+    def gathered(self) -> Gathered:
+        """Everything that must be saved, whole, on the first process; all processes call it. Views where nothing is divided."""
+        weights, state = self.flat.gathered(self.weights()), self.flat.gathered(self.state())
+        return Gathered(weights=weights, state=state, apart=self.flat.in_step)
 
     def load(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], steps: int) -> None:
         """Take masters and averages of a checkpoint. Raises KitaeError when names, shapes or the rule differ; nothing is taken then of
@@ -119,7 +153,7 @@ class Optimizer:
         if odd := sorted(state.keys() - wanted.keys()):
             raise KitaeError(f"the checkpoint has optimizer state of {odd[0]}, which is not trained here", cure="choose a new output")
         self.flat.load(weights)
-        fill(wanted, state, "optimizer state")
+        fill(wanted, {name: self.flat.cut(name.partition(".")[2], whole) for name, whole in state.items()}, "optimizer state")
         for rule in self.rules:
             rule.set_steps(steps)
 

@@ -1,6 +1,6 @@
 """How the work of a step is dealt to processes. Nothing here changes what is learnt."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,10 @@ class ParallelConfig(Config):
     number of devices), or each process, by its rank ([40, 40, 24]): whole micro-batches that come to the batch. "auto" measures at the
     start how fast each process is. Default: in turn. Every token weighs the same whoever computes it; one process alone computes all."""
 
+    parallel: Annotated[Literal["ddp", "fsdp2"], OPERATIONAL] = "ddp"
+    """How several processes share the work. "ddp": each holds the whole model. "fsdp2": each holds its share of weights, gradients and
+    optimizer state, and sees a layer whole only while it works on it: for models that fill a GPU. Equal results within rounding, and
+    the same checkpoints; one process is the same with both."""
     hang_limit: Annotated[Duration, OPERATIONAL] = Duration(600, "seconds")
     """Of several processes, one that does the same thing (a micro-batch, its data) for longer than this is named, and all end; the same
     command then goes on from the newest checkpoint. Starting, measuring and saving may take ten times as long."""
@@ -50,3 +54,9 @@ class ParallelConfig(Config):
         if isinstance(value, dict) and any(name.isdecimal() for name in value) and set(value) != {str(i) for i in range(len(value))}:
             raise ValueError(f"machines are numbered from 0 to {len(value) - 1} here, or all named by their host names")
         return value
+
+    @model_validator(mode="after")
+    def _measured_apart(self) -> Self:
+        if self.parallel == "fsdp2" and self.shares == "auto":
+            raise ValueError('shares = "auto" times every process by itself, but with parallel = "fsdp2" they work in step: name the rows')
+        return self

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kitae.train.config import TrainConfig
-from kitae.train.flat import FlatWeights, Span
+from kitae.train.flat import Span, Weights
 
 UNCORRECTED = 1e9  # a step number at which beta**step is exactly zero, so that AdamW's bias corrections are exactly one
 
@@ -45,7 +45,7 @@ def gated(value: float | Tensor, unless: Tensor | None, like: Tensor, *, otherwi
 class AdamW:
     """Loshchilov & Hutter 2019 (arXiv:1711.05101), fused; without bias correction as in ELECTRA's optimization.py."""
 
-    def __init__(self, flat: FlatWeights, spans: Sequence[Span], config: TrainConfig) -> None:
+    def __init__(self, flat: Weights, spans: Sequence[Span], config: TrainConfig) -> None:
         self._spans, self._corrects = spans, config.bias_correction
         self._scales = [span.key.scale for span in spans]
         groups = []

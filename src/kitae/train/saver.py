@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kitae.core.artifact import checkpoints
 from kitae.core.errors import KitaeError
 from kitae.train import checkpoint
 from kitae.train.checkpoint import Content, State
 from kitae.train.clock import SAVE, Clock
-from kitae.train.optimizer import Optimizer
+from kitae.train.optimizer import Gathered
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Saver:
         self,
         folder: Path,
         module: nn.Module,
-        optimizer: Optimizer,
+        device: torch.device,
         attach: Mapping[str, Path],
         *,
         clock: Clock,
@@ -71,23 +72,23 @@ class Saver:
         background: bool,
     ) -> None:
         """`attach` names folders that go into every checkpoint; `clock` is told how long a save takes."""
-        self._folder, self._module, self._optimizer, self._attach, self._keep_last = folder, module, optimizer, attach, keep_last
+        self._folder, self._module, self._attach, self._keep_last = folder, module, attach, keep_last
         self._clock = clock
         self._clock.busy = self._busy
-        self._copies = HostCopies(optimizer.flat.master.device) if background else None
+        self._copies = HostCopies(device) if background else None
         self._thread = ThreadPoolExecutor(1, "save") if background else None
         self._under_way: Future[None] | None = None
         self._begun = 0.0
 
-    def save(self, state: State, *, permanent: frozenset[int]) -> None:
-        """Save the checkpoint of `state.step`; `permanent` are steps whose checkpoints stay.
+    def save(self, state: State, exact: Gathered, *, permanent: frozenset[int]) -> None:
+        """Save the checkpoint of `state.step`, with what the optimizer holds then; `permanent` are steps whose checkpoints stay.
 
         Raises KitaeError when the disk is full, and OSError; in the background from a later call.
         """
         self.wait()
         self._begun = self._clock.now()
-        weights, averages = checkpoint.tensors(self._module, self._optimizer), self._optimizer.state()
-        if self._copies is not None:
+        weights, averages = checkpoint.tensors(self._module, exact.weights), exact.state
+        if self._copies is not None and not exact.apart:
             weights, averages = self._copies.take("weights", weights), self._copies.take("optimizer", averages)
         content = Content(weights=weights, optimizer=averages, model=self._module.describe(), state=state, permanent=permanent)
         if self._thread is None:
@@ -102,6 +103,12 @@ class Saver:
         checkpoint.save(self._folder, content, self._attach)
         checkpoint.prune(self._folder, self._keep_last, content.permanent)
         self._clock.cost(SAVE, self._clock.now() - self._begun)
+
+    def clear(self, step: int, permanent: frozenset[int]) -> None:
+        """Remove what an earlier process could not remove any more, once the checkpoint of `step` is known to verify."""
+        found = checkpoints(self._folder)
+        if found and found[-1].name == checkpoint.name_of(step):  # behind a damaged one the others are needed
+            checkpoint.prune(self._folder, self._keep_last, permanent)
 
     def _busy(self) -> float:
         return self._clock.now() - self._begun if self._under_way is not None and not self._under_way.done() else 0.0

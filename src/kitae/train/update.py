@@ -1,5 +1,6 @@
 """The updates of a training: gradients of a step over micro-batches and ranks, and what is done when one is not applied."""
 
+import itertools
 import logging
 import math
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ class _Open:
 
     step: int
     share: list[Batch]
+    passes: int
+    """Forward and backward passes of this process."""
     counts: Mapping[str, float]
     rate: float
     scale: Tensor | None
@@ -72,11 +75,13 @@ class Updates:
     """Makes one update after another. What a step came to is known once it is settled, at the latest by the next one's."""
 
     def __init__(
-        self, module: nn.Module, optimizer: Optimizer, world: World, *, seed: int, names: tuple[str, ...], folder: Path, state: PolicyState
+        self, module: nn.Module, optimizer: Optimizer, world: World, *, seed: int, first: Batch, folder: Path, state: PolicyState
     ) -> None:
-        """`names` of the loss's terms, which a rank without a share needs too; `folder` is for messages; `state` of a checkpoint."""
+        """`first` is any micro-batch: a rank without a share learns from it which parts the loss has, and takes it, so that none of it
+        counts, where it must work while others have more to do. `folder` is for messages; `state` of a checkpoint."""
         self._module, self._optimizer, self._world = module, optimizer, world
-        self._seed, self._names, self._folder = seed, names, folder
+        self._seed, self._first, self._folder = seed, first, folder
+        self._names = tuple(sorted(module.counts(first)))
         self._config = optimizer.config
         self._policy = Policy(self._config, world.device, state)
         self._skipped, self._in_a_row, self._empty = state.skipped, state.in_a_row, dict(state.empty)
@@ -85,8 +90,9 @@ class Updates:
         self.last: dict[str, float] = {}
         """Losses, learning rate and norm of the gradient of the last step that was settled, as far as they are finite."""
 
-    def make(self, step: int, share: list[Batch], rate: float) -> Mapping[str, float]:
-        """One update from this rank's micro-batches; returns the counts over all ranks, real tokens and positions among them.
+    def make(self, step: int, share: list[Batch], rate: float, *, most: int) -> Mapping[str, float]:
+        """One update from this rank's micro-batches, of which the rank with the most has so many; returns the counts over all ranks, real
+        tokens and positions among them.
 
         Counts are added up first, so that each micro-batch contributes its share of the exactly averaged loss.
         """
@@ -97,21 +103,28 @@ class Updates:
             for name, count in self._module.counts(batch).items():
                 local[name] += count
         counts = self._world.sum_numbers(local)
+        passes = most if self._optimizer.flat.in_step else len(share)
         self._note_empty(step, share, counts)
         scale = self._policy.scale
-        sums = self._backward(share, counts, scale)
+        sums = self._backward(share, counts, scale, passes)
         if self.settle():  # the last step's gradient was worked out again, where this one's was
-            sums = self._backward(share, counts, scale)
-        self._policy.unscale(self._world.sum(self._optimizer.gradient()))
+            sums = self._backward(share, counts, scale, passes)
+        self._optimizer.gradient()
+        self._policy.unscale(self._optimizer.flat.add_up(self._world))
         norm = self._optimizer.clip()
         ruling = self._policy.rule(self._world.sum(sums), norm)
         self._optimizer.step(rate, unless=ruling.unless)
-        self._open = _Open(step=step, share=share, counts=counts, rate=rate, scale=scale, numbers=_numbers(sums, norm, ruling))
+        numbers = _numbers(sums, norm, ruling)
+        self._open = _Open(step=step, share=share, passes=passes, counts=counts, rate=rate, scale=scale, numbers=numbers)
         return counts
+
+    def _in_step(self) -> range:
+        """The ranks that must work in step; none when each works for itself."""
+        return range(self._world.size if self._optimizer.flat.in_step else 0)
 
     def rehearse(self, batch: Batch) -> None:
         """Forward and backward of one micro-batch, for its time alone: the next step's gradient begins anew."""
-        self._backward([batch], dict.fromkeys(self._names, 1.0), self._policy.scale).tolist()
+        self._backward([batch], dict.fromkeys(self._names, 1.0), self._policy.scale, 1).tolist()
 
     def settle(self) -> bool:
         """Wait for the numbers of the last step, if they are not known yet, and act on what was not applied. Whether gradients were
@@ -147,15 +160,18 @@ class Updates:
         assert self._open is None, "settled"
         return self._policy.state(skipped=self._skipped, in_a_row=self._in_a_row, empty=dict(self._empty))
 
-    def _backward(self, share: list[Batch], counts: Mapping[str, float], scale: Tensor | None) -> Tensor:
-        """Gradients of this rank's share into the flat buffer, times `scale`; on the device, in float64: the sums of its terms (`names`),
-        and last its share of the loss."""
+    def _backward(self, share: list[Batch], counts: Mapping[str, float], scale: Tensor | None, passes: int) -> Tensor:
+        """Gradients of this rank's share into the flat buffer, in so many passes, times `scale`; on the device, in float64: the sums of
+        its terms (`names`), and last its share of the loss."""
         sums = torch.zeros(len(self._names) + 1, dtype=torch.float64, device=self._world.device)
         self._optimizer.start_gradient()
+        learner = self._optimizer.flat.learner
+        for _ in range(passes - len(share)):
+            (learner(self._first.to(self._world.device)).total(counts) * 0).backward()
         for batch in share:
             self._world.doing("forward and backward", batch.step, slow=not self.last)  # the first may be compiled
             seed_dropout(self._seed, "dropout", batch.step, batch.micro)
-            loss = self._module(batch.to(self._world.device))
+            loss = learner(batch.to(self._world.device))
             total = loss.total(counts)
             total.backward(None if scale is None else scale.to(total.dtype))
             found = {term.name: term.sum.detach() for term in loss.terms} | {"loss": total.detach()}
@@ -206,11 +222,13 @@ class Updates:
         """The first micro-batch of the step, over all ranks, whose gradient is not finite. Every rank calls it, and learns the same."""
         place = torch.zeros(self._world.size, SHOWN + 3, dtype=torch.float64, device=self._world.device)
         names = [slot.name for slot in self._optimizer.flat.slots]
-        for batch in reversed(done.share):  # the first one stays
-            sums = self._backward([batch], done.counts, done.scale)
+        for rank, number in itertools.product(self._in_step() or [self._world.rank], reversed(range(done.passes))):
+            own = done.share[number : number + 1] if rank == self._world.rank else []
+            sums = self._backward(own, done.counts, done.scale, 1)
             weights = self._optimizer.not_finite()
-            if bool(sums[-1].isfinite()) and not weights:
+            if not own or (bool(sums[-1].isfinite()) and not weights):
                 continue
+            batch = own[0]  # the first one stays
             rows = batch.rows.tolist()
             weight = names.index(weights[0]) + 1 if weights else 0
             line = [batch.micro + 1, weight, len(rows), *rows[:SHOWN]]
