@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -41,25 +42,27 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 @app.command()
 def plan(recipe: RecipePath, overrides: Overrides = None, until: Until = None, debug: Debug = False) -> None:
-    """Show every node: done, stale (and why), started, missing, or its source absent; and what every model comes to."""
+    """Show every node: done, stale (and why), started, missing, or its source absent; what models, time, memory and disk come to."""
     load, nodes, status = _chain("recipe").load, _chain("nodes"), _chain("status")
     loaded, path = load(recipe, tuple(overrides or ()))
     wanted = nodes.select(nodes.nodes(loaded, str(path)), until)
     found = status.statuses(wanted, Path(loaded.output), loaded.seed)
-    table = Table("node", "stage", "state", "why", box=None)
+    told = _chain("forecast").forecast(loaded, found)
+    table = Table("node", "stage", "state", "disk", "why", box=None)
     for name, row in found.items():
-        table.add_row(name, row.node.stage, row.state, escape("; ".join(row.reasons)))
-    _console().print(table)
-    models = Table("model", "preset or folder", "vocabulary", "training MFLOP a token", "parameters (millions)", box=None)
-    for size in _chain("sizes").sizes(wanted, Path(loaded.output)):
-        parts = [f"{name} {count / 1e6:.1f}" for name, count in size.parts.items()]
-        together = [f"together {size.total / 1e6:.1f}"] if size.total is not None and len(parts) > 1 else []
-        work = f"{size.flops / 1e6:,.0f}" if size.flops >= 1e8 else f"{size.flops / 1e6:.3g}"
-        models.add_row(size.node, escape(size.model), f"{size.vocab_size:,}", work, ", ".join(parts + together))
-    if models.row_count:
-        _console().print("", models)
-    for name, hours in _chain("sizes").budgets(wanted):
-        _console().print(f"{name} trains for {hours:.2f} hours of wall-clock time, its last checkpoint included")
+        table.add_row(name, row.node.stage, row.state, told.room[name], escape("; ".join(row.reasons)))
+    console = _console()
+    console.print(table)
+    for grid in told.grids:
+        table = Table(box=None)
+        for number, title in enumerate(grid.columns):
+            table.add_column(title, justify="left" if number == 0 or number in grid.words else "right")
+        for cells in grid.rows:
+            table.add_row(*map(escape, cells))
+        console.print("", table)
+    console.print("")
+    for text in (*(f"- {note}" for note in told.notes), *(f"! {warning}" for warning in told.warnings)):
+        print(textwrap.fill(text, width=100, subsequent_indent="  "))
 
 
 @app.command()
@@ -146,10 +149,15 @@ def predict(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A stage, predict, an objective (mlm, ...) or a model family (bert, ...).")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A stage, predict, an objective (mlm, ...), a model family (bert, ...), or slurm.")
+    ],
     debug: Debug = False,
 ) -> None:
-    """Print the settings of a stage, an objective or a model family with their documentation."""
+    """Print the settings of a stage, an objective or a model family with their documentation; of slurm, a script for sbatch."""
+    if name == "slurm":
+        print(_chain("slurm").job_script(), end="")
+        return
     title, lines = _chain("show").settings(name)
     console = _console()
     console.print(f"[bold]{name}[/bold]: {escape(title)}")

@@ -11,18 +11,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kitae.data.random_rows import RandomRows
+from kitae.data.random_rows import SPECIAL, RandomRows
 from kitae.models.cost import Objective, count_parameters
 from kitae.models.memory import BYTES, Pass, peak, persistent
 from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives import table
 from kitae.tensor.world import World
-from kitae.tokenization.special import SpecialIds
 from kitae.train.config import TrainConfig
 from kitae.train.loop import fit
 
 VOCABULARY = 8000
-SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 
 
 class Live(TorchDispatchMode):
@@ -54,7 +52,7 @@ def measured(architecture: Architecture, objective: Objective, rows: int, length
     module = table.build(architecture, table.row(objective).config.model_validate({}), SPECIAL, VOCABULARY, 1)
     own = {"length": "2 steps", "batch": f"{rows} rows", "micro_batch": f"{rows} rows", "keep_last": 0, "evaluate_every": None}
     config = TrainConfig.model_validate({**own, **settings})
-    batches = RandomRows(rows=rows, micro_rows=rows, length=length, context=length, vocab_size=VOCABULARY, special=SPECIAL)
+    batches = RandomRows(rows=rows, micro_rows=rows, length=length, context=length, vocab_size=VOCABULARY)
     with Live() as live:
         fit(module, batches, config, folder, world=World(), seed=1, attach={})
     return live.most
@@ -104,6 +102,14 @@ def test_frozen_layers_keep_nothing(tmp_path: Path) -> None:
     fixed = persistent(100.0, 50.0, matrices=0, precision="bf16", optimizer="adamw")
     assert (fixed.weights, fixed.gradients, fixed.optimizer) == (6 * 100 + 6 * 50, 400, 800)
     assert persistent(100.0, 0, matrices=60.0, precision="fp32", optimizer="muon").optimizer == 4 * (2 * 100 - 60)
+
+
+def test_layers_that_are_worked_out_again_keep_their_input_alone(tmp_path: Path) -> None:
+    architecture = resolve_preset("bert-tiny", {"num_hidden_layers": 6}, VOCABULARY, 128)
+    most = measured(architecture, "mlm", 16, 128, tmp_path, activation_checkpointing=True)
+    held = persistent(count_parameters(architecture, "mlm").total, 0, matrices=0, precision="fp32", optimizer="adamw")
+    at = Pass(rows=16, length=128, context=128, recompute=True)
+    assert held.total + peak(architecture, "mlm", at).total == pytest.approx(most, rel=0.1)
 
 
 def test_formulas_agree_with_peaks_of_a_gpu() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -223,9 +224,27 @@ def test_the_newest_checkpoint_damaged_the_one_before_is_used(tmp_path: Path, ca
 
 @pytest.mark.slow
 def test_compiled_layers_see_the_same_samples_and_losses(tmp_path: Path) -> None:
-    for name, wanted in (("eager", False), ("compiled", True)):
+    for name, wanted in (("eager", False), ("compiled", True), ("graphs", "graphs")):
         (tmp_path / name).mkdir()
-        train(tmp_path / name / "run", toy=Toy(rate=0.0, log=tmp_path / name / "samples"), compile=wanted, length="6 steps")
-    assert (tmp_path / "eager" / "samples").read_text() == (tmp_path / "compiled" / "samples").read_text()
-    for a, b in zip(losses(tmp_path / "eager" / "run"), losses(tmp_path / "compiled" / "run"), strict=True):
-        assert a == pytest.approx(b, rel=1e-4)
+        toy = Toy(rate=0.0, log=tmp_path / name / "samples")
+        run = tmp_path / name / "run"
+        fit(toy, ToyBatches(), config(compile=wanted, length="6 steps"), run, world=WORLD, seed=7, attach={}, evaluate=held_out(toy))
+    for name in ("compiled", "graphs"):
+        assert (tmp_path / "eager" / "samples").read_text() == (tmp_path / name / "samples").read_text()
+        for a, b in zip(losses(tmp_path / "eager" / "run"), losses(tmp_path / name / "run"), strict=True):
+            assert a == pytest.approx(b, rel=1e-4)
+
+
+def held_out(toy: Toy) -> Callable[[int], dict[str, float]]:
+    """A measurement that runs the compiled layers."""
+
+    def measure(step: int) -> dict[str, float]:
+        return {"size": float(toy.blocks[0](torch.ones(2, 3, 16)).abs().sum())}
+
+    return measure
+
+
+def test_graphs_need_memory_that_stays_in_its_place() -> None:
+    for moving in ({"activation_checkpointing": True}, {"parallel": "fsdp2"}):
+        with pytest.raises(ValueError, match='compile = "graphs" does not go together with'):
+            config(compile="graphs", **moving)

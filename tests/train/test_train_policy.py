@@ -20,7 +20,9 @@ from kitae.tensor.world import World
 from kitae.train.checkpoint import read_state
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
+from kitae.train.optimizer import Optimizer
 from kitae.train.policy import Policy, PolicyState, Verdict
+from kitae.train.update import Updates
 
 CPU = torch.device("cpu")
 
@@ -163,6 +165,43 @@ def test_what_is_kept_is_json_and_exact() -> None:
     assert again.state(skipped=0, in_a_row=0, empty={}) == policy.state(skipped=0, in_a_row=0, empty={})
 
 
+class Greedy(Toy):
+    """Takes memory for more rows than there is."""
+
+    def __init__(self, fit: int) -> None:
+        super().__init__()
+        self.fit, self.tried = fit, list[int]()
+
+    def forward(self, batch: Batch) -> Loss:
+        self.tried.append(len(batch.rows))
+        if len(batch.rows) > self.fit:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 2.00 GiB.")
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fit", "said", "cure", "tried"),
+    [
+        (24, 5, "; 4 rows do", 'set micro_batch = "4 rows" in a new output', [12, 4, 8, 6]),
+        (24, 1, "; 1 row does", 'set micro_batch = "1 rows" in a new output', [12, 4, 2, 1]),
+        (24, 0, ", and neither does one of 1", "set activation_checkpointing = true", [12, 4, 2, 1]),
+    ],
+)
+def test_a_micro_batch_without_room_is_refused_with_one_that_fits(
+    tmp_path: Path, rows: int, fit: int, said: str, cure: str, tried: list[int]
+) -> None:
+    toy = Greedy(fit)
+    with pytest.raises(KitaeError) as refused:
+        fit_in(tmp_path, toy, rows)
+    assert refused.value.what == f"a micro-batch of 12 rows of 12 positions does not fit into the memory of cpu{said}"
+    assert cure in str(refused.value.cure)
+    assert toy.tried == tried
+
+
+def fit_in(folder: Path, toy: Toy, rows: int) -> None:
+    fit(toy, ToyBatches(rows, rows // 2), config(), folder, world=World(), seed=7, attach={})
+
+
 class Unmasked(Toy):
     """Masks nothing in some steps, as where every token is unknown."""
 
@@ -229,3 +268,22 @@ def test_a_loss_that_is_not_finite_is_no_overflow(tmp_path: Path) -> None:
 def test_a_scale_without_fp16_is_refused() -> None:
     with pytest.raises(ValueError, match='loss_scale need precision = "fp16"'):
         config(loss_scale={"initial": 8})
+
+
+def test_a_step_may_be_settled_when_the_next_gradient_is_there(tmp_path: Path) -> None:
+    """As on a device: rows of the skipped step are sought then, and the next gradient is worked out again."""
+    weights = []
+    for settles in (True, False):
+        toy, batches = Poisoned(3), ToyBatches(8, 4)
+        optimizer = Optimizer(toy, config(non_finite="skip"), CPU)
+        first = toy.prepare(batches.micro(0, 0), 7)
+        updates = Updates(toy, optimizer, World(), seed=7, first=first, folder=tmp_path, state=PolicyState())
+        for step in range(6):
+            updates.make(step, [toy.prepare(batches.micro(step, micro), 7) for micro in range(2)], 0.01, most=2)
+            if settles:
+                updates.settle()
+        updates.settle()
+        (event,) = updates.events()
+        assert (event.step, event.values["rows"]) == (4, [28, 29, 30, 31])
+        weights.append({name: tensor.clone() for name, tensor in optimizer.weights().items()})
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

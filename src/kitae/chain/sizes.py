@@ -1,6 +1,6 @@
 """What a recipe's models come to: presets of the user's own, and the parameters and the work that `kitae plan` shows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from kitae.stages.pretrain import PretrainConfig, learnt_order, regrown_numbers,
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.phases import longest
 
 
 def with_own_presets(raw: Raw, where: str) -> Raw:
@@ -83,9 +84,14 @@ class Size:
     vocab_size: int
     flops: float
     """Of training, per real token in full rows (`kitae.models.cost`)."""
+    architecture: Architecture
+    shared: bool
+    """Whether both halves have one embedding module."""
+    pairs: bool = False
+    """Whether a masked language model judges pairs too."""
 
 
-def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
+def sizes(nodes: Sequence[Node], output: Path) -> Iterator[Size]:
     """The models of all pre-training nodes with new weights or a start outside of the recipe.
 
     A vocabulary that is not made yet counts as large as its setting; nodes whose numbers cannot be known yet are left out.
@@ -100,26 +106,75 @@ def sizes(nodes: list[Node], output: Path) -> Iterator[Size]:
         assert isinstance(dataset.config, DatasetConfig)
         assert isinstance(tokenizer.config, TokenizerConfig)
         if config.start is not None:
-            yield from _started(node.name, config, dataset.config.max_length)
+            yield from _started(node.name, config, longest(config.train, dataset.config.max_length))
         elif config.model is not None and "start" not in node.parents:
-            vocab_size, pad = _vocabulary(tokenizer, output)
-            if vocab_size:
-                rows, letters = dataset.config.max_length, tokenizer.config.own_word_bytes
-                architecture = resolve_preset(config.model, config.config, vocab_size, rows, pad_token_id=pad, word_bytes=letters)
-                settings = config.learnt
-                if isinstance(settings, RtdConfig) and settings.uniform_generator:
-                    architecture = replace(architecture, generator=None)
-                shared = isinstance(settings, PairConfig) and settings.embedding_sharing == "shared"
-                pairs = learnt_order(config) != "none"
-                found = count_parameters(architecture, config.objective, shared=shared, pairs=pairs)
-                parts = {"encoder" if config.objective == "mlm" else "discriminator": found.encoder}
-                if found.generator:
-                    parts = {"generator": found.generator} | parts
-                flops = _flops(config, architecture, rows)
-                yield Size(node=node.name, model=config.model, parts=parts, total=found.total, vocab_size=vocab_size, flops=flops)
+            yield from _new(node.name, config, dataset.config, tokenizer, output)
 
 
-def budgets(nodes: list[Node]) -> Iterator[tuple[str, float]]:
+def _new(node: str, config: PretrainConfig, dataset: DatasetConfig, tokenizer: Node, output: Path) -> Iterator[Size]:
+    """A model with new weights; none while nobody knows the size of its vocabulary."""
+    vocab_size, pad = _vocabulary(tokenizer, output)
+    if not vocab_size:
+        return
+    assert config.model is not None
+    assert isinstance(tokenizer.config, TokenizerConfig)
+    rows, letters = longest(config.train, dataset.max_length), tokenizer.config.own_word_bytes
+    architecture = resolve_preset(config.model, config.config, vocab_size, rows, pad_token_id=pad, word_bytes=letters)
+    settings = config.learnt
+    if isinstance(settings, RtdConfig) and settings.uniform_generator:
+        architecture = replace(architecture, generator=None)
+    shared = isinstance(settings, PairConfig) and settings.embedding_sharing == "shared"
+    pairs = learnt_order(config) != "none"
+    found = count_parameters(architecture, config.objective, shared=shared, pairs=pairs)
+    parts = {"encoder" if config.objective == "mlm" else "discriminator": found.encoder}
+    yield Size(
+        node=node,
+        model=config.model,
+        parts={"generator": found.generator} | parts if found.generator else parts,
+        total=found.total,
+        vocab_size=vocab_size,
+        flops=_flops(config, architecture, rows),
+        architecture=architecture,
+        shared=shared,
+        pairs=pairs,
+    )
+
+
+def side_by_side(names: Sequence[str], own: Mapping[str, object], nodes: Mapping[str, Node], output: Path) -> Iterator[Size]:
+    """The model of [pretrain] in other sizes, called by them: "base" of "electra-small" is "electra-base"; presets and own ones by name.
+
+    What the recipe sets in [pretrain.config] goes with them where it is no size (whole numbers and the generator do not).
+    Raises KitaeError for an unknown size, and where [pretrain] has no preset.
+    """
+    node = nodes.get("pretrain")
+    config = node.config if node is not None else None
+    if node is None or not isinstance(config, PretrainConfig) or config.model is None:
+        raise KitaeError("plan.sizes needs a [pretrain] with a model", cure="name a preset there", where="table [plan]")
+    dataset = nodes[node.parents["dataset"]]
+    assert isinstance(dataset.config, DatasetConfig)
+    for name in names:
+        preset, fields = _sized(name, config.model, own)
+        kept = {key: value for key, value in config.config.items() if isinstance(value, float | bool | str)}
+        wanted = config.model_copy(update={"model": preset, "config": {**kept, **fields}})
+        yield from _new(name, wanted, dataset.config, nodes[dataset.parents["tokenizer"]], output)
+
+
+def _sized(name: str, model: str, own: Mapping[str, object]) -> tuple[str, Raw]:
+    """(preset of ours, overrides) of a size."""
+    if name in own:
+        return _resolved(name, own, (), f"table [presets.{name}]")
+    words = model.split("-")
+    near = [f"{'-'.join(words[:count])}-{name}" for count in range(len(words) - 1, 0, -1)]
+    preset = next((full for full in (name, *near) if full in PRESETS), None)
+    if preset is None:
+        kind = next(iter(near)).removesuffix(f"-{name}") if near else model
+        shorter = [full.removeprefix(f"{kind}-") for full in PRESETS if full.startswith(f"{kind}-")]
+        cure = did_you_mean(name, [*shorter, *own, *PRESETS] if not shorter else [*shorter, *own])
+        raise KitaeError(f'plan.sizes: there is no size "{name}" of {model}', cure=cure, where="table [plan]")
+    return preset, {}
+
+
+def budgets(nodes: Sequence[Node]) -> Iterator[tuple[str, float]]:
     """The nodes that train for a wall-clock length, with its hours."""
     for node in nodes:
         if isinstance(node.config, PretrainConfig) and node.config.train.budget is not None:
@@ -141,9 +196,18 @@ def _started(node: str, config: PretrainConfig, length: int) -> Iterator[Size]:
         pair = Architecture(encoder=main.config, generator=generator)
         found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
         counts, total = {"regrown generator": found.generator, "discriminator": found.encoder}, found.total
-    flops = _flops(config, Architecture(encoder=main.config, generator=generator), length)
-    vocab_size = max(part.config.vocab_size for part in parts.values())
-    yield Size(node=node, model=folders[0].name, parts=counts, total=total, vocab_size=vocab_size, flops=flops)
+    architecture = Architecture(encoder=main.config, generator=generator)
+    yield Size(
+        node=node,
+        model=folders[0].name,
+        parts=counts,
+        total=total,
+        vocab_size=max(part.config.vocab_size for part in parts.values()),
+        flops=_flops(config, architecture, length),
+        architecture=architecture,
+        shared=isinstance(settings, PairConfig) and settings.embedding_sharing == "shared",
+        pairs=learnt_order(config) != "none",
+    )
 
 
 def _flops(config: PretrainConfig, architecture: Architecture, length: int) -> float:

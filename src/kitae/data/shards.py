@@ -225,6 +225,7 @@ class Shards:
         for number, shard in enumerate(index.shards):
             check_sizes(folder, _sizes(number, shard, self._dtype))
         self.empty_documents = index.empty_documents
+        self._maps: dict[int, tuple[NDArray, NDArray]] = {}
         self.starts: Ints = np.concatenate([[0], np.cumsum([shard.tokens for shard in self._index])]).astype(np.int64)
         """First token of each shard, and the end of the last."""
 
@@ -346,7 +347,7 @@ class Shards:
 
     def gather(self, index: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """(ids int64, whether a word starts there) at any token numbers, in their order."""
-        if len(self._maps) == 1:
+        if len(self) == 1:
             return self._gather_one(0, index)
         ids = np.empty(len(index), dtype=np.int64)
         starts = np.empty(len(index), dtype=np.bool_)
@@ -357,14 +358,11 @@ class Shards:
         return ids, starts
 
     def _gather_one(self, shard: int, index: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        if shard not in self._maps:  # when it is needed: a large corpus has thousands of files, a batch looks into a few
+            self._maps[shard] = (self._map("tokens", shard, self._dtype), self._map("words", shard, np.dtype(np.uint8)))
         tokens, words = self._maps[shard]
         starts = (words[index >> 3] >> (index & 7).astype(np.uint8)) & 1
         return tokens[index].astype(np.int64), starts.astype(np.bool_)
-
-    @cached_property
-    def _maps(self) -> list[tuple[NDArray, NDArray]]:
-        count = range(len(self._index))
-        return [(self._map("tokens", shard, self._dtype), self._map("words", shard, np.dtype(np.uint8))) for shard in count]
 
     def _map(self, part: str, shard: int, dtype: np.dtype) -> NDArray:
         # np.asarray: indexing an np.memmap costs several times what a plain view of it does

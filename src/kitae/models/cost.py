@@ -8,6 +8,7 @@ and counts look-ups as dense products, so its numbers are not comparable.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 from kitae.models.encoder import EncoderConfig
@@ -46,6 +47,12 @@ def count_parameters(
     generator = bare(TwoTowerConfig.of(architecture.generator) if objective == "electric" else architecture.generator, "mlm")
     whole = _size(encoder) + _size(generator) - (_size(encoder.encoder.embed) if shared else 0)
     return Parameters(encoder=_size(encoder), generator=_size(generator), total=whole)
+
+
+def body_parameters(config: EncoderConfig) -> int:
+    """Of an encoder without a head."""
+    with torch.device("meta"):
+        return _size(FAMILIES[config.model_type].encoder(config))
 
 
 def flops_per_token(architecture: Architecture, length: float, objective: Objective, mask_rate: float = 0.15) -> float:

@@ -172,11 +172,11 @@ class Encoder(nn.Module, abc.ABC):
         token = getattr(self.embed, "token", None)
         return token.weight if isinstance(token, nn.Embedding | DisentangledTable) else None
 
-    def compile_blocks(self) -> None:
-        """Compile every block in place (torch.compile); costs about 40 seconds at the first batch."""
+    def compile_blocks(self, *, graphs: bool = False) -> None:
+        """Compile every block in place (torch.compile); costs about 40 seconds at the first batch. `graphs`: see `compile_options`."""
         self.compiled = True
         for block in self.blocks:
-            block.compile(options={"fallback_random": True})  # drop the same elements as plain blocks on CUDA too
+            block.compile(options=compile_options(graphs=graphs))
 
     def checkpoint_blocks(self) -> None:
         """Keep nothing of the inside of a block for the backward pass (`kitae.models.recompute`)."""
@@ -194,6 +194,11 @@ class Encoder(nn.Module, abc.ABC):
             compiled=self.compiled,
             capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
         )
+
+
+def compile_options(*, graphs: bool) -> dict[str, bool]:
+    """How blocks are compiled: they drop the same elements as plain ones on CUDA too; with `graphs` CUDA replays their kernels."""
+    return {"fallback_random": True, "triton.cudagraphs": graphs}
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

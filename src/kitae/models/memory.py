@@ -48,6 +48,8 @@ class Pass:
     frozen_embeddings: bool = False
     frozen_layers: int = 0
     """From the first one on."""
+    recompute: bool = False
+    """Whether of every layer its input alone is kept (activation checkpointing)."""
 
     @property
     def positions(self) -> int:
@@ -245,9 +247,10 @@ def _layers(c: EncoderConfig, at: Pass) -> _Body:
     kept = worst = 0.0
     frozen = at.frozen_layers if at.frozen_embeddings else 0  # below them nothing asks for a gradient
     for pairs in _pairs(c, at)[frozen:]:
-        kept += (common + pairs * pair) * at.positions + fixed
+        inside = (common + pairs * pair) * at.positions + fixed
         attending = 3 * pairs * w * together + (3 * hidden - fed) * w * at.positions
-        worst = max(worst, kept + max(feeding, attending) + fixed)
+        kept += hidden * w * at.positions if at.recompute else inside
+        worst = max(worst, kept + (inside if at.recompute else 0.0) + max(feeding, attending) + fixed)
     return _Body(kept, worst - kept)
 
 

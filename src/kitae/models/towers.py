@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kitae.models.attention import AttentionPlan, make_plan
 from kitae.models.bert import BertFields, Block, Embeddings, body_flops
-from kitae.models.encoder import Encoder, EncoderConfig, working_dtype
+from kitae.models.encoder import Encoder, EncoderConfig, compile_options, working_dtype
 from kitae.models.family import Family, HeadForm
 from kitae.models.heads import MlmHead
 from kitae.models.layers import ACTIVATIONS
@@ -84,11 +84,11 @@ class TwoTowerEncoder(Encoder):
         plan = make_plan(texts.layout, kind=self.chosen(texts.layout, dtype), dtype=dtype, causal=True)
         yield from zip(self.left.states(x_BLE, plan), self.right.states(order.mirrored(x_BLE), plan), strict=True)
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, *, graphs: bool = False) -> None:
         """Compile every block of both stacks in place (torch.compile)."""
         self.compiled = True
         for block in (*self.left.blocks, *self.right.blocks):
-            block.compile(options={"fallback_random": True})
+            block.compile(options=compile_options(graphs=graphs))
 
     def checkpoint_blocks(self) -> None:
         """Keep nothing of the inside of a block of both stacks."""

@@ -160,7 +160,7 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
             seconds = fit(
                 learner.to(device),
                 batches,
-                _train_config(config, batches.steps_per_epoch),
+                train_config(config, batches.steps_per_epoch),
                 work,
                 world=World(device=device),
                 seed=seed,
@@ -192,7 +192,8 @@ def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: i
     return Classification(classifier, labels=labels)
 
 
-def _train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
+def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
+    """A trial's settings as those of a training."""
     length = Duration(config.epochs * steps_per_epoch, "steps")
     return TrainConfig(
         length=length,

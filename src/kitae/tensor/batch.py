@@ -160,6 +160,18 @@ class Batch(Texts):
             targets=self.targets if targets is None else targets,
         )
 
+    def first(self, rows: int) -> "Batch":
+        """The first so many rows of a batch that has no targets yet."""
+        assert not self.targets, "targets lie flat"
+        return dataclasses.replace(
+            self,
+            ids_BL=self.ids_BL[:rows],
+            layout=Layout(self.layout.pieces_BL[:rows], self.layout.positions_BL[:rows]),
+            segments_BL=None if self.segments_BL is None else self.segments_BL[:rows],
+            words_BL=self.words_BL[:rows],
+            rows=self.rows[:rows],
+        )
+
     def spelled(self) -> "Batch":
         """A copy whose ids number the distinct words of the micro-batch, with their characters; itself where ids are tokens.
 

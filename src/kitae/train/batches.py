@@ -1,8 +1,9 @@
 """What the loop asks of data and of the module that learns. Neither knows the loop."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from kitae.tensor.batch import Batch
@@ -37,8 +38,8 @@ class Batches(Protocol):
 class Compilable(Protocol):
     """A part of a learner with repeated layers, each of which is compiled by itself: the rest may have changing shapes."""
 
-    def compile_blocks(self) -> None:
-        """Compile every repeated layer in place."""
+    def compile_blocks(self, *, graphs: bool = False) -> None:
+        """Compile every repeated layer in place; with CUDA graphs, where shapes repeat."""
 
 
 @runtime_checkable
@@ -73,11 +74,13 @@ class Attended(Protocol):
         """How many positions a real token of this step attends to, in the mean of the data."""
 
 
-def arm_blocks(module: nn.Module, *, compiled: bool, recomputed: bool) -> None:
+def arm_blocks(module: nn.Module, *, compiled: bool | Literal["graphs"], recomputed: bool) -> None:
     """Compile the repeated layers of every part that has some, or have them recomputed, in place."""
+    if compiled == "graphs":  # the graphs' memory is free again when the learner begins anew, not from layer to layer
+        module.register_forward_pre_hook(lambda *_: torch.compiler.cudagraph_mark_step_begin())
     for part in module.modules():
         if compiled and isinstance(part, Compilable):
-            part.compile_blocks()
+            part.compile_blocks(graphs=compiled == "graphs")
         if recomputed and isinstance(part, Recomputable):
             part.checkpoint_blocks()
 

@@ -39,6 +39,8 @@ class Slot:
     parameter: nn.Parameter
     shape: torch.Size
     """Of what lies here; the parameter's, when every process holds all of it."""
+    first: int
+    """Row of the parameter that comes first here."""
     start: int
     end: int
 
@@ -94,6 +96,12 @@ class Weights(Protocol):
     def norm(self, grad: Tensor) -> Tensor:
         """Of a part of the flat gradient, over all processes: a scalar on the device."""
 
+    def norms(self, found: Tensor, wholes: Tensor, count: int) -> Tensor:
+        """Of so many whole weights, or matrices in them, from those of their parts that lie here; `wholes` says of which each is a part."""
+
+    def assembled(self, slot: Slot, part: Tensor) -> Tensor:
+        """A whole tensor, shaped like that parameter, from the parts that lie with the processes; all of them call it."""
+
     def publish(self) -> None:
         """Let the module compute with the masters as they are now."""
 
@@ -138,7 +146,7 @@ class FlatWeights:
         named = dict(module.named_parameters())
         self.fixed = {name: p for name, p in named.items() if name not in keys}
         self.frozen = {name: p.detach().to(device, self.dtype).clone() for name, p in self.fixed.items()}
-        self.spans = lay_out(named, keys, {name: p.shape for name, p in named.items()})
+        self.spans = lay_out(named, keys, {name: range(len(p)) for name, p in named.items()})
         self.slots = [slot for span in self.spans for slot in span.slots]
         self.master = torch.zeros(self.spans[-1].end, dtype=self.dtype, device=device)
         self.grad = torch.zeros_like(self.master)
@@ -179,6 +187,16 @@ class FlatWeights:
     def norm(self, grad: Tensor) -> Tensor:
         """Of a part of the gradient, when it is added up."""
         return torch.linalg.vector_norm(grad)
+
+    def norms(self, found: Tensor, wholes: Tensor, count: int) -> Tensor:
+        """See `Weights`: they are whole."""
+        del wholes, count
+        return found
+
+    def assembled(self, slot: Slot, part: Tensor) -> Tensor:
+        """See `Weights`: it is whole."""
+        del slot
+        return part
 
     def publish(self) -> None:
         """Write the working copies anew from the masters."""
@@ -231,16 +249,17 @@ def fill(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -
         tensor.copy_(given[name])
 
 
-def lay_out(parameters: Mapping[str, nn.Parameter], keys: Mapping[str, Key], shapes: Mapping[str, torch.Size]) -> list[Span]:
-    """Places for the parameters that have keys, by the order of their keys; `shapes` of what is to lie there. At least one has a key."""
+def lay_out(parameters: Mapping[str, nn.Parameter], keys: Mapping[str, Key], rows: Mapping[str, range]) -> list[Span]:
+    """Places for the parameters that have keys, by the order of their keys; `rows` that are to lie there. At least one has a key."""
     spans: list[Span] = []
     end = 0
     for key in sorted(set(keys.values()), reverse=True):
         first, slots = end, []
         for name, parameter in parameters.items():
             if name in keys and keys[name] == key:
-                shape = shapes[name]
-                slots.append(Slot(name=name, parameter=parameter, shape=shape, start=end, end=end + shape.numel()))
+                shape = torch.Size((len(rows[name]), *parameter.shape[1:]))
+                row = rows[name].start
+                slots.append(Slot(name=name, parameter=parameter, shape=shape, first=row, start=end, end=end + shape.numel()))
                 end += -(-shape.numel() // ALIGN) * ALIGN
         spans.append(Span(key=key, start=first, end=end, slots=tuple(slots)))
     return spans

@@ -1,6 +1,7 @@
 """LAMB: AdamW's step, scaled for every matrix so that it is in proportion to the matrix (You et al. 2019, arXiv:1904.00962)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +11,17 @@ from kitae.train.flat import Span, Weights
 from kitae.train.layers import fused
 from kitae.train.rule_config import LambConfig
 from kitae.train.rules import by_name, gated
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pieces:
+    """How a span falls into weights that have a norm of their own, or the parts of them that lie here."""
+
+    lengths: list[int]
+    wholes: Tensor
+    """int64: of every piece, the number of the weight."""
+    count: int
+    """Of weights."""
 
 
 class Lamb:
@@ -29,7 +41,7 @@ class Lamb:
         }
         self._steps = torch.zeros((), dtype=torch.float64, device=flat.master.device)
         counts = fused({slot.name: slot.parameter.shape for slot in flat.slots})
-        self._lengths = [_lengths(span, counts) for span in spans]
+        self._pieces = [_pieces(span, counts, flat.master.device) for span in spans]
 
     @torch.no_grad()
     def update(self, rate: float, *, unless: Tensor | None) -> None:
@@ -44,11 +56,16 @@ class Lamb:
             if not self._adapted[number]:
                 weights.add_(step.mul_(size))
                 continue
-            parts, steps = weights.split(self._lengths[number]), step.split(self._lengths[number])
-            of_weights, of_steps = (torch.stack(torch._foreach_norm(tensors)) for tensors in (parts, steps))
+            pieces = self._pieces[number]
+            of_weights, of_steps = self._norms(pieces, weights), self._norms(pieces, step)
             trust = torch.where((of_weights > 0) & (of_steps > 0), of_weights / of_steps, 1.0)
-            torch._foreach_mul_(steps, (trust * size).unbind())
+            torch._foreach_mul_(step.split(pieces.lengths), (trust * size)[pieces.wholes].unbind())
             weights.add_(step)
+
+    def _norms(self, pieces: _Pieces, flat: Tensor) -> Tensor:
+        """Of every weight that has one of its own, over all processes."""
+        found = torch.stack(torch._foreach_norm(flat.split(pieces.lengths))) if pieces.lengths else flat.new_zeros(0)
+        return self._flat.norms(found, pieces.wholes, pieces.count)
 
     def _direction(self, number: int, weights: Tensor, grad: Tensor, unless: Tensor | None) -> Tensor:
         """Bring the averages of a span up to date; a new tensor of its step before any norm."""
@@ -78,12 +95,21 @@ class Lamb:
         self._steps.fill_(steps)
 
 
-def _lengths(span: Span, counts: Mapping[str, int]) -> list[int]:
-    """How long the weights with a norm of their own are, in order; zeros between them count as the one's before."""
+def _pieces(span: Span, counts: Mapping[str, int], device: torch.device) -> _Pieces:
+    """Zeros between weights count as the one's before."""
     lengths: list[int] = []
+    wholes: list[int] = []
+    count = 0
     ends = [*(slot.start for slot in span.slots[1:]), span.end]
     for slot, end in zip(span.slots, ends, strict=True):
-        count = counts.get(slot.name, 1)
-        part = slot.parameter.numel() // count
-        lengths += [part] * (count - 1) + [end - slot.start - part * (count - 1)]
-    return lengths
+        rows, parts = len(slot.parameter), counts.get(slot.name, 1)
+        here = range(slot.first, slot.first + slot.shape[0])
+        for part in range(parts):
+            first, last = (max(here.start, part * rows // parts), min(here.stop, (part + 1) * rows // parts))
+            if first < last:
+                lengths.append((last - first) * (slot.parameter.numel() // rows))
+                wholes.append(count)
+            count += 1
+        if here:
+            lengths[-1] += end - slot.end
+    return _Pieces(lengths=lengths, wholes=torch.tensor(wholes, dtype=torch.int64, device=device), count=count)

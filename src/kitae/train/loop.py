@@ -20,13 +20,16 @@ from kitae.core.artifact import content_hash
 from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
+from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Grouped, arm_blocks
+from kitae.train.batches import Grouped, arm_blocks
 from kitae.train.branch import branch
 from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
+from kitae.train.course import Dealt, attended, of_phase, sizes, times_of
 from kitae.train.ending import ends
+from kitae.train.exhaustion import smaller, too_large
 from kitae.train.feed import Feed
 from kitae.train.meter import Meter, Spent, Step, in_words
 from kitae.train.monitor import Monitor
@@ -34,7 +37,7 @@ from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
 from kitae.train.promise import read_promise
 from kitae.train.saver import Saver
-from kitae.train.schedule import rate_of_step, timetable
+from kitae.train.schedule import rate_of_step
 from kitae.train.shares import dealt, measured
 from kitae.train.slowness import Watch
 from kitae.train.update import Updates
@@ -68,7 +71,7 @@ class Fitted:
 
 def fit(
     module: nn.Module,
-    batches: Batches,
+    batches: Dealt,
     config: TrainConfig,
     folder: Path,
     *,
@@ -81,8 +84,8 @@ def fit(
 
     Every step: this rank's micro-batches are prepared, counts are added up over micro-batches and ranks, each micro-batch
     contributes its share of the exactly averaged loss, gradients are added up over ranks, clipped and applied.
-    `attach` names folders that go into every checkpoint. `evaluate(step)` is called on every rank, without gradient and
-    dropout; what it returns on the first rank is recorded.
+    A training with phases takes a tuple of batches, one for each. `attach` names folders that go into every checkpoint. `evaluate(step)` is
+    called on every rank, without gradient and dropout; what it returns on the first rank is recorded.
 
     Raises KitaeError when the folder belongs to other settings or another process, the disk is full, or a gradient is not
     finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written (none with keep_last = 0).
@@ -128,7 +131,7 @@ class _Trainer:
     """The state of one training. Public use is through `fit`."""
 
     module: nn.Module
-    batches: Batches
+    batches: Dealt
     config: TrainConfig
     folder: Path
     world: World
@@ -138,14 +141,15 @@ class _Trainer:
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.world, self.folder, limit=self.config.budget)
-        self.times = timetable(self.config, self.batches, self.clock)
+        self.times = times_of(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups, world=self.world)
         arm_blocks(self.module, compiled=self.config.compile, recomputed=self.config.activation_checkpointing)
-        shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
+        leading = of_phase(self.batches, 0)
+        shares = dealt(self.config, leading.rows_per_step // leading.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
-        self.meter = Meter(self.module, self.batches, self.config.precision, self.world)
+        self.meter = Meter(self.module, attended(self.batches, self.times), self.config.precision, self.world)
         self.watch = Watch(read_promise(self.folder), self.world.device)
         self.saver: Saver | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
@@ -188,8 +192,7 @@ class _Trainer:
         return {
             "config": self.config.semantic(),
             "seed": self.seed,
-            "micro_batches": self.batches.micro_batches_per_step,
-            "rows": self.batches.rows_per_step,
+            **sizes(self.batches),
             "model": described,
             "attached": {name: content_hash(path) for name, path in self.attach.items()},
         }
@@ -201,7 +204,7 @@ class _Trainer:
         self.module.train()
         if self.config.shares == "auto" and self.world.size > 1 and not self.times.over(self.step):
             rehearse = partial(self.updates.rehearse, first)
-            self.feed.shares = measured(rehearse, self.batches.micro_batches_per_step, self.world, self.folder)
+            self.feed.shares = measured(rehearse, of_phase(self.batches, 0).micro_batches_per_step, self.world, self.folder)
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
         while not self.times.over(self.step) and not self._ends():
@@ -233,8 +236,11 @@ class _Trainer:
         """One update; returns the signal that asks all ranks to stop, or 0."""
         start, waited = time.perf_counter(), self.feed.waited
         self.clock.begin(self.step)
-        rate, most = rate_of_step(self.config, self.times, self.step), self.feed.most(self.step)
-        counts = self.updates.make(self.step, self.feed.take(self.step), rate, most=most)
+        rate, share = rate_of_step(self.config, self.times, self.step), self.feed.take(self.step)
+        try:
+            counts = self.updates.make(self.step, share, rate, most=self.feed.most(self.step))
+        except torch.OutOfMemoryError as error:
+            raise self._too_large(error, share) from None
         waited = self.feed.waited - waited
         asked = {f"signal {number}": float(signals.requested == number) for number in SIGNALS}
         told = self.world.sum_numbers(asked | self.clock.reading() | {"waited": waited})
@@ -255,6 +261,18 @@ class _Trainer:
         if self.saver is not None:
             self.saver.check()
         return stop
+
+    def _too_large(self, error: torch.OutOfMemoryError, share: list[Batch]) -> KitaeError:
+        """This rank's refusal of micro-batches of this size, which knows the largest that fits where that can be tried."""
+        first = share[0] if share else self.feed.prepare(self.step, 0)
+        rows, length = first.ids_BL.shape
+        tried = self.feed.divisible(self.step, first.micro) and not self.optimizer.flat.in_step  # one rank alone would wait for ever
+        sizes = smaller(of_phase(self.batches, self.times.phase(self.step)).rows_per_step, rows) if tried else []
+
+        def attempt(few: int) -> None:
+            self.updates.rehearse(self.feed.prepare(self.step, first.micro, rows=few))
+
+        return too_large(error, rows, length, sizes, attempt, self.world.device)
 
     def _tell(self) -> None:
         """Write down what happened in settled steps."""
@@ -283,7 +301,9 @@ class _Trainer:
             return
         self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
-        with torch.no_grad(), self.clock.event("evaluate"), self.optimizer.flat.whole():
+        # Replayed graphs would hold the memory of every batch that is measured.
+        plain = torch.compiler.set_stance("force_eager") if self.config.compile == "graphs" else contextlib.nullcontext()
+        with torch.no_grad(), plain, self.clock.event("evaluate"), self.optimizer.flat.whole():
             values = self.evaluate(self.step)
         self.module.train()
         if self.monitor is not None:

@@ -23,11 +23,13 @@ class Memory(Config):
     """What the backward pass needs of the forward pass, and works with."""
     logits: float = Field(ge=0)
     """Of the vocabulary, with their gradient."""
+    saving: float = Field(0.0, ge=0)
+    """On a CPU, the copy that checkpoints are written from while training goes on; of a GPU it lies in the host's memory."""
 
     @property
     def total(self) -> float:
         """All parts."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.saving
 
 
 class Promise(Config):

@@ -43,8 +43,7 @@ class ShardedWeights:
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self._world, self._device = world, world.device
         self._named = dict(module.named_parameters())
-        shapes = {name: self.cut(name, parameter).shape for name, parameter in self._named.items()}
-        self.spans = lay_out(self._named, keys, shapes)
+        self.spans = lay_out(self._named, keys, {name: self._rows(len(parameter)) for name, parameter in self._named.items()})
         self.slots = [slot for span in self.spans for slot in span.slots]
         self.master = torch.zeros(self.spans[-1].end, dtype=self.dtype, device=self._device)
         self.grad = torch.zeros_like(self.master)
@@ -136,6 +135,17 @@ class ShardedWeights:
         own = torch.linalg.vector_norm(grad).to(torch.float64)
         return self._world.sum(own.square()).sqrt().to(grad.dtype)
 
+    def norms(self, found: Tensor, wholes: Tensor, count: int) -> Tensor:
+        """See `Weights`."""
+        squares = torch.zeros(count, dtype=torch.float64, device=self._device)
+        squares.index_add_(0, wholes, found.to(torch.float64).square())
+        return self._world.sum(squares).sqrt().to(found.dtype)
+
+    def assembled(self, slot: Slot, part: Tensor) -> Tensor:
+        """See `Weights`."""
+        return self._gather(part, len(slot.parameter))
+
+    @torch.no_grad()
     def publish(self) -> None:
         """See `Weights`: rows are the masters themselves, but for the last ones of weights that torch fills up to equal shares."""
         for local, row in self._apart:
@@ -149,13 +159,18 @@ class ShardedWeights:
         """Rows of every process but the last ones, of a weight with so many."""
         return -(-rows // self._world.size)
 
+    def _rows(self, rows: int) -> range:
+        """Those of this process, of a weight with so many; as torch.chunk makes them."""
+        share = self._share(rows)
+        return range(rows)[share * self._world.rank : share * (self._world.rank + 1)]
+
     def cut(self, name: str, whole: Tensor) -> Tensor:
-        """See `Weights`: its share of the rows, as torch.chunk makes them. Raises KitaeError when the shape is not the weight's."""
+        """See `Weights`: its share of the rows. Raises KitaeError when the shape is not the weight's."""
         if whole.shape != self._named[name].shape:
             what = f"the weights of the checkpoint do not fit this model: {name} differs"
             raise KitaeError(what, cure="choose a new output")
-        share = self._share(len(whole))
-        return whole[share * self._world.rank : share * (self._world.rank + 1)]
+        rows = self._rows(len(whole))
+        return whole[rows.start : rows.stop]
 
     def _gather(self, part: Tensor, rows: int) -> Tensor:
         """A whole tensor of so many rows from the parts of all processes."""
