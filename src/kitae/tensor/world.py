@@ -94,7 +94,7 @@ def session(device: str = "auto", *, hang_limit: float = HANG_LIMIT) -> Iterator
         raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
     own = launch()
     cuda = device != "cpu" and torch.cuda.is_available()
-    place = torch.device("cuda", own.local_rank) if cuda else torch.device("cpu")
+    place = torch.device("cuda", own.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
     if own.size == 1:
