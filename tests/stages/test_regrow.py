@@ -22,12 +22,14 @@ from kitae.models.bert import BertConfig
 from kitae.models.families import build_discriminator
 from kitae.models.folder import Part, read_parts, write_huggingface
 from kitae.models.presets import generator_for, resolve_preset
+from kitae.procedures.phase_rows import deal
 from kitae.procedures.regrow import Ground, RegrowConfig, RegrowFlatConfig, _planted
 from kitae.stages.pretrain import PretrainConfig, run, sources
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.ending import is_flat
 from kitae.train.monitor import read_metrics
+from kitae.train.phases import phases_of
 
 SCRIPT = Path(__file__).with_name("tiny_pretraining.py")
 FLAT = {"every": "4 steps", "share": 0.02, "patience": 1, "drop": 0.03}
@@ -91,7 +93,8 @@ def test_the_generator_learns_on_frozen_embeddings_until_its_loss_is_flat(regrow
 
 def test_a_generator_begins_with_the_frequencies_of_the_tokens(dataset: Path, pair: Path) -> None:
     part, tokenizer = read_parts(pair)["discriminator"], Tokenizer.load(dataset / "tokenizer")
-    ground = Ground(dataset=dataset, tokenizer=tokenizer, world=World(), seed=1, informed=False)
+    (rows,) = deal(phases_of(config().train, 32), dataset, {32: dataset}, seed=1)
+    ground = Ground(dataset=dataset, tokenizer=tokenizer, world=World(), seed=1, informed=False, rows=rows)
     state = _planted(part, generator_for(part.config, None, {}), ground).state
     assert torch.equal(state["head.bias"], log_frequencies(dataset, len(TOKENS)))
     assert all(torch.equal(state[name], weight) for name, weight in part.state.items() if name.startswith("encoder.embed."))

@@ -125,8 +125,8 @@ def test_slowness_is_said_once_with_its_cause(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         shares = [watch.look(reading(speed, waiting_share=0.31, padding_share=0.1)) for speed in speeds]
     assert [record.getMessage() for record in caplog.records] == [
-        "600 tokens/s are 60 % of the 1000 that were estimated: 31 % of the time it waits for data",
-        "500 tokens/s are 50 % of the 1000 that were estimated: 31 % of the time it waits for data",
+        "600 tokens/s are 60 % of the 1,000 that were estimated: 31 % of the time it waits for data",
+        "500 tokens/s are 50 % of the 1,000 that were estimated: 31 % of the time it waits for data",
     ], "not for the start, not for one slow moment, not again before it was well"
     assert shares[1] == {"promise_share": 0.99}
     caplog.clear()

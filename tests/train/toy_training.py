@@ -141,10 +141,12 @@ def config(**fields: object) -> TrainConfig:
 
 
 def train(folder: Path, options: dict, world: World) -> None:
-    """One training as `options` say: rows, micro, rate, head_rate, bare, bad_step, spike_step, delay, samples (a file name's beginning),
-    trouble ([rank, step, micro-batch, what]), measuring (seconds that it takes the first rank), config."""
+    """One training as `options` say: rows, micro (sizes: of each phase), rate, head_rate, bare, bad_step, spike_step, delay, samples (a
+    file name's beginning), trouble ([rank, step, micro-batch, what]), measuring (seconds that it takes the first rank), config."""
     log = Path(f"{options['samples']}{world.rank}") if "samples" in options else None
-    batches = ToyBatches(options.get("rows", 8), options.get("micro", 4), options.get("delay", 0.0))
+    delay, sizes = options.get("delay", 0.0), options.get("sizes")
+    one = ToyBatches(options.get("rows", 8), options.get("micro", 4), delay)
+    batches = one if sizes is None else tuple(ToyBatches(rows, micro, delay) for rows, micro in sizes)
     steps = {name: options.get(name, -1) for name in ("bad_step", "spike_step")}
     toy = Toy(options.get("rate", 0.1), log, head_rate=options.get("head_rate"), **steps)
     toy.bare = tuple(options.get("bare", ()))

@@ -4,26 +4,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kitae.chain.status import State, Status
-from kitae.core.errors import KitaeError
+from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node
 from kitae.core.paths import locate
-from kitae.models.presets import resolve_preset
+from kitae.models.encoder import EncoderConfig
+from kitae.models.presets import Architecture, resolve_preset
+from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.sentence_order import check_order
 from kitae.procedures.classifier import check_length
 from kitae.procedures.trials import read_start
 from kitae.procedures.words import check_reading
+from kitae.stages.corpus import CorpusConfig
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.pretrain import PretrainConfig, check_new, check_started, learnt_order
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import load
+from kitae.train.branch import check_branch
+from kitae.train.config import TrainConfig
+from kitae.train.freezing import check_depths
+from kitae.train.phases import longest
 from kitae.train.sinks import check_sinks
 
 
 def check_nodes(made: Iterable[Node], tokenizer: TokenizerConfig | None, dataset: DatasetConfig, where: str) -> None:
-    """Raise KitaeError when a new model cannot learn its objective, from these rows, with this tokenizer."""
-    for node in made:
+    """Raise KitaeError when a new model cannot learn its objective, from these rows, with this tokenizer, or a phase names no source."""
+    nodes = {node.name: node for node in made}
+    for node in nodes.values():
         config = node.config
         if not isinstance(config, PretrainConfig):
             continue
@@ -32,23 +40,78 @@ def check_nodes(made: Iterable[Node], tokenizer: TokenizerConfig | None, dataset
             check_order(learnt_order(config), pairs)
         except KitaeError as error:
             raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{node.name}.objective_config]") from error
-        if config.model is None or config.start is not None or "start" in node.parents:
+        corpus = nodes[nodes[node.parents["dataset"]].parents["corpus"]].config
+        assert isinstance(corpus, CorpusConfig)
+        _check_sources(config.train, [source.label for source in corpus.source], f"{where}, table [{node.name}.train]")
+        if config.train.decay_from is not None:
+            check_branch(config.train.decay_from, f"{where}, table [{node.name}.train]")
+        if config.start is not None:
             continue
         try:
-            _check_model(config, tokenizer, dataset)
+            architecture = _begun(node, nodes, tokenizer, dataset)
+            if architecture is not None and "start" not in node.parents:
+                _check_model(config, architecture, tokenizer, dataset)
+            if architecture is not None:
+                _check_rows(architecture, longest(config.train, dataset.max_length))
+                check_depths(config.train.freeze, _depths(config, architecture))
         except KitaeError as error:
             raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{node.name}]") from error
+    for node in nodes.values():
+        if isinstance(node.config, FinetuneConfig) and "start" in node.parents:
+            architecture = _begun(node, nodes, tokenizer, dataset)
+            if architecture is not None:
+                _check_frozen_encoder(node.config, architecture.encoder, f"{where}, table [finetune]")
 
 
-def _check_model(config: PretrainConfig, tokenizer: TokenizerConfig | None, dataset: DatasetConfig) -> None:
-    assert config.model is not None, "asked of new models only"
-    vocab_size, word_bytes = (
-        (tokenizer.vocab_size, tokenizer.own_word_bytes) if tokenizer is not None and tokenizer.from_ is None else (1000, 0)
-    )
-    architecture = resolve_preset(config.model, config.config, vocab_size, dataset.max_length, word_bytes=word_bytes)
+def _begun(node: Node, nodes: Mapping[str, Node], tokenizer: TokenizerConfig | None, dataset: DatasetConfig) -> Architecture | None:
+    """The numbers of the new model that a node begins with or goes on with; None when they are those of a folder."""
+    while "start" in node.parents:
+        node = nodes[node.parents["start"]]
+    config = node.config
+    if not isinstance(config, PretrainConfig) or config.model is None or config.start is not None:
+        return None
+    own = tokenizer is not None and tokenizer.from_ is None  # a folder's vocabulary is known when it is read
+    vocab_size, word_bytes = (tokenizer.vocab_size, tokenizer.own_word_bytes) if tokenizer is not None and own else (1000, 0)
+    return resolve_preset(config.model, config.config, vocab_size, longest(config.train, dataset.max_length), word_bytes=word_bytes)
+
+
+def _check_rows(architecture: Architecture, rows: int) -> None:
+    positions = architecture.encoder.positions
+    if rows > positions:
+        cure = f"give a phase of [pretrain] rows of {rows}, or take rows of {positions} or less here"
+        raise KitaeError(f"its rows have {rows} tokens, but the model that it goes on with has {positions} positions", cure=cure)
+
+
+def _depths(config: PretrainConfig, architecture: Architecture) -> dict[str, int]:
+    """Layers of every model of an objective, by its part's name."""
+    if config.objective == "mlm":
+        return {"the encoder": architecture.encoder.num_hidden_layers}
+    settings, generator = config.learnt, architecture.generator
+    found = {"discriminator": architecture.encoder.num_hidden_layers}
+    if generator is not None and not (isinstance(settings, RtdConfig) and settings.uniform_generator):
+        found["generator"] = generator.num_hidden_layers
+    return found
+
+
+def _check_frozen_encoder(config: FinetuneConfig, encoder: EncoderConfig, where: str) -> None:
+    try:
+        check_depths(config.freeze, {"the encoder": encoder.num_hidden_layers})
+    except KitaeError as error:
+        raise KitaeError(error.what, cure=error.cure, where=where) from error
+
+
+def _check_sources(train: TrainConfig, known: Sequence[str], where: str) -> None:
+    for number, phase in enumerate(train.phases):
+        for name in phase.sources:
+            if name not in known:
+                what = f'phases.{number}.sources names "{name}", which is no source of its corpus'
+                raise KitaeError(what, cure=did_you_mean(name, known), where=where)
+
+
+def _check_model(config: PretrainConfig, architecture: Architecture, tokenizer: TokenizerConfig | None, dataset: DatasetConfig) -> None:
     check_new(config, architecture, paired=dataset.packing == "pairs")
-    if tokenizer is not None and tokenizer.from_ is None:  # a folder's is known when it is read
-        check_reading(architecture.encoder, tokenizer.algorithm, word_bytes)
+    if tokenizer is not None and tokenizer.from_ is None:
+        check_reading(architecture.encoder, tokenizer.algorithm, tokenizer.own_word_bytes)
 
 
 def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
@@ -85,8 +148,9 @@ def _task_of(config: FinetuneConfig | PretrainConfig) -> TaskConfig | None:
 
 def _check_outside(config: FinetuneConfig | PretrainConfig, start: Path, rows: int) -> None:
     if isinstance(config, PretrainConfig):
-        check_started(config, start, rows)
+        check_started(config, start, longest(config.train, rows))
         return
     part = read_start(start).part
+    _check_frozen_encoder(config, part.config, str(start))
     if config.max_length is not None:
         check_length(config.max_length, part, where=str(start))

@@ -23,7 +23,8 @@ from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import TASKS
 from kitae.text.clean import Normalization
-from kitae.train.config import TrainConfig, step_rows
+from kitae.train.config import TrainConfig
+from kitae.train.phases import longest, phases_of
 
 CORPUS_KEYS = ("holdout", "language", "normalization", "decontaminate")
 """What [adapt] may set for its own corpus."""
@@ -159,7 +160,7 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     small = raw_recipe.merge(raw, known)
     for table in (small.get("pretrain"), small.get("adapt")):
         if isinstance(table, dict) and isinstance(table.get("train"), dict):
-            table["train"] = _without_times(table["train"])
+            table["train"] = _without_times(_small_phases(table["train"]))
     pretrain = small.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
         name = pretrain["model"]
@@ -180,6 +181,25 @@ def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
     for task in tasks.values() if isinstance(tasks, dict) else ():
         task.setdefault("limit", DEBUG_EXAMPLES)
     return small
+
+
+def _small_phases(train: raw_recipe.Raw) -> raw_recipe.Raw:
+    """Settings of a training whose phases keep their proportions, but not their batches. What is no phase is left for the checks."""
+    phases = train.get("phases")
+    tables = [phase for phase in phases if isinstance(phase, dict)] if isinstance(phases, list) else []
+    try:
+        lengths = [Duration.parse(str(phase["length"])) for phase in tables]
+    except (KeyError, ValueError):
+        return train
+    if not lengths or len({length.unit for length in lengths}) > 1 or lengths[0].unit in ("of length", "seconds"):
+        return train | ({"phases": [_without_batch(phase) for phase in tables]} if tables else {})
+    whole = sum(length.amount for length in lengths)
+    shares = [str(Duration(length.amount / whole, "of length")) for length in lengths]
+    return train | {"phases": [{**_without_batch(phase), "length": share} for phase, share in zip(tables, shares)]}
+
+
+def _without_batch(phase: raw_recipe.Raw) -> raw_recipe.Raw:
+    return {key: value for key, value in phase.items() if key not in ("batch", "micro_batch")}
 
 
 def _without_times(train: raw_recipe.Raw) -> raw_recipe.Raw:
@@ -227,7 +247,7 @@ def _check(recipe: Recipe, where: str) -> None:
     for table, training in (("pretrain", recipe.pretrain), ("adapt", recipe.adapt)):
         if training is not None and recipe.dataset is not None:
             try:
-                step_rows(training.train, recipe.dataset.max_length)
+                phases_of(training.train, recipe.dataset.max_length)
             except KitaeError as error:
                 raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{table}.train]") from error
     if recipe.finetune is not None:
@@ -265,7 +285,9 @@ def _check_finetune(recipe: Recipe, table: FinetuneTable, where: str) -> None:
             raise KitaeError(f"finetune.{key} names {double[0]!r} twice", cure="name it once", where=where)
     stages = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
     new = {"random", "pretrain"} if recipe.pretrain is not None and recipe.pretrain.start is None else set()
-    room = recipe.dataset.max_length if recipe.dataset is not None and new & set(table.compare) else None
+    pretrain, dataset = recipe.pretrain, recipe.dataset
+    asked = new & set(table.compare)
+    room = longest(pretrain.train, dataset.max_length) if asked and pretrain is not None and dataset is not None else None
     if room is not None and table.max_length is not None and table.max_length > room:
         raise KitaeError(
             f"finetune.max_length = {table.max_length}, but the encoder will have {room} positions (dataset.max_length)",

@@ -19,6 +19,7 @@ from kitae.stages.pretrain import PretrainConfig, learnt_order, regrown_numbers,
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.phases import longest
 
 
 def with_own_presets(raw: Raw, where: str) -> Raw:
@@ -105,7 +106,7 @@ def sizes(nodes: Sequence[Node], output: Path) -> Iterator[Size]:
         assert isinstance(dataset.config, DatasetConfig)
         assert isinstance(tokenizer.config, TokenizerConfig)
         if config.start is not None:
-            yield from _started(node.name, config, dataset.config.max_length)
+            yield from _started(node.name, config, longest(config.train, dataset.config.max_length))
         elif config.model is not None and "start" not in node.parents:
             yield from _new(node.name, config, dataset.config, tokenizer, output)
 
@@ -117,7 +118,7 @@ def _new(node: str, config: PretrainConfig, dataset: DatasetConfig, tokenizer: N
         return
     assert config.model is not None
     assert isinstance(tokenizer.config, TokenizerConfig)
-    rows, letters = dataset.max_length, tokenizer.config.own_word_bytes
+    rows, letters = longest(config.train, dataset.max_length), tokenizer.config.own_word_bytes
     architecture = resolve_preset(config.model, config.config, vocab_size, rows, pad_token_id=pad, word_bytes=letters)
     settings = config.learnt
     if isinstance(settings, RtdConfig) and settings.uniform_generator:

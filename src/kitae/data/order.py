@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kitae.core.errors import KitaeError
+from kitae.core.errors import KitaeError, did_you_mean
 from kitae.data.plan import Plan
 from kitae.data.shards import Ints
 from kitae.tensor.random import key
@@ -95,9 +95,9 @@ class Quotas:
         self._first, self._sizes = plan.source_rows[:-1], np.diff(plan.source_rows)
         self._quotas, self._seed = quotas(weights), seed
         self._bounds: Ints = np.concatenate([[0], np.cumsum(self._quotas)])
-        self.rows_per_epoch = plan.num_rows
+        self.rows_per_epoch = int(self._sizes[self._quotas > 0].sum())
         real = np.array([source.real_positions for source in plan.sources]) / np.maximum(self._sizes, 1)
-        self.tokens_per_epoch = round(float((real * self._quotas).sum()) * plan.num_rows / BLOCK)
+        self.tokens_per_epoch = round(float((real * self._quotas).sum()) * self.rows_per_epoch / BLOCK)
 
     def __call__(self, numbers: Ints) -> tuple[Ints, Ints]:
         """See Order."""
@@ -123,14 +123,30 @@ def quotas(weights: Sequence[float]) -> Ints:
     return found
 
 
-def order(plan: Plan, names: Sequence[str], *, repeats: Mapping[str, int], weights: Mapping[str, float], seed: int) -> Order:
-    """The order of a plan's rows. Raises KitaeError when repeats and weights (by source) cannot be honoured."""
+def order(
+    plan: Plan, names: Sequence[str], *, repeats: Mapping[str, int], weights: Mapping[str, float], seed: int, only: Sequence[str] = ()
+) -> Order:
+    """The order of a plan's rows; `only` those of some sources, with the repeats and weights that these have, or of all.
+
+    Raises KitaeError when repeats and weights (by source) cannot be honoured, or a source is unknown or has no rows.
+    """
     check(names, repeats=repeats, weights=weights)
     check_plan(plan, names, weights=weights)
-    count = len(plan.sources)
+    check_sources(plan, names, only)
+    here = names[: len(plan.sources)]
     if weights:
-        return Quotas(plan, [weights.get(name, 0.0) for name in names[:count]], seed=seed)
-    return Epochs(plan, [repeats.get(name, 1) for name in names[:count]], seed=seed)
+        return Quotas(plan, [weights.get(name, 0.0) if not only or name in only else 0.0 for name in here], seed=seed)
+    return Epochs(plan, [repeats.get(name, 1) if not only or name in only else 0 for name in here], seed=seed)
+
+
+def check_sources(plan: Plan, names: Sequence[str], only: Sequence[str]) -> None:
+    """Refuse sources that there are not, or that have no text to train on."""
+    sized = {name for name, source in zip(names, plan.sources) if source.rows}
+    for name in only:
+        if name not in names:
+            raise KitaeError(f'there is no source "{name}"', cure=did_you_mean(name, names))
+        if name not in sized:
+            raise KitaeError(f'source "{name}" has no text to train on', cure="take it out, or hold less of it out")
 
 
 def check(names: Sequence[str], *, repeats: Mapping[str, int], weights: Mapping[str, float]) -> None:

@@ -4,6 +4,7 @@ A row holds text of one source; rows lie source by source. See rows.py for the f
 for the choice of pieces.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -108,6 +109,14 @@ class Plan:
         if squares is None:
             squares = int(((self.lengths.astype(np.int64) + SPECIALS) ** 2).sum())
         return squares / max(self.real_positions, 1)
+
+    def context_of(self, numbers: Sequence[int]) -> float:
+        """The same for the text of some sources, by their numbers; 0 without any."""
+        squares = 0
+        for number in numbers:
+            first, end = self.rows[self.source_rows[number : number + 2]]
+            squares += int(((self.lengths[first:end].astype(np.int64) + SPECIALS) ** 2).sum())
+        return squares / max(sum(self.sources[number].real_positions for number in numbers), 1)
 
     def _map(self, name: str, dtype: str, count: int) -> NDArray:
         if not count:

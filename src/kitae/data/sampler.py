@@ -1,6 +1,6 @@
 """Batches as a pure function of (seed, step, micro-batch), without state: see order.py for which row comes when."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from kitae.data.collate import Collator
 from kitae.data.files import read_index
 from kitae.data.order import Permutation, order
 from kitae.data.pairs import PairConfig, Partners
-from kitae.data.plan import Plan
+from kitae.data.plan import Packing, Plan
 from kitae.data.shards import Shards
 from kitae.data.spelling import WordTable
 from kitae.tensor.batch import Batch
@@ -27,7 +27,7 @@ class DatasetFacts(Config):
     """Version of this layout."""
     max_length: int
     """Positions of a row."""
-    packing: str
+    packing: Packing
     """How documents lie in rows."""
     vocab_size: int
     """Number of ids of the tokenizer."""
@@ -56,9 +56,9 @@ class DatasetFacts(Config):
         return read_index(folder / DATASET, cls, what="dataset", cure="give the folder of a dataset stage")
 
 
-def _collator(dataset: Path, split: str, seed: int) -> tuple[Collator, Plan]:
+def _collator(dataset: Path, split: str, seed: int, plans: Path | None) -> tuple[Collator, Plan]:
     facts = DatasetFacts.read(dataset)
-    plan, shards = Plan(dataset / split / "plan"), Shards(dataset / split)
+    plan, shards = Plan((plans or dataset) / split / "plan"), Shards(dataset / split)
     special = facts.special
     partners = None if facts.pairs is None else Partners(shards, plan, facts.pairs, seed=seed)
     spelling = None
@@ -80,18 +80,34 @@ def _collator(dataset: Path, split: str, seed: int) -> tuple[Collator, Plan]:
 class Sampler:
     """Micro-batches of the training rows. Step s takes the rows s * rows_per_step ... of the endless sequence of them."""
 
-    def __init__(self, dataset: Path, *, rows_per_step: int, rows_per_micro_batch: int, seed: int, split: str = "train") -> None:
-        """Raises KitaeError when a step is not made of whole micro-batches, the split has no rows, or weights make no sense."""
+    def __init__(
+        self,
+        dataset: Path,
+        *,
+        rows_per_step: int,
+        rows_per_micro_batch: int,
+        seed: int,
+        split: str = "train",
+        sources: Sequence[str] = (),
+        plans: Path | None = None,
+        first_row: int = 0,
+    ) -> None:
+        """`sources`: only these (default: all). `plans`: the folder of another packing of the same text (repack.py). `first_row`: where in
+        the sequence of rows step 0 begins.
+
+        Raises KitaeError when a step is not made of whole micro-batches, the split has no rows, or weights make no sense.
+        """
         if rows_per_micro_batch < 1 or rows_per_step < 1 or rows_per_step % rows_per_micro_batch:
             raise KitaeError(
                 f"a step of {rows_per_step} rows is not made of whole micro-batches of {rows_per_micro_batch} rows",
                 cure=f"choose a micro-batch of 1 row or more that divides {rows_per_step}",
             )
-        self._collate, plan = _collator(dataset, split, seed)
+        self._collate, plan = _collator(dataset, split, seed, plans)
         if not plan.num_rows:
             raise KitaeError(f'the dataset has no rows in "{split}"', cure="give the corpus more text", where=str(dataset))
         facts = DatasetFacts.read(dataset)
-        self._order = order(plan, facts.sources, repeats=facts.repeat, weights=facts.weight, seed=seed)
+        self._order = order(plan, facts.sources, repeats=facts.repeat, weights=facts.weight, seed=seed, only=sources)
+        self._first_row = first_row
         self._rows_per_micro_batch = rows_per_micro_batch
         self.rows_per_step = rows_per_step
         """Rows of a step over all processes."""
@@ -103,7 +119,8 @@ class Sampler:
         """Positions of a step (nominal: padding included)."""
         self.tokens_per_epoch = self._order.tokens_per_epoch
         """Real positions of one pass: special tokens included, padding not; of pairs with true seconds."""
-        self._plan = plan
+        numbers = [facts.sources.index(name) for name in sources]
+        self._plan, self._context = plan, plan.context_of(numbers) if numbers else None
 
     def row(self, epoch: int, k: int) -> int:
         """The k-th row of an epoch."""
@@ -111,11 +128,11 @@ class Sampler:
 
     def context(self, step: int) -> float:
         """How many positions a real token attends to in the mean: the same at every step."""
-        return self._plan.context
+        return self._plan.context if self._context is None else self._context
 
     def micro(self, step: int, micro: int) -> Batch:
         """Micro-batch `micro` of step `step`: a pure function of (seed, step, micro), immediate at any step."""
-        first = step * self.rows_per_step + micro * self._rows_per_micro_batch
+        first = self._first_row + step * self.rows_per_step + micro * self._rows_per_micro_batch
         rows, visits = self._order(np.arange(first, first + self._rows_per_micro_batch, dtype=np.int64))
         return self._collate(rows, visits, step=step, micro=micro)
 
@@ -132,13 +149,13 @@ class Heldout:
     The order is mixed, because a plan's first rows are all of long documents: any first part is a fair sample.
     """
 
-    def __init__(self, dataset: Path, source: str, rows_per_micro_batch: int) -> None:
-        """Raises KitaeError when the source has no held-out rows."""
+    def __init__(self, dataset: Path, source: str, rows_per_micro_batch: int, plans: Path | None = None) -> None:
+        """`plans`: the folder of another packing of the same text. Raises KitaeError when the source has no held-out rows."""
         known = heldout_sources(dataset)
         if source not in known:
             raise KitaeError(f'there is no held-out text of "{source}"', cure=did_you_mean(source, known), where=str(dataset))
         split = f"heldout/{DatasetFacts.read(dataset).sources.index(source)}"
-        self._collate, plan = _collator(dataset, split, key("heldout"))
+        self._collate, plan = _collator(dataset, split, key("heldout"), plans)
         self._each, self.num_rows = rows_per_micro_batch, plan.num_rows
         self._order = Permutation(plan.num_rows, key("heldout"))
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kitae.data.sampler import DatasetFacts, Heldout, heldout_sources
+from kitae.data.plan import Plan
+from kitae.data.sampler import Heldout, heldout_sources
 from kitae.objectives.protocol import Objective
 from kitae.tensor.batch import Batch
 from kitae.tensor.random import key
@@ -34,10 +35,11 @@ class HeldoutMeter:
     together as "heldout/mlm_loss". At most `rows` rows of each source are read.
     """
 
-    def __init__(self, objective: Objective, dataset: Path, *, world: World, rows: int) -> None:
+    def __init__(self, objective: Objective, dataset: Path, *, world: World, rows: int, plans: Path | None = None) -> None:
+        """`plans`: the folder of another packing of the same text; see `kitae.data.repack`."""
         self._objective, self._world, self._seed = objective, world, key("heldout")
-        each = min(rows, max(1, POSITIONS // DatasetFacts.read(dataset).max_length))
-        self._sources = {source: Heldout(dataset, source, each) for source in heldout_sources(dataset)}
+        each = min(rows, max(1, POSITIONS // Plan((plans or dataset) / "train" / "plan").max_length))
+        self._sources = {source: Heldout(dataset, source, each, plans) for source in heldout_sources(dataset)}
         self._batches = rows // each
         self.rows = {
             source: Rows(measured=min(each * self._batches, held.num_rows), all=held.num_rows) for source, held in self._sources.items()

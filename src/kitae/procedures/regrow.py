@@ -18,8 +18,7 @@ from kitae.core.artifact import content_hash
 from kitae.core.config import Config
 from kitae.core.duration import Duration
 from kitae.data.frequencies import log_frequencies
-from kitae.data.plan import Plan
-from kitae.data.sampler import DATASET, DatasetFacts, Sampler, heldout_sources
+from kitae.data.sampler import DATASET, Sampler, heldout_sources
 from kitae.models.cost import flops_per_token
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import build_masked_lm
@@ -29,11 +28,12 @@ from kitae.models.presets import Architecture
 from kitae.objectives import table
 from kitae.objectives.mlm import MaskingConfig, MlmConfig, MlmObjective
 from kitae.procedures.heldout import HeldoutMeter
+from kitae.procedures.phase_rows import PhaseRows
 from kitae.tensor.random import key, torch_generator
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
-from kitae.train.config import FlatConfig, TrainConfig, step_rows
+from kitae.train.config import FlatConfig, TrainConfig
 from kitae.train.curves import CurveConfig
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
@@ -94,6 +94,8 @@ class Ground:
     seed: int
     informed: bool
     """Whether it begins with heads that look at the neighbours (`kitae.models.informed`)."""
+    rows: PhaseRows
+    """The rows and the settings of the training that comes after it, or of its first phase."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,6 @@ def regrow(
     *,
     config: RegrowConfig,
     masking: MaskingConfig,
-    train: TrainConfig,
     ground: Ground,
 ) -> Regrown:
     """Train a generator of these numbers in `folder`, going on from its newest checkpoint. Every rank of the world calls it.
@@ -120,14 +121,17 @@ def regrow(
     `masking` is the masks of the objective that both halves will train with. Raises KitaeError as `kitae.train.loop.fit` does.
     """
     tokenizer, world, seed = ground.tokenizer, ground.world, key(ground.seed, NAME)
-    rows, micro_rows = step_rows(train, DatasetFacts.read(ground.dataset).max_length)
-    batches = Sampler(ground.dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
+    phase, plans = ground.rows.phase, ground.rows.plans
+    train = phase.config
+    batches = Sampler(
+        ground.dataset, rows_per_step=phase.rows, rows_per_micro_batch=phase.micro_rows, seed=seed, sources=phase.sources, plans=plans
+    )
     masks = MlmConfig.model_validate({name: getattr(masking, name) for name in MaskingConfig.model_fields})
     planted = _planted(discriminator, generator, ground)
     objective = table.load({"generator": planted}, masks, tokenizer.special, tokenizer.vocab_size)
     assert isinstance(objective, MlmObjective)
     objective.encoder.encoder.embed.requires_grad_(False)  # it is the discriminator's
-    meter = HeldoutMeter(objective, ground.dataset, world=world, rows=config.heldout_rows)
+    meter = HeldoutMeter(objective, ground.dataset, world=world, rows=config.heldout_rows, plans=plans)
     settings = _settings(config, train, steps=steps_of(config.length, train, batches), measured=bool(heldout_sources(ground.dataset)))
     if world.main:
         claim(folder, "data", {"dataset": content_hash(ground.dataset / DATASET), "heldout_rows": config.heldout_rows})
@@ -137,7 +141,7 @@ def regrow(
     attach = {"tokenizer": ground.dataset / "tokenizer"}
     fitted = fit(objective, batches, settings, folder, world=world, seed=seed, attach=attach, evaluate=meter)
     (part,) = read_parts(fitted.checkpoint).values()  # the module may hold rounded copies of its weights
-    per_token = flops_per_token(Architecture(encoder=part.config), Plan(ground.dataset / "train" / "plan").context, "mlm", masks.mean_rate)
+    per_token = flops_per_token(Architecture(encoder=part.config), batches.context(0), "mlm", masks.mean_rate)
     return Regrown(part=part, counts=_counts(fitted, settings, folder, flops=per_token * fitted.tokens))
 
 

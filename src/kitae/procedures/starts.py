@@ -38,13 +38,13 @@ def generator_of(folder: str) -> tuple[Path, Part]:
     return place, part
 
 
-def fitting(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, facts: DatasetFacts, *, seed: int) -> dict[str, Part]:
+def fitting(place: Path, parts: Mapping[str, Part], tokenizer: Tokenizer, max_length: int, *, seed: int) -> dict[str, Part]:
     """The parts of a start, with heads for this tokenizer's words where only the head knows words. Raises KitaeError when one does not
-    fit otherwise."""
+    fit otherwise, or has too few positions for rows of `max_length`."""
     homes = [place / "tokenizer", place, *(place / name for name in parts)]
     home = next((folder for folder in homes if any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json"))), None)
     for name, part in parts.items():
-        _check_start(name, part, tokenizer, facts, where=str(place))
+        _check_start(name, part, tokenizer, max_length, where=str(place))
     if tokenizer.speller is None:
         _check_tokens(home, tokenizer, where=str(place))
         return dict(parts)
@@ -68,10 +68,10 @@ def _check_tokens(home: Path | None, tokenizer: Tokenizer, *, where: str) -> Non
         log.warning("the start's tokenizer has the same tokens but other settings (segmenter, dictionary or normalization)")
 
 
-def _check_start(name: str, part: Part, tokenizer: Tokenizer, facts: DatasetFacts, *, where: str) -> None:
+def _check_start(name: str, part: Part, tokenizer: Tokenizer, max_length: int, *, where: str) -> None:
     """Refuse a start that reads words otherwise than the tokenizer writes them, or has too few positions."""
     check_reading(part.config, tokenizer.definition.algorithm, tokenizer.definition.word_bytes, where=where)
-    check_positions(name, part, facts.max_length, where=where)
+    check_positions(name, part, max_length, where=where)
 
 
 def check_positions(name: str, part: Part, max_length: int, *, where: str) -> None:
@@ -79,7 +79,7 @@ def check_positions(name: str, part: Part, max_length: int, *, where: str) -> No
     if part.config.positions < max_length:
         raise KitaeError(
             f"the {name} has {part.config.positions} positions, the data set's rows have {max_length}",
-            cure=f"set dataset.max_length = {part.config.positions} or less",
+            cure=f"set dataset.max_length = {part.config.positions} or less, and that of every phase",
             where=where,
         )
 

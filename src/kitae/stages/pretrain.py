@@ -12,7 +12,7 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.core.recipe import validate
 from kitae.data.frequencies import log_frequencies
-from kitae.data.sampler import DATASET, DatasetFacts, Sampler
+from kitae.data.sampler import DATASET, DatasetFacts
 from kitae.models.encoder import EncoderConfig
 from kitae.models.families import FAMILIES
 from kitae.models.folder import Part, read_parts
@@ -26,18 +26,19 @@ from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.sentence_order import SentenceOrder
 from kitae.procedures import regrow as regrowing
 from kitae.procedures.account import account
-from kitae.procedures.heldout import HeldoutMeter
+from kitae.procedures.phase_rows import PhasedHeldout, deal, pack, unpack
 from kitae.procedures.probe import DownstreamProbe, ProbeConfig
 from kitae.procedures.regrow import Ground, RegrowConfig, regrow
 from kitae.procedures.starts import check_pairs, check_positions, check_segments, fitting, generator_of, lacks_generator
 from kitae.procedures.words import check_reading
 from kitae.tensor.random import key
-from kitae.tensor.world import session
+from kitae.tensor.world import ranks, session
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
-from kitae.train.config import TrainConfig, step_rows
+from kitae.train.config import TrainConfig
 from kitae.train.freezing import check_depths
 from kitae.train.loop import Evaluate, fit
+from kitae.train.phases import longest, phases_of
 from kitae.train.probing import Measuring
 
 log = logging.getLogger(__name__)
@@ -147,32 +148,40 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
     tokenizer = Tokenizer.load(dataset / "tokenizer")
     start = locate(config.start) if config.start is not None else inputs.get("start")
     seed = key(inputs.seed, "adapt" if start is not None else "pretrain")
-    rows, micro_rows = step_rows(config.train, facts.max_length)
+    phases = phases_of(config.train, facts.max_length)
+    plans = pack(phases, dataset, out.path, seed=inputs.seed)
     with session(config.train.device, hang_limit=config.train.hang_limit.amount) as world:
-        batches = Sampler(dataset, split="train", rows_per_step=rows, rows_per_micro_batch=micro_rows, seed=seed)
-        ground = Ground(dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed")
+        dealt = deal(phases, dataset, plans, seed=seed)
+        ground = Ground(
+            dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed", rows=dealt[0]
+        )
         objective = _objective(config, ground, facts, start, out)
         check_pairs(objective, config.objective, learnt_order(config), facts)
-        evaluate = _measuring(config, objective, ground, out.path)
+        meter = PhasedHeldout(objective, dataset, dealt, world=world, rows=config.heldout_rows)
+        evaluate = _measuring(meter, config, objective, ground, out.path)
         if world.main:
-            if rows > batches.rows_per_epoch:
-                log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
-            data: dict[str, object] = {"dataset": content_hash(dataset / DATASET), "tokens": batches.tokens_per_epoch}
+            for rows, batches in ((one.phase.rows, one.batches) for one in dealt):
+                if rows > batches.rows_per_epoch:
+                    log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
+            tokens = [one.batches.tokens_per_epoch for one in dealt]
+            data: dict[str, object] = {"dataset": content_hash(dataset / DATASET), "tokens": tokens if config.train.phases else tokens[0]}
             decides: dict[str, object] = {} if config.train.until_flat is None else {"heldout_rows": config.heldout_rows}
             if config.probe is not None and config.probe.patience is not None:
                 decides |= {"probe": config.semantic()["probe"], "probe_every": str(config.train.probe_every)}
             claim(out.path, "data", data | decides)
         attach = {"tokenizer": dataset / "tokenizer"}
-        fitted = fit(objective, batches, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=evaluate)
-        out.counts.update(account(objective, dataset, fitted, world))
-        del evaluate, objective
+        given = tuple(one.batches for one in dealt) if config.train.phases else dealt[0].batches
+        fitted = fit(objective, given, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=evaluate)
+        out.counts.update(account(objective, dealt, fitted, world))
+        del meter, evaluate, objective
+    if ranks()[0] == 0:
+        unpack(out.path)
     other = None if config.start_generator is None else locate(config.start_generator)
     for folder in filter(None, (dataset, start, other)):
         out.inherit_licences(folder)
 
 
-def _measuring(config: PretrainConfig, objective: Objective, ground: Ground, folder: Path) -> Evaluate:
-    meter = HeldoutMeter(objective, ground.dataset, world=ground.world, rows=config.heldout_rows)
+def _measuring(meter: Evaluate, config: PretrainConfig, objective: Objective, ground: Ground, folder: Path) -> Evaluate:
     if config.probe is None:
         return meter
     exact, tokenizer, world = config.train.deterministic, ground.tokenizer, ground.world
@@ -185,14 +194,14 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
     if start is None:
         if config.start_generator is not None:
             raise KitaeError("start_generator without a start", cure="name the discriminator's folder as start")
-        return new_objective(config, ground.dataset, facts.max_length, tokenizer, seed=ground.seed)
+        return new_objective(config, ground.dataset, longest(config.train, facts.max_length), tokenizer, seed=ground.seed)
     settings = config.learnt
-    place = newest(start)
-    parts = fitting(place, read_parts(place), tokenizer, facts, seed=ground.seed)
+    place, positions = newest(start), longest(config.train, facts.max_length)
+    parts = fitting(place, read_parts(place), tokenizer, positions, seed=ground.seed)
     log.info("continuing %s", place)
     if config.start_generator is not None:
         other, part = generator_of(config.start_generator)
-        parts |= fitting(other, {"generator": part}, tokenizer, facts, seed=0)
+        parts |= fitting(other, {"generator": part}, tokenizer, positions, seed=0)
     if lacks_generator(settings, parts):
         assert isinstance(settings, RtdConfig), "no other objective has its generator regrown"
         half, folder = parts["discriminator"], out.path / regrowing.NAME
@@ -200,7 +209,7 @@ def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, star
         check_segments("discriminator", half.config, "none", paired=facts.pairs is not None)  # before hours of regrowing
         found = {"discriminator": half.config, "generator": numbers}
         check_depths(config.train.freeze, {name: model.num_hidden_layers for name, model in found.items()})
-        regrown = regrow(half, numbers, folder, config=config.regrow, masking=settings, train=config.train, ground=ground)
+        regrown = regrow(half, numbers, folder, config=config.regrow, masking=settings, ground=ground)
         out.counts[regrowing.NAME] = regrown.counts
         parts = {**parts, "generator": regrown.part}
     return table.load(parts, settings, tokenizer.special, tokenizer.vocab_size)
@@ -226,10 +235,12 @@ def check_started(config: PretrainConfig, start: Path, max_length: int) -> None:
     parts, settings = started(config, start), config.learnt
     for name, part in parts.items():
         check_positions(name, part, max_length, where=str(start))
+    depths = {name: part.config.num_hidden_layers for name, part in parts.items()}
     if lacks_generator(settings, parts):
-        regrown_numbers(config, parts["discriminator"].config)
+        depths["generator"] = regrown_numbers(config, parts["discriminator"].config).num_hidden_layers
     else:
         table.check_parts(parts, settings)
+    check_depths(config.train.freeze, depths)
 
 
 def check_new(config: PretrainConfig, architecture: Architecture, *, paired: bool) -> None:

@@ -160,7 +160,7 @@ class Watch:
             try:
                 self._cycle()
             except RuntimeError:  # torch's, of lost connections
-                self._end_in_time(f"rank {self._rank} (host {self._hosts[self._rank]}) lost the place where the processes met")
+                self._end_in_time(f"rank {self._rank} (host {self._hosts[self._rank]}) lost the place where the processes met", alone=True)
 
     def _cycle(self) -> None:
         self._tell()
@@ -197,17 +197,17 @@ class Watch:
         while not self._stop.wait(self._every):
             self._missed += 1
             if self._missed > most:
-                self._end(f"rank {self._rank} (host {self._hosts[self._rank]}) reaches the others no more")
+                self._end(f"rank {self._rank} (host {self._hosts[self._rank]}) reaches the others no more", alone=True)
 
-    def _end_in_time(self, message: str) -> None:
+    def _end_in_time(self, message: str, *, alone: bool = False) -> None:
         """A failure: this process may still end by itself, with an error that says more."""
         if not self._stop.wait(GRACE):
-            self._end(message)
+            self._end(message, alone=alone)
 
-    def _end(self, message: str, *, culprit: bool = False) -> None:
+    def _end(self, message: str, *, culprit: bool = False, alone: bool = False) -> None:
         if self._stop.is_set():
             return
         if culprit:
             faulthandler.dump_traceback()  # where it hangs
-        report_failure(f"{message}: {CURE}", aloud=culprit or self._rank == 0)
+        report_failure(f"{message}: {CURE}", aloud=culprit or alone or self._rank == 0)
         os._exit(EXIT)

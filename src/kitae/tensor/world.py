@@ -51,12 +51,12 @@ class World:
         return tensor
 
     def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Add named numbers up over all ranks, in float64; every rank gives the same names."""
+        """Add named numbers up over all ranks, in float64; every rank gives the same names. From host to host: no device is waited for."""
         names = sorted(numbers)
-        if self.size == 1:  # no way to the device and back
+        if self.size == 1:
             return {name: float(numbers[name]) for name in names}
-        mine = torch.tensor([float(numbers[name]) for name in names], dtype=torch.float64, device=self.device)
-        with self.waiting("all-reduce"):  # on a device it is waited for where the numbers are read
+        mine = torch.tensor([float(numbers[name]) for name in names], dtype=torch.float64)
+        with self.waiting("all-reduce"):
             dist.all_reduce(mine)
             return dict(zip(names, mine.tolist(), strict=True))
 
@@ -94,7 +94,7 @@ def session(device: str = "auto", *, hang_limit: float = HANG_LIMIT) -> Iterator
         raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
     own = launch()
     cuda = device != "cpu" and torch.cuda.is_available()
-    place = torch.device("cuda", own.local_rank) if cuda else torch.device("cpu")
+    place = torch.device("cuda", own.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
     if own.size == 1:
@@ -106,7 +106,7 @@ def session(device: str = "auto", *, hang_limit: float = HANG_LIMIT) -> Iterator
     hosts, nodes = _places(own, store)
     watch = Watch(store, rank=own.rank, hosts=hosts, limit=hang_limit)
     patience = max(TIMEOUT, datetime.timedelta(seconds=2 * SLOW * hang_limit))  # the watch knows better who is late, and why
-    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=own.rank, world_size=own.size, timeout=patience)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=own.rank, world_size=own.size, timeout=patience)
     watch.start()
     try:
         yield World(rank=own.rank, size=own.size, device=place, hosts=hosts, nodes=nodes, watch=watch)

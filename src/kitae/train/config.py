@@ -3,15 +3,16 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from kitae.core.config import OPERATIONAL, Config
+from kitae.core.config import OPERATIONAL, Config, complaint
 from kitae.core.duration import BatchSize, Duration
 from kitae.core.errors import KitaeError
 from kitae.train.curves import CurveConfig, Schedule
 from kitae.train.growth import BatchWarmup, check_start
 from kitae.train.monitor_config import MonitorConfig
 from kitae.train.parallel_config import ParallelConfig
+from kitae.train.phase_config import PhasesConfig, lengths
 from kitae.train.rule_config import RuleConfig
 from kitae.train.safety_config import SafetyConfig
 from kitae.train.shares import check_shares
@@ -43,7 +44,7 @@ class FlatConfig(Config):
         return value
 
 
-class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
+class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig, PhasesConfig):
     """How long, how fast and how exactly to train. Pre-training, adapting and fine-tuning share it."""
 
     length: Duration
@@ -151,12 +152,6 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
         return self
 
     @model_validator(mode="after")
-    def _rows_suffice(self) -> Self:
-        if self.parallel == "fsdp2" and self.optimizer == "muon":
-            raise ValueError('optimizer = "muon" needs whole matrices on every process: set parallel = "ddp"')
-        return self
-
-    @model_validator(mode="after")
     def _one_kind_of_length(self) -> Self:
         """A rate is a function of the steps or of the time, never of both."""
         parts = {"warmup": self.warmup}
@@ -180,6 +175,37 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig):
         if self.budget is not None and self.until_flat is not None and self.until_flat.every.unit == "of length":
             raise ValueError("until_flat.every of a wall-clock length: write steps, rows, tokens or epochs")
         return self
+
+    @model_validator(mode="after")
+    def _phases(self) -> Self:
+        if not self.phases:
+            return self
+        for name in ("batch_warmup", "until_flat", "decay_from"):
+            if getattr(self, name) is not None:
+                cure = "give the first phase a smaller batch" if name == "batch_warmup" else "remove one of them"
+                raise ValueError(f"{name} does not go together with phases: {cure}")
+        if self.budget is not None:
+            raise ValueError("phases of a wall-clock length are not known: write the length in steps, rows, tokens or epochs")
+        self.parts()
+        return self
+
+    def parts(self) -> "tuple[TrainConfig, ...]":
+        """The settings of every phase, each as those of a training of its own; without phases these."""
+        if not self.phases:
+            return (self,)
+        return tuple(self._part(number, length) for number, length in enumerate(lengths(self.phases, self.length)))
+
+    def _part(self, number: int, length: Duration) -> "TrainConfig":
+        phase = self.phases[number]
+        own = {name: value for name, value in dict(phase).items() if value is not None and name in type(self).model_fields}
+        if phase.schedule not in (None, self.schedule):
+            own.setdefault("schedule_config", CurveConfig())
+        if number:
+            own["shares"] = None  # they are for the first phase's batch, and dealt in proportion later
+        try:
+            return type(self).model_validate({**dict(self), **own, "length": length, "phases": ()})
+        except ValidationError as error:
+            raise ValueError(f"phases.{number}: {complaint(error)}") from error
 
     @property
     def budget(self) -> float | None:

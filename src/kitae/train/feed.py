@@ -1,6 +1,5 @@
 """Hands the loop the prepared micro-batches of a step, made in the background when the device is not the CPU."""
 
-import dataclasses
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +8,8 @@ import torch
 
 from kitae.tensor.batch import Batch
 from kitae.tensor.world import World
-from kitae.train.batches import Batches, Learner
+from kitae.train.batches import Learner
+from kitae.train.course import Course, Dealt
 from kitae.train.schedule import LAG, Timetable
 from kitae.train.shares import Shares
 
@@ -25,11 +25,11 @@ class Feed:
     """
 
     def __init__(
-        self, batches: Batches, learner: Learner, *, seed: int, world: World, times: Timetable, shares: Shares | None = None
+        self, batches: Dealt, learner: Learner, *, seed: int, world: World, times: Timetable, shares: Shares | None = None
     ) -> None:
         """Without `shares` micro-batches are dealt in turn."""
-        self._batches, self._learner, self._seed, self._world = batches, learner, seed, world
-        self._times, self.shares = times, shares or Shares(world.size)
+        self._learner, self._seed, self._world = learner, seed, world
+        self._course, self._times, self.shares = Course(batches, times), times, shares or Shares(world.size)
         background = world.device.type != "cpu"
         threads = max(1, min(THREADS, (os.cpu_count() or 1) // 2))
         self._pool = ThreadPoolExecutor(threads, "prepare", initializer=self._enter) if background else None
@@ -42,18 +42,12 @@ class Feed:
 
     def prepare(self, step: int, micro: int, *, rows: int | None = None) -> Batch:
         """One prepared micro-batch on the CPU, which knows how far the training is; of its first so many rows (see `divisible`)."""
-        batch = self._raw(step, micro)
-        batch = batch if rows is None else batch.first(rows)
-        batch = dataclasses.replace(batch, progress=self._times.progress(step))
-        return self._learner.prepare(batch, self._seed)
+        batch = self._course.micro(step, micro)
+        return self._learner.prepare(batch if rows is None else batch.first(rows), self._seed)
 
     def divisible(self, step: int, micro: int) -> bool:
         """Whether rows of a micro-batch can be taken apart: those with targets of their own (pairs, labels) cannot."""
-        return not self._raw(step, micro).targets
-
-    def _raw(self, step: int, micro: int) -> Batch:
-        growth = self._times.growth
-        return self._batches.micro(step, micro) if growth is None else growth.micro(self._batches, step, micro)
+        return not self._course.micro(step, micro).targets
 
     def _shipped(self, step: int, micro: int) -> Batch:
         batch = self.prepare(step, micro)
@@ -61,8 +55,7 @@ class Feed:
 
     def of_step(self, step: int) -> int:
         """How many micro-batches a step has, over all ranks."""
-        growth = self._times.growth
-        return self._batches.micro_batches_per_step if growth is None else growth.at(step)
+        return self._course.count(step)
 
     def _numbers(self, step: int) -> range:
         return self.shares.of(self._world.rank, self.of_step(step))

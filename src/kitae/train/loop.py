@@ -24,10 +24,11 @@ from kitae.tensor.batch import Batch
 from kitae.tensor.kernels import reproducible
 from kitae.tensor.world import World
 from kitae.train import checkpoint
-from kitae.train.batches import Batches, Grouped, arm_blocks
+from kitae.train.batches import Grouped, arm_blocks
 from kitae.train.branch import branch
 from kitae.train.clock import SAVE, Clock
 from kitae.train.config import TrainConfig
+from kitae.train.course import Dealt, attended, of_phase, sizes, times_of
 from kitae.train.ending import ends
 from kitae.train.exhaustion import smaller, too_large
 from kitae.train.feed import Feed
@@ -38,7 +39,7 @@ from kitae.train.policy import PolicyState
 from kitae.train.probing import Measuring, probed_enough
 from kitae.train.promise import read_promise
 from kitae.train.saver import Saver
-from kitae.train.schedule import rate_of_step, timetable
+from kitae.train.schedule import rate_of_step
 from kitae.train.shares import dealt, measured
 from kitae.train.slowness import Watch
 from kitae.train.update import Updates
@@ -53,7 +54,9 @@ class Fitted:
     """What a finished training came to."""
 
     steps: int
-    """Updates made."""
+    """Steps made."""
+    skipped: int
+    """Steps whose update was not applied."""
     tokens: int
     """Real tokens seen, padding not counted."""
     seconds: float
@@ -72,7 +75,7 @@ class Fitted:
 
 def fit(
     module: nn.Module,
-    batches: Batches,
+    batches: Dealt,
     config: TrainConfig,
     folder: Path,
     *,
@@ -85,9 +88,9 @@ def fit(
 
     Every step: this rank's micro-batches are prepared, counts are added up over micro-batches and ranks, each micro-batch
     contributes its share of the exactly averaged loss, gradients are added up over ranks, clipped and applied.
-    `attach` names folders that go into every checkpoint. `evaluate(step)` is called on every rank, without gradient and
-    dropout; what it returns on the first rank is recorded. So is what a probe finds, which
-    comes with it as `probing.Measuring` and may end the training.
+    A training with phases takes a tuple of batches, one for each. `attach` names folders that go into every checkpoint. `evaluate(step)` is
+    called on every rank, without gradient and dropout; what it returns on the first rank is recorded. So is what a probe finds, which comes
+    with it as `probing.Measuring` and may end the training.
 
     Raises KitaeError when the folder belongs to other settings or another process, the disk is full, or a gradient is not
     finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written (none with keep_last = 0).
@@ -124,7 +127,7 @@ class _Trainer:
     """The state of one training. Public use is through `fit`."""
 
     module: nn.Module
-    batches: Batches
+    batches: Dealt
     config: TrainConfig
     folder: Path
     world: World
@@ -135,14 +138,15 @@ class _Trainer:
     def __post_init__(self) -> None:
         self.probe = self.evaluate.probe if isinstance(self.evaluate, Measuring) else None
         self.clock = Clock(self.world, self.folder, limit=self.config.budget)
-        self.times = timetable(self.config, self.batches, self.clock)
+        self.times = times_of(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
         self.optimizer = Optimizer(self.module, self.config, self.world.device, groups=groups, world=self.world)
         arm_blocks(self.module, compiled=self.config.compile, recomputed=self.config.activation_checkpointing)
-        shares = dealt(self.config, self.batches.rows_per_step // self.batches.micro_batches_per_step, self.world)
+        leading = of_phase(self.batches, 0)
+        shares = dealt(self.config, leading.rows_per_step // leading.micro_batches_per_step, self.world)
         self.feed = Feed(self.batches, self.module, seed=self.seed, world=self.world, times=self.times, shares=shares)
         self.monitor: Monitor | None = None
-        self.meter = Meter(self.module, self.batches, self.config.precision, self.world)
+        self.meter = Meter(self.module, attended(self.batches, self.times), self.config.precision, self.world)
         self.watch = Watch(read_promise(self.folder), self.world.device)
         self.saver: Saver | None = None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
@@ -174,8 +178,8 @@ class _Trainer:
             self.monitor = Monitor(self.folder, step=self.step, total=total, log_to=self.config.log_to, settings=settings)
             if self.config.keep_last:
                 kept, behind = self.config.keep_last, self.config.save_async
-                rest = (self.world.device, self.attach)
-                self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
+                what = (self.module, self.world.device, self.attach)
+                self.saver = Saver(self.folder, *what, clock=self.clock, monitor=self.monitor, keep_last=kept, background=behind)
                 if found >= 0:
                     self.saver.clear(found, self.times.permanent())
         self.meter.resume(spent, done=self.times.work(self.step))
@@ -185,8 +189,7 @@ class _Trainer:
         return {
             "config": self.config.semantic(),
             "seed": self.seed,
-            "micro_batches": self.batches.micro_batches_per_step,
-            "rows": self.batches.rows_per_step,
+            **sizes(self.batches),
             "model": described,
             "attached": {name: content_hash(path) for name, path in self.attach.items()},
         }
@@ -198,7 +201,7 @@ class _Trainer:
         self.module.train()
         if self.config.shares == "auto" and self.world.size > 1 and not self.times.over(self.step):
             rehearse = partial(self.updates.rehearse, first)
-            self.feed.shares = measured(rehearse, self.batches.micro_batches_per_step, self.world, self.folder)
+            self.feed.shares = measured(rehearse, of_phase(self.batches, 0).micro_batches_per_step, self.world, self.folder)
         if (self.step or self.times.flat) and self._evaluation_missing():  # cut off between checkpoint and evaluation, or new
             self._evaluate()
         while not self.times.over(self.step) and not self._ends():
@@ -271,7 +274,7 @@ class _Trainer:
         first = share[0] if share else self.feed.prepare(self.step, 0)
         rows, length = first.ids_BL.shape
         tried = self.feed.divisible(self.step, first.micro) and not self.optimizer.flat.in_step  # one rank alone would wait for ever
-        sizes = smaller(self.batches.rows_per_step, rows) if tried else []
+        sizes = smaller(of_phase(self.batches, self.times.phase(self.step)).rows_per_step, rows) if tried else []
 
         def attempt(few: int) -> None:
             self.updates.rehearse(self.feed.prepare(self.step, first.micro, rows=few))
@@ -370,6 +373,7 @@ class _Trainer:
         """The result, after `run`."""
         return Fitted(
             steps=self.step,
+            skipped=self.updates.skipped,
             tokens=self.tokens,
             seconds=self.seconds,
             waited=self.meter.total.waited,

@@ -55,7 +55,7 @@ class Step:
 class Meter:
     """Adds steps up, and tells what they came to since the last time it was asked, and in all."""
 
-    def __init__(self, learner: Learner, batches: Batches, precision: Precision, world: World) -> None:
+    def __init__(self, learner: Learner, batches: Batches | Attended | None, precision: Precision, world: World) -> None:
         self._precision, self._world = precision, world
         self._cost = learner.flops_per_token if isinstance(learner, Costed) else None
         self._context = batches.context if isinstance(batches, Attended) else None
@@ -68,6 +68,8 @@ class Meter:
     def resume(self, spent: Spent, *, done: float) -> None:
         """Go on behind what a checkpoint says; `done` is how much of the training is, in the unit of `eta`."""
         self.total = self._told = spent
+        if self._world.device.type == "cuda":  # what was made before belongs to others
+            torch.cuda.reset_peak_memory_stats(self._world.device)
         if self._cost is not None and self._context is not None and self._world.main:
             self._peak = _peak(self._world.device, self._precision, torch.get_num_threads()) * self._world.size
         self._paces.append((done, time.monotonic()))

@@ -1,9 +1,10 @@
 """From durations to steps, and from the fraction of the training done to the learning rate: pure functions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kitae.core.duration import Duration
+from kitae.core.duration import Duration, Unit
 from kitae.core.errors import KitaeError
 from kitae.train.batches import Batches
 from kitae.train.clock import Clock
@@ -31,7 +32,19 @@ class Portion:
     amount: float
 
 
-Every = int | Seconds | Portion
+@dataclass(frozen=True)
+class Stretch:
+    """An interval in rows, tokens, epochs or shares of a training whose phases have steps of different size."""
+
+    amount: float
+    unit: Unit
+
+    def passed(self, done: float) -> int:
+        """How many of it are in so much of the unit."""
+        return math.floor(done / self.amount + 1e-9)
+
+
+Every = int | Seconds | Portion | Stretch
 """An interval in steps, in time or in data."""
 
 
@@ -62,6 +75,8 @@ class Timetable:
     """Of a batch that grows: how many micro-batches each step has."""
     by_data: bool = False
     """Whether what is done is counted in micro-batches and not in steps: the batch grows, and the length is not in steps."""
+    phases: "tuple[Part, ...]" = ()
+    """Of a training with phases. `warmup` and `decay` are the first one's then."""
 
     @property
     def limit(self) -> float | None:
@@ -79,9 +94,20 @@ class Timetable:
         """Share of the training that is done in the middle of step number `step` (from 0), for the learning rate."""
         if self.by_data and self.growth is not None:
             return (self.growth.before(step) + self.growth.before(step + 1)) / 2 / self.growth.before(self.total)
+        if self.phases:
+            return (self.done("of length", step) + self.done("of length", step + 1)) / 2
         if self.clock is None or self.limit is None:
             return (step + 0.5) / self.total
         return self.clock.fraction(step)
+
+    def phase(self, step: int) -> int:
+        """Number of the phase, from 0, that step number `step` is in; 0 without phases."""
+        return max((number for number, part in enumerate(self.phases) if part.first <= step), default=0)
+
+    def done(self, unit: Unit, step: int) -> float:
+        """What the first `step` steps of a training with phases are, in any unit."""
+        made = [(min(max(0, step - part.first), part.times.total), part) for part in self.phases]
+        return sum(steps * part.per_step[unit] for steps, part in made)
 
     def progress(self, step: int) -> float:
         """The same for the step's data; of a wall-clock length that of `LAG` steps before."""
@@ -107,6 +133,8 @@ class Timetable:
             assert self.growth is not None
             if step and self.growth.before(step) // every.amount > self.growth.before(step - 1) // every.amount:
                 return True
+        if isinstance(every, Stretch):
+            return step > 0 and every.passed(self.done(every.unit, step)) > every.passed(self.done(every.unit, step - 1))
         if self.clock is None:
             return False
         seconds = every.amount if isinstance(every, Seconds) else math.inf
@@ -126,9 +154,25 @@ class Timetable:
 
     def place(self, step: int) -> str:
         """Where the training is, for people."""
+        if self.phases:
+            return f"step {step} of {self.total} (phase {self.phase(max(0, step - 1)) + 1} of {len(self.phases)})"
         if self.clock is None or self.limit is None:
             return f"step {step} of {self.total}"
         return f"step {step}, {self.clock.moment(step):,.0f} of {self.limit:,.0f} s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A phase on the scale of its training."""
+
+    first: int
+    """The number of its first step."""
+    config: TrainConfig
+    """Its settings, as those of a training of its own."""
+    times: Timetable
+    """Its durations, counted from its first step."""
+    per_step: Mapping[Unit, float]
+    """What one of its steps is in each unit but time; "of length" is a share of the whole training's length, in the unit of that."""
 
 
 def steps_in(duration: Duration, batches: Batches, total: int) -> float:
@@ -267,4 +311,7 @@ def rate(config: TrainConfig, fraction: float, warmup: float, decay: float = 0.0
 
 def rate_of_step(config: TrainConfig, times: Timetable, step: int) -> float:
     """The learning rate of step number `step` (from 0): that of the step's middle, so that no step is wasted on a zero rate."""
+    if times.phases:
+        part = times.phases[times.phase(step)]
+        return rate_of_step(part.config, part.times, step - part.first)
     return rate(config, times.fraction(step), times.warmup / times.whole, times.decay / times.whole)

@@ -93,10 +93,10 @@ class Watch:
         if usual < SLOW and not self._slow:
             why = causes(self._before[-1].since(self._before[0]), reading) + gpu_causes(self._device)
             log.warning(
-                "%.0f tokens/s are %.0f %% of the %.0f that were estimated: %s",
-                reading["tokens_per_second"],
+                "%s tokens/s are %.0f %% of the %s that were estimated: %s",
+                f"{reading['tokens_per_second']:,.0f}",
                 100 * usual,
-                wanted,
+                f"{wanted:,.0f}",
                 "; ".join(why) or "no cause was measured (other settings, or another machine, than the estimate's?)",
             )
         self._slow = usual < (WELL if self._slow else SLOW)
