@@ -28,6 +28,7 @@ from kitae.tensor.world import World, session
 from kitae.tokenization.special import SpecialIds
 from kitae.train.loop import fit
 
+WORDS = VOCAB + 1  # rows that two processes cannot share equally
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 APART = {"optimizers": "separate", "generator_learning_rate": 2e-3, "embedding_sharing": "disentangled"}
 MODELS = {
@@ -42,8 +43,8 @@ def learner(name: str, job: Mapping) -> nn.Module:
     if name == "toy":
         return Toy(head_rate=job.get("head_rate"), bad_step=job.get("bad_step", -1))
     preset, settings = MODELS[name]
-    architecture = resolve_preset(preset, job.get("overrides", {}), VOCAB, 16, pad_token_id=SPECIAL.pad)
-    return table.build(architecture, settings, SPECIAL, VOCAB, 3)
+    architecture = resolve_preset(preset, job.get("overrides", {}), WORDS, 16, pad_token_id=SPECIAL.pad)
+    return table.build(architecture, settings, SPECIAL, WORDS, 3)
 
 
 def held() -> int:

@@ -83,7 +83,7 @@ def test_what_is_not_finite_is_passed_over_and_named(tmp_path: Path, rule: str, 
     assert "rows 44, 45, 46, 47, first at blocks.1.mlp.weight of the one group of all weights" in caplog.text
     before, after = (load_file(tmp_path / "whole" / "checkpoints" / f"step-{n:08d}" / "weights.safetensors") for n in (4, 8))
     assert not torch.equal(before["head.weight"], after["head.weight"])
-    assert read_state(whole.checkpoint).policy.skipped == 2
+    assert read_state(whole.checkpoint).policy.skipped == whole.skipped == 2
     assert all(torch.isfinite(tensor).all() for tensor in content(whole).values())
     assert_resumes_alike(tmp_path, whole, lambda: Poisoned(5, 9), (4, 8, 12) if rule == "adamw" else (8,), **fields)
 

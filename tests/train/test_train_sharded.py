@@ -16,6 +16,7 @@ from toy_training import config
 from kitae.tensor.world import World
 
 SCRIPT = Path(__file__).with_name("sharded_training.py")
+RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "sharded.json"
 STEPS = 10
 BASE = {"precision": "fp64", "length": f"{STEPS} steps", "save_every": "4 steps", "keep_last": 9, "evaluate_every": "5 steps"}
 APART = {"head_rate": 0.02}  # the head is clipped by itself
@@ -25,6 +26,7 @@ EXACT: dict[str, dict] = {
     "short": {"model": "toy", "rows": 4, "config": BASE | {"length": "4 steps"}},  # one micro-batch for two processes
     "bert": {"model": "bert", "config": BASE},
     "lamb": {"model": "bert", "config": BASE | {"length": "4 steps", "optimizer": "lamb", "lamb": {"adapts": "all"}}},
+    "muon": {"model": "electra", "config": BASE | {"length": "4 steps", "optimizer": "muon"}},
     "electra": {"model": "electra", "config": BASE},
     "deberta-v3": {"model": "deberta-v3", "config": BASE | {"length": "4 steps", "activation_checkpointing": True}},
 }
@@ -109,9 +111,28 @@ def test_shards_learn_what_whole_weights_learn(tmp_path: Path) -> None:
         assert 0.5 <= part / whole < 0.54
 
 
-def test_a_rule_that_needs_whole_matrices_is_refused() -> None:
-    with pytest.raises(ValueError, match='set parallel = "ddp"'):
-        config(parallel="fsdp2", optimizer="muon")
+LEGS = (("ddp", 2), ("fsdp2", 2), ("fsdp2", 1), ("fsdp2", 4), ("ddp", 4))
+"""How a training of 40 steps changes its form after every eight."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "electra"])
+def test_a_training_changes_between_forms_and_numbers_of_processes(tmp_path: Path, name: str) -> None:
+    """About two minutes each on two cores. Every leg goes to the end, so that every form is compared over what is left of the 40 steps."""
+    case = EXACT[name] | {"config": BASE | {"length": "40 steps", "save_every": "8 steps"}}
+    run(job(tmp_path / "one", case), World())
+    start, worst = {}, {}
+    for number, (parallel, processes) in enumerate(LEGS):
+        folder = tmp_path / f"leg-{number}"
+        together(tmp_path, [job(folder, case, parallel, **start)], processes=processes)
+        alike(folder, tmp_path / "one", first=8 * number + 1, last=40)
+        apart = [abs(loss / curve(tmp_path / "one")[step] - 1) for step, loss in curve(folder).items()]
+        worst[f"{processes} x {parallel} from step {8 * number}"] = max(apart)
+        start = {"start": str(place(folder, 8 * number + 8))}
+    found = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    RESULT.write_text(
+        json.dumps(found | {f"{name}: greatest relative difference of a loss from one process's, fp64": worst}, indent=1) + "\n"
+    )
 
 
 def test_speed_of_processes_in_step_is_not_measured() -> None:

@@ -150,12 +150,6 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig, Phase
         return self
 
     @model_validator(mode="after")
-    def _rows_suffice(self) -> Self:
-        if self.parallel == "fsdp2" and self.optimizer == "muon":
-            raise ValueError('optimizer = "muon" needs whole matrices on every process: set parallel = "ddp"')
-        return self
-
-    @model_validator(mode="after")
     def _one_kind_of_length(self) -> Self:
         """A rate is a function of the steps or of the time, never of both."""
         parts = {"warmup": self.warmup}

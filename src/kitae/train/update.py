@@ -150,6 +150,11 @@ class Updates:
             self.last["skipped"] = self._skipped
         return sought
 
+    @property
+    def skipped(self) -> int:
+        """Steps so far whose update was not applied, of those that are settled."""
+        return self._skipped
+
     def events(self) -> list[Event]:
         """What happened since the last call, of settled steps."""
         taken, self._events = self._events, []
