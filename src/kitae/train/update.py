@@ -172,6 +172,7 @@ class Updates:
         self._optimizer.start_gradient()
         learner = self._optimizer.flat.learner
         for _ in range(passes - len(share)):
+            self._world.doing("forward and backward", slow=not self.last)
             (learner(self._first.to(self._world.device)).total(counts) * 0).backward()
         for batch in share:
             self._world.doing("forward and backward", batch.step, slow=not self.last)  # the first may be compiled
