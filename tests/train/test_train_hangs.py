@@ -78,14 +78,14 @@ def test_failures_and_kills_end_all_and_any_number_goes_on(warm: Warm, tmp_path:
     begun = time.monotonic()
     first = begin(warm, tmp_path, 2, meeting, trouble=[1, 5, 2, "kill"], config=LENGTH | {"shares": shares})
     assert [one.wait(60) for one in first] == [2, -signal.SIGKILL]
-    assert 'another process was lost, as "all-reduce" of step 5 shows (Connection' in first[0].stderr
+    assert 'another process was lost, as "all-reduce" of step 5 shows (' in first[0].stderr
     assert "Traceback" not in first[0].stderr
     (second,) = begin(warm, tmp_path, 1, meeting, trouble=[0, 9, 1, "kill"])
     assert second.wait(60) == -signal.SIGKILL
-    third = begin(warm, tmp_path, 4, meeting, trouble=[2, 10, 2, "raise"])
-    assert [one.wait(60) for one in third] == [2, 2, 1, 2]
-    for one in (third[0], third[1], third[3]):
-        assert f"rank 2 (host {HOST}) failed: ValueError: planted" in one.stderr
+    third = begin(warm, tmp_path, 4, meeting, trouble=[0, 10, 0, "raise"])
+    assert [one.wait(60) for one in third] == [1, 2, 2, 2]
+    for one in third[1:]:
+        assert f"rank 0 (host {HOST}) failed: ValueError: planted" in one.stderr
         assert "Traceback" not in one.stderr
     assert time.monotonic() - begun < 30  # nobody waits for a time-out of minutes
     assert [one.wait(60) for one in begin(warm, tmp_path, 2, meeting)] == [0, 0]
