@@ -65,6 +65,8 @@ class Timetable:
     """Steps between the measurements that may end the training; 0 for none."""
     decay: float = 0.0
     """Of "warmup-stable-decay": how long the rate falls at the end."""
+    probe: Every | None = None
+    """How often a copy of the weights is tried on a task, where there is one."""
     clock: Clock | None = None
     """The time that has passed; needed when something is in seconds."""
     moments: tuple[float, ...] = ()
@@ -122,6 +124,10 @@ class Timetable:
     def measures(self, step: int) -> bool:
         """Whether held-out data are measured after `step` steps."""
         return self.due(self.evaluate, step) or bool(self.flat and step % self.flat == 0)
+
+    def probes(self, step: int) -> bool:
+        """Whether a probe is due after `step` steps."""
+        return self.probe is not None and self.due(self.probe, step)
 
     def due(self, every: Every, step: int) -> bool:
         """Whether an event is due after `step` steps. Under a budget also when half of it is spent, so that the event's time is known."""
@@ -289,6 +295,7 @@ def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None)
         save=of.interval(config.save_every),
         evaluate=of.interval(config.evaluate_every),
         log=of.interval(config.log_every),
+        probe=of.interval(config.probe_every),
         milestones=frozenset(item for item in milestones if isinstance(item, int)),
         moments=tuple(item.amount for item in milestones if isinstance(item, Seconds)),
         flat=0 if flat is None else max(1, round(steps_in(flat, batches, of.total))),  # in full batches
