@@ -52,7 +52,9 @@ class Fitted:
     """What a finished training came to."""
 
     steps: int
-    """Updates made."""
+    """Steps made."""
+    skipped: int
+    """Steps whose update was not applied."""
     tokens: int
     """Real tokens seen, padding not counted."""
     seconds: float
@@ -352,6 +354,7 @@ class _Trainer:
         """The result, after `run`."""
         return Fitted(
             steps=self.step,
+            skipped=self.updates.skipped,
             tokens=self.tokens,
             seconds=self.seconds,
             waited=self.meter.total.waited,
