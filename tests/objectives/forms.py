@@ -55,8 +55,8 @@ FORMS: Mapping[str, tuple[str, Config]] = {
 }
 
 
-def build(form: str) -> Objective:
-    """The objective with its own dropout."""
-    preset, settings = FORMS[form]
+def build(form: str, settings: Config | None = None) -> Objective:
+    """The objective with its own dropout; with other settings than the form's where they are given."""
+    preset, own = FORMS[form]
     architecture = resolve_preset(preset, {}, VOCAB, LENGTH, word_bytes=BYTES if form == "character-bert" else 0)
-    return table.build(architecture, settings, SPECIAL, VOCAB, 1)
+    return table.build(architecture, settings or own, SPECIAL, VOCAB, 1)

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from toy_training import Toy, ToyBatches, config
 
 from kitae.core.errors import KitaeError
+from kitae.tensor.batch import Batch
+from kitae.tensor.loss import Loss
 from kitae.tensor.world import World
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
@@ -97,6 +99,21 @@ def test_no_decision_waits_for_the_device() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert float(ruling.verdict) == 0
+
+
+class Wide(Toy):
+    """Takes a share of the device's free memory for every row."""
+
+    def forward(self, batch: Batch) -> Loss:
+        self.held = torch.empty(int(len(batch.rows) * self.room / 5.5), dtype=torch.uint8, device=batch.ids_BL.device)
+        return super().forward(batch)
+
+
+def test_a_full_device_is_refused_with_what_fits(tmp_path: Path) -> None:
+    toy = Wide()
+    toy.room = torch.cuda.mem_get_info()[0]
+    with pytest.raises(KitaeError, match=r"12 rows of 12 positions does not fit into the memory of .* GiB of cuda:0; 4 rows do"):
+        fit(toy, ToyBatches(24, 12), config(), tmp_path, world=World(device=torch.device("cuda", 0)), seed=7, attach={})
 
 
 @pytest.mark.parametrize("rule", ["adamw", "lamb", "muon"])

@@ -60,6 +60,7 @@ CASES = {
         {"rows": 12, "bad_step": 7, "spike_step": 12, "config": {"precision": "fp64", "non_finite": "skip", "spikes": {"window": 12}}},
         1e-8,
     ),
+    "fp16": ({"config": {"precision": "fp16", "loss_scale": {"initial": 2.0**20, "growth_interval": 4}}}, 1e-4),
     "short": ({"rows": 4, "config": {"precision": "fp64"}}, 1e-8),  # one micro-batch for two ranks
 }
 ONE_RANK = ("short", "idle", "again")
@@ -88,7 +89,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
             assert samples(one) == samples(two)
         assert losses(two) == pytest.approx(losses(one), rel=tolerance, abs=1e-12)
         assert skipped(two) == skipped(one)
-        assert [step for step, *_ in skipped(one)] == ([8, 13] if name == "skips" else [])
+        if name != "fp16":
+            assert [step for step, *_ in skipped(one)] == ([8, 13] if name == "skips" else [])
 
 
 def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path) -> None:
