@@ -34,6 +34,7 @@ def account(objective: Objective, dealt: Sequence[PhaseRows], fitted: Fitted, wo
         "seconds": fitted.seconds,
         "tokens_per_second": fitted.tokens / max(fitted.seconds, 1e-9),
         "seconds_waiting_for_data": fitted.waited,
+        **({"skipped_steps": fitted.skipped} if fitted.skipped else {}),
         **fitted.shares,
         "memory": fitted.memory,
         "flops_per_token": per_token,

@@ -52,7 +52,9 @@ class Fitted:
     """What a finished training came to."""
 
     steps: int
-    """Updates made."""
+    """Steps made."""
+    skipped: int
+    """Steps whose update was not applied."""
     tokens: int
     """Real tokens seen, padding not counted."""
     seconds: float
@@ -181,8 +183,8 @@ class _Trainer:
             self.monitor = Monitor(self.folder, step=self.step, total=total, log_to=self.config.log_to, settings=settings)
             if self.config.keep_last:
                 kept, behind = self.config.keep_last, self.config.save_async
-                rest = (self.world.device, self.attach)
-                self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
+                what = (self.module, self.world.device, self.attach)
+                self.saver = Saver(self.folder, *what, clock=self.clock, monitor=self.monitor, keep_last=kept, background=behind)
                 if found >= 0:
                     self.saver.clear(found, self.times.permanent())
         self.meter.resume(spent, done=self.times.work(self.step))
@@ -352,6 +354,7 @@ class _Trainer:
         """The result, after `run`."""
         return Fitted(
             steps=self.step,
+            skipped=self.updates.skipped,
             tokens=self.tokens,
             seconds=self.seconds,
             waited=self.meter.total.waited,

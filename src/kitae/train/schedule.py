@@ -143,7 +143,10 @@ class Timetable:
         return self.total if self.clock is None or self.limit is None else self.clock.expected_steps()
 
     def work(self, step: int) -> float:
-        """What is done after `step` steps, for the time that is left: micro-batches where the batch grows, else steps."""
+        """What is done after `step` steps, for the time that is left: micro-batches where the batch grows, tokens where there are phases,
+        else steps."""
+        if self.phases:
+            return self.done("tokens", step)
         return self.growth.before(step) if self.growth is not None and self.limit is None else step
 
     def place(self, step: int) -> str:

@@ -150,6 +150,11 @@ class Updates:
             self.last["skipped"] = self._skipped
         return sought
 
+    @property
+    def skipped(self) -> int:
+        """Steps so far whose update was not applied, of those that are settled."""
+        return self._skipped
+
     def events(self) -> list[Event]:
         """What happened since the last call, of settled steps."""
         taken, self._events = self._events, []
@@ -167,6 +172,7 @@ class Updates:
         self._optimizer.start_gradient()
         learner = self._optimizer.flat.learner
         for _ in range(passes - len(share)):
+            self._world.doing("forward and backward", slow=not self.last)
             (learner(self._first.to(self._world.device)).total(counts) * 0).backward()
         for batch in share:
             self._world.doing("forward and backward", batch.step, slow=not self.last)  # the first may be compiled
