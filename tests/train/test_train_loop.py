@@ -19,7 +19,6 @@ from kitae.core.errors import KitaeError, Stopped
 from kitae.core.runtime import lock
 from kitae.tensor.random import seed_dropout
 from kitae.tensor.world import World
-from kitae.train.checkpoint import latest
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
 
@@ -118,24 +117,6 @@ def test_a_killed_run_goes_on_bit_equal(tmp_path: Path, precision: str, cuts: tu
     assert resumed.tokens == fitted.tokens
     for name in ("weights.safetensors", "optimizer.safetensors"):
         assert (fitted.checkpoint / name).read_bytes() == (resumed.checkpoint / name).read_bytes()
-
-
-@pytest.mark.slow
-def test_kills_at_any_instant_leave_a_checkpoint_that_verifies(tmp_path: Path) -> None:
-    """Saving after every step, so that most kills fall into a save."""
-    fields = {"deterministic": True, "save_every": "1 step", "length": "400 steps"}
-    train(tmp_path / "whole", **fields)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(12):
-        seen = len(checkpoints(tmp_path / "cut")) and int(checkpoints(tmp_path / "cut")[-1].name[5:])
-        process = start(tmp_path / "cut", config=fields)
-        wait_for_step(tmp_path / "cut", seen + 2, process)
-        time.sleep(float(torch.rand((), generator=generator)) * 0.2)
-        process.kill()
-        process.wait()
-        assert latest(tmp_path / "cut") == checkpoints(tmp_path / "cut")[-1]
-    train(tmp_path / "cut", **fields)
-    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_weights_and_samples_differ_with_the_seed(tmp_path: Path) -> None:
