@@ -290,7 +290,7 @@ def test_two_processes_under_torchrun_run_a_whole_recipe(place: Path) -> None:
         shutil.copy(name, place / "two" / name)
     succeed(kitae("run", "r.toml"))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kitae", "run", "r.toml"]
-    line += ["--set", "pretrain.train.shares=[3, 1]"]
+    line += ["--set", "pretrain.train.shares=[3, 1]", "--set", 'adapt.train.parallel="fsdp2"']
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=place / "two", capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

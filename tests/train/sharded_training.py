@@ -21,6 +21,7 @@ from kitae.core.errors import KitaeError
 from kitae.core.runtime import leave
 from kitae.models.presets import resolve_preset
 from kitae.objectives import table
+from kitae.objectives.electric import ElectricConfig
 from kitae.objectives.mlm import MlmConfig
 from kitae.objectives.rtd import RtdConfig
 from kitae.tensor.batch import Batch
@@ -34,6 +35,9 @@ APART = {"optimizers": "separate", "generator_learning_rate": 2e-3, "embedding_s
 MODELS = {
     "bert": ("bert-tiny", MlmConfig()),
     "electra": ("electra-tiny", RtdConfig()),
+    "modernbert": ("modernbert-tiny", MlmConfig()),
+    "roberta": ("roberta-tiny", MlmConfig(rate=0.3)),
+    "electric": ("electra-tiny", ElectricConfig()),  # two stacks of layers that take turns
     "deberta-v3": ("deberta-v3-tiny", RtdConfig.model_validate(APART)),  # a decoder that works twice, a table and a difference
 }
 
@@ -65,7 +69,7 @@ def run(job: Mapping, world: World) -> None:
         shutil.copytree(start, folder / "checkpoints" / start.name)
         shutil.copy(start.parents[1] / "identity.json", folder)
     world.barrier()
-    before = held()
+    before = held() if job.get("weigh") else 0
     module = learner(job["model"], job)
     seen: dict[str, float] = {}
 

@@ -1,5 +1,6 @@
 """Phases in the loop: rates, intervals and progress by formula; interrupted anywhere, the same bits; samples the same on two processes."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -160,6 +161,34 @@ def test_the_averages_go_on_into_the_next_phase(tmp_path: Path) -> None:
     rate = 0.004 * 0.5 / 3
     step = new[first] / (1 - 0.9**9) / ((new[second] / (1 - 0.999**9)).sqrt() + 1e-6)
     torch.testing.assert_close(weights[1][name], weights[0][name] - rate * step, rtol=1e-9, atol=1e-12)
+
+
+class Steeper(Cut):
+    """From step 8 on its loss is ten times as large, as it may be with rows of another length."""
+
+    def forward(self, batch):
+        found = super().forward(batch)
+        terms = tuple(dataclasses.replace(term, sum=term.sum * (10 if batch.step >= 8 else 1)) for term in found.terms)
+        return dataclasses.replace(found, terms=terms)
+
+
+def test_another_loss_in_another_phase_is_no_spike(tmp_path: Path) -> None:
+    """What stands out is asked of the phase's own steps; interrupted around the border, all is decided alike."""
+    spikes = {"spikes": {"window": 6, "sigma": 20.0}}
+    plain = config(length="20 steps", deterministic=True, **spikes)
+    fit(Steeper(-1), ToyBatches(8, 2), plain, tmp_path / "plain", world=World(), seed=7, attach={})
+    assert [record["step"] for record in read_metrics(tmp_path / "plain") if record["kind"] == "skipped"][:1] == [9]
+    whole = train(tmp_path / "whole", Steeper(-1), **spikes)
+    assert not [record for record in read_metrics(tmp_path / "whole") if record["kind"] == "skipped"]
+    for cut in (7, 8, 11):
+        with pytest.raises(Stopped):
+            train(tmp_path / "cut", Steeper(cut), **spikes)
+    resumed = train(tmp_path / "cut", Steeper(-1), **spikes)
+    assert same_bits(whole, resumed)
+    assert (
+        json.loads((whole.checkpoint / "state.json").read_text())["policy"]
+        == json.loads((resumed.checkpoint / "state.json").read_text())["policy"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,14 @@ BASE = {"precision": "fp64", "length": f"{STEPS} steps", "save_every": "4 steps"
 APART = {"head_rate": 0.02}  # the head is clipped by itself
 EXACT: dict[str, dict] = {
     "groups": {"model": "toy", **APART, "config": BASE | {"clip": 0.05, "layer_decay": 0.9}},
-    "frozen": {"model": "toy", "config": BASE | {"length": "4 steps", "shares": [0, 12], "freeze": {"embeddings": True, "layers": 1}}},
-    "short": {"model": "toy", "rows": 4, "config": BASE | {"length": "4 steps"}},  # one micro-batch for two processes
+    "frozen": {"model": "toy", "config": BASE | {"length": "2 steps", "shares": [0, 12], "freeze": {"embeddings": True, "layers": 1}}},
+    "short": {"model": "toy", "rows": 4, "config": BASE | {"length": "2 steps"}},  # one micro-batch for two processes
+    "skip": {"model": "toy", "bad_step": 1, "config": BASE | {"length": "3 steps", "non_finite": "skip"}},
     "bert": {"model": "bert", "config": BASE},
-    "lamb": {"model": "bert", "config": BASE | {"length": "4 steps", "optimizer": "lamb", "lamb": {"adapts": "all"}}},
-    "muon": {"model": "electra", "config": BASE | {"length": "4 steps", "optimizer": "muon"}},
+    "lamb": {"model": "bert", "config": BASE | {"length": "2 steps", "optimizer": "lamb", "lamb": {"adapts": "all"}}},
+    "muon": {"model": "electra", "config": BASE | {"length": "2 steps", "optimizer": "muon"}},
     "electra": {"model": "electra", "config": BASE},
-    "deberta-v3": {"model": "deberta-v3", "config": BASE | {"length": "4 steps", "activation_checkpointing": True}},
+    "deberta-v3": {"model": "deberta-v3", "config": BASE | {"length": "2 steps", "activation_checkpointing": True}},
 }
 MIXED = {"model": "bert", "config": BASE | {"precision": "bf16", "length": "3 steps"}}
 WIDE = {"model": "bert", "weigh": True, "overrides": {"hidden_size": 128}, "config": BASE | {"precision": "fp32", "length": "3 steps"}}
@@ -53,7 +54,7 @@ def records(folder: Path, kind: str) -> list[dict]:
 
 
 def curve(folder: Path) -> dict[int, float]:
-    return {record["step"]: record["loss"] for record in records(folder, "train")}
+    return {record["step"]: record.get("loss", 0.0) for record in records(folder, "train")}  # what is not finite is not written
 
 
 def tensors(folder: Path, step: int, name: str) -> dict[str, torch.Tensor]:
@@ -109,6 +110,21 @@ def test_shards_learn_what_whole_weights_learn(tmp_path: Path) -> None:
     for rank in (0, 1):
         whole, part = (measured(tmp_path / f"{how}-wide", rank)["bytes"] for how in ("ddp", "fsdp2"))
         assert 0.5 <= part / whole < 0.54
+
+
+@pytest.mark.slow
+def test_every_kind_of_model(tmp_path: Path) -> None:
+    """About a minute; with layers compiled as well."""
+    cases = {name: {"model": name, "config": BASE | {"length": "3 steps"}} for name in ("modernbert", "roberta", "electric")}
+    for name, case in cases.items():
+        run(job(tmp_path / f"one-{name}", case), World())
+    jobs = [job(tmp_path / name, case) for name, case in cases.items()]
+    for name, wanted in (("plain", False), ("compiled", True)):
+        jobs.append(job(tmp_path / name, {"model": "bert", "config": MIXED["config"] | {"precision": "fp32", "compile": wanted}}))
+    together(tmp_path, jobs)
+    for name in cases:
+        alike(tmp_path / name, tmp_path / f"one-{name}", last=3)
+    assert list(curve(tmp_path / "compiled").values()) == pytest.approx(list(curve(tmp_path / "plain").values()), rel=1e-5)
 
 
 LEGS = (("ddp", 2), ("fsdp2", 2), ("fsdp2", 1), ("fsdp2", 4), ("ddp", 4))

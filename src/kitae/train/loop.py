@@ -243,6 +243,8 @@ class _Trainer:
         """One update; returns the signal that asks all ranks to stop, or 0."""
         start, waited = time.perf_counter(), self.feed.waited
         self.clock.begin(self.step)
+        if self.times.begins_phase(self.step):
+            self.updates.begin_phase()
         rate, share = rate_of_step(self.config, self.times, self.step), self.feed.take(self.step)
         try:
             counts = self.updates.make(self.step, share, rate, most=self.feed.most(self.step))

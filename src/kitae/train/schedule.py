@@ -104,6 +104,10 @@ class Timetable:
         """Number of the phase, from 0, that step number `step` is in; 0 without phases."""
         return max((number for number, part in enumerate(self.phases) if part.first <= step), default=0)
 
+    def begins_phase(self, step: int) -> bool:
+        """Whether step number `step` is the first of a phase that follows another."""
+        return any(part.first == step for part in self.phases[1:])
+
     def done(self, unit: Unit, step: int) -> float:
         """What the first `step` steps of a training with phases are, in any unit."""
         made = [(min(max(0, step - part.first), part.times.total), part) for part in self.phases]

@@ -90,6 +90,10 @@ class Updates:
         self.last: dict[str, float] = {}
         """Losses, learning rate and norm of the gradient of the last step that was settled, as far as they are finite."""
 
+    def begin_phase(self) -> None:
+        """The next step is the first of a phase: what stands out is asked anew."""
+        self._policy.forget()
+
     def make(self, step: int, share: list[Batch], rate: float, *, most: int) -> Mapping[str, float]:
         """One update from this rank's micro-batches, of which the rank with the most has so many; returns the counts over all ranks, real
         tokens and positions among them.
