@@ -338,6 +338,25 @@ def test_a_stop_while_training(place: Path, warm: Warm, number: signal.Signals, 
     assert "pretrain: continuing" in again.stderr
 
 
+def test_one_of_two_processes_is_killed_and_both_go_on(place: Path, warm: Warm) -> None:
+    """Both with the whole recipe, one with three quarters of every batch; the one that is left says what happened."""
+    folder = place / "long" / "pretrain"
+    shutil.copytree("run", "long", ignore=shutil.ignore_patterns("pretrain", ".*"))
+    train = 'pretrain.train={ length = "24 steps", batch = "4 rows", micro_batch = "1 row", shares = [1, 3], log_every = "1 step" }'
+    arguments = ["run", "r.toml", *settings(train, 'output="long"'), "--until", "pretrain"]
+    ranks = warm.ranks(place, [{}, {}], *arguments)
+    until(lambda: (folder / "metrics.jsonl").is_file() and last_step(folder) > 3, ranks[0])
+    os.kill(ranks[1].pid, signal.SIGKILL)
+    assert ranks[0].wait(timeout=30) == 2
+    assert "kitae: another process was lost" in ranks[0].stderr
+    assert "Traceback" not in ranks[0].stderr
+    assert last_step(folder) < 24
+    again = warm.ranks(place, [{}, {}], *arguments)
+    assert [one.wait(timeout=60) for one in again] == [0, 0], again[0].stderr
+    assert verify(checkpoints(folder)[-1]).facts["step"] == 24
+    assert "pretrain" in json.loads((folder / "manifest.json").read_text())["facts"]["node"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stop_while_a_corpus_is_made(fresh: Path, warm: Warm, number: signal.Signals, code: int) -> None:
     """With worker processes: none outlives the run. The same run goes on with finished parts, another finds nothing of them."""

@@ -283,13 +283,14 @@ def test_odd_input_of_predict_is_named(made: Path, place: Path, caplog: pytest.L
 
 def test_two_processes_under_torchrun_run_a_whole_recipe(place: Path) -> None:
     """They end cleanly and make what one process makes; each trial is made by one of them."""
-    text = RECIPE.replace("seeds = [1]", "seeds = [1, 2]")
+    text = RECIPE.replace("seeds = [1]", "seeds = [1, 2]").replace('"2 steps" }', '"2 steps", micro_batch = "1 row" }', 1)
     (place / "r.toml").write_text(text, encoding="utf-8")
     (place / "two").mkdir()
     for name in ("r.toml", "general.txt", "domain.txt", "topics.jsonl"):
         shutil.copy(name, place / "two" / name)
     succeed(kitae("run", "r.toml"))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kitae", "run", "r.toml"]
+    line += ["--set", "pretrain.train.shares=[3, 1]", "--set", 'adapt.train.parallel="fsdp2"']
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=place / "two", capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

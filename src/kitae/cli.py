@@ -149,10 +149,15 @@ def predict(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A stage, predict, an objective (mlm, ...) or a model family (bert, ...).")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A stage, predict, an objective (mlm, ...), a model family (bert, ...), or slurm.")
+    ],
     debug: Debug = False,
 ) -> None:
-    """Print the settings of a stage, an objective or a model family with their documentation."""
+    """Print the settings of a stage, an objective or a model family with their documentation; of slurm, a script for sbatch."""
+    if name == "slurm":
+        print(_chain("slurm").job_script(), end="")
+        return
     title, lines = _chain("show").settings(name)
     console = _console()
     console.print(f"[bold]{name}[/bold]: {escape(title)}")

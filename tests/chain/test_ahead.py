@@ -116,12 +116,14 @@ def folders(place: Path) -> Path:
         ("discriminator", "rtd", ', start_generator = "bert"', ["16 positions"]),
         ("discriminator", "rtd", ', start_generator = "classifier"', ["start_generator holds no generator", "BERT text classifier"]),
         ("discriminator", "rtd", ', regrow = { generator = { fraction = 3 } }', ["generator.fraction = 3"]),
+        ("bert", "mlm", ', train = { length = "2 steps", freeze = { layers = 9 } }', ["freeze.layers = 9", "freeze at most 2", "bert"]),
     ],
 )  # fmt: skip
 def test_a_start_that_cannot_be(folders: Path, start: str, objective: str, more: str, expected: list[str]) -> None:
     short = "dataset={ max_length = 16 }" if "positions" not in expected[0] else "seed=1"
     train = 'train = { length = "2 steps" }'
-    table = f'pretrain={{ start = "{start}", objective = "{objective}", {train}{more} }}'
+    given = more.removeprefix(", ") if "train = " in more else train + more
+    table = f'pretrain={{ start = "{start}", objective = "{objective}", {given} }}'
     done = kitae("run", "r.toml", "--until", "pretrain", "--set", short, "--set", table)
     assert done.returncode == 2, done.stderr
     for words in expected:
@@ -134,6 +136,13 @@ def test_an_encoder_with_too_few_positions_is_refused_before_any_training(folder
     assert done.returncode == 2
     assert "max_length = 20, but the encoder has 16 positions" in done.stderr
     assert not (folders / "run" / "corpus").exists()
+
+
+def test_plan_refuses_frozen_layers_that_a_start_lacks(folders: Path) -> None:
+    table = 'pretrain={ start = "bert", objective = "mlm", train = { length = "2 steps", freeze = { layers = 9 } } }'
+    done = kitae("plan", "r.toml", "--set", "dataset={ max_length = 16 }", "--set", table)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "freeze.layers = 9, but encoder has 2 layers: freeze at most 2" in done.stderr
 
 
 def test_plan_refuses_it_too(place: Path) -> None:

@@ -151,8 +151,10 @@ def test_a_regrown_generator_by_itself(pair: Out, dataset: Path, text: Path, tmp
     assert 0 < found.together["mlm_loss"] < 2 * math.log(len(TOKENS))
 
 
-def broken(folder: Path, pair: Out, dataset: Path, text: Path) -> dict[str, Path]:
-    """Folders and texts that cannot be measured."""
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory, pair: Out, text: Path) -> dict[str, Path]:
+    """Folders and texts that cannot be measured, and two that can."""
+    folder = tmp_path_factory.mktemp("broken")
     place = newest(pair.path)
     parts = read_parts(place)
     bare = {name: tensor for name, tensor in parts["discriminator"].state.items() if name.startswith("encoder.")}
@@ -197,9 +199,8 @@ def broken(folder: Path, pair: Out, dataset: Path, text: Path) -> dict[str, Path
     ],
 )
 def test_a_mistake_is_one_line(
-    arguments: tuple[str, ...], expected: str, pair: Out, dataset: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], expected: str, known: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = broken(tmp_path, pair, dataset, text)
     monkeypatch.chdir(tmp_path)
     done = kitae("evaluate", *(str(known.get(argument, argument)) for argument in arguments), "--set", 'device="cpu"')
     assert done.returncode == 2, done.stderr

@@ -16,13 +16,19 @@ SCRIPT = Path(__file__).with_name("tiny_pretraining.py")
 
 
 @pytest.mark.parametrize(
-    ("precision", "tolerance"),
-    [("fp64", 1e-8), pytest.param("fp32", 1e-3, marks=pytest.mark.slow), pytest.param("bf16", 3e-2, marks=pytest.mark.slow)],
+    ("precision", "tolerance", "parallel"),
+    [
+        ("fp64", 1e-8, "ddp"),
+        pytest.param("fp32", 1e-3, "ddp", marks=pytest.mark.slow),
+        pytest.param("bf16", 3e-2, "ddp", marks=pytest.mark.slow),
+        pytest.param("fp64", 1e-8, "fsdp2", marks=pytest.mark.slow),
+        pytest.param("bf16", 3e-2, "fsdp2", marks=pytest.mark.slow),
+    ],
 )
-def test_two_processes_pretrain_what_one_does(tmp_path: Path, precision: str, tolerance: float) -> None:
+def test_two_processes_pretrain_what_one_does(tmp_path: Path, precision: str, tolerance: float, parallel: str) -> None:
     """Three micro-batches a step for two ranks; also what is measured on held-out text agrees."""
     dataset = write_dataset(tmp_path / "dataset")
-    changes = {"train": {"precision": precision, "batch": "24 rows", "length": "20 steps"}}
+    changes = {"train": {"precision": precision, "batch": "24 rows", "length": "20 steps", "parallel": parallel}}
     one = pretrain(tmp_path / "one", dataset, **changes)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
     done = subprocess.run(

@@ -77,3 +77,9 @@ def test_a_cpu_is_measured() -> None:
     assert 1e8 < double < 1e14
     assert 1e8 < single < 1e14
     assert peak_flops(torch.device("cpu"), "fp32") > 1e8
+
+
+def test_a_cpu_is_held_against_fp32_where_fp16_has_no_units() -> None:
+    """fp16 itself would take 15 seconds, and give a fortieth."""
+    single = measured_peak(torch.device("cpu"), "fp32", seconds=0.05)
+    assert measured_peak(torch.device("cpu"), "fp16", seconds=0.05) > single / 5

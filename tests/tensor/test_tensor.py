@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 
 from kitae.tensor.batch import Layout
@@ -61,3 +62,16 @@ def test_generators_are_pure_functions_of_their_parts() -> None:
     torch.rand(100)
     seed_dropout(1, "dropout", 4, 0)
     assert torch.equal(first, torch.rand(3))
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
+)
+def test_dropout_is_seeded_as_torch_does_it(device: str) -> None:
+    ones = torch.ones(500, device=device)
+    seed_dropout(3, "dropout", 7, 1)
+    ours = torch.nn.functional.dropout(ones)
+    torch.manual_seed(key(3, "dropout", 7, 1))
+    assert torch.equal(ours, torch.nn.functional.dropout(ones))
+    seed_dropout(3, "dropout", 7, 2)
+    assert not torch.equal(ours, torch.nn.functional.dropout(ones))

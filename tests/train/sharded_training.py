@@ -21,6 +21,7 @@ from kitae.core.errors import KitaeError
 from kitae.core.runtime import leave
 from kitae.models.presets import resolve_preset
 from kitae.objectives import table
+from kitae.objectives.electric import ElectricConfig
 from kitae.objectives.mlm import MlmConfig
 from kitae.objectives.rtd import RtdConfig
 from kitae.tensor.batch import Batch
@@ -28,11 +29,15 @@ from kitae.tensor.world import World, session
 from kitae.tokenization.special import SpecialIds
 from kitae.train.loop import fit
 
+WORDS = VOCAB + 1  # rows that two processes cannot share equally
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 APART = {"optimizers": "separate", "generator_learning_rate": 2e-3, "embedding_sharing": "disentangled"}
 MODELS = {
     "bert": ("bert-tiny", MlmConfig()),
     "electra": ("electra-tiny", RtdConfig()),
+    "modernbert": ("modernbert-tiny", MlmConfig()),
+    "roberta": ("roberta-tiny", MlmConfig(rate=0.3)),
+    "electric": ("electra-tiny", ElectricConfig()),  # two stacks of layers that take turns
     "deberta-v3": ("deberta-v3-tiny", RtdConfig.model_validate(APART)),  # a decoder that works twice, a table and a difference
 }
 
@@ -42,8 +47,8 @@ def learner(name: str, job: Mapping) -> nn.Module:
     if name == "toy":
         return Toy(head_rate=job.get("head_rate"), bad_step=job.get("bad_step", -1))
     preset, settings = MODELS[name]
-    architecture = resolve_preset(preset, job.get("overrides", {}), VOCAB, 16, pad_token_id=SPECIAL.pad)
-    return table.build(architecture, settings, SPECIAL, VOCAB, 3)
+    architecture = resolve_preset(preset, job.get("overrides", {}), WORDS, 16, pad_token_id=SPECIAL.pad)
+    return table.build(architecture, settings, SPECIAL, WORDS, 3)
 
 
 def held() -> int:
@@ -64,7 +69,7 @@ def run(job: Mapping, world: World) -> None:
         shutil.copytree(start, folder / "checkpoints" / start.name)
         shutil.copy(start.parents[1] / "identity.json", folder)
     world.barrier()
-    before = held()
+    before = held() if job.get("weigh") else 0
     module = learner(job["model"], job)
     seen: dict[str, float] = {}
 

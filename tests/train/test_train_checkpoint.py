@@ -18,6 +18,7 @@ from kitae.core.errors import KitaeError
 from kitae.tensor.world import World
 from kitae.train.checkpoint import claim, latest, prune
 from kitae.train.loop import fit
+from kitae.train.monitor import read_metrics
 
 
 def train(folder: Path, toy: Toy | None = None, attach: dict[str, Path] | None = None, **fields: object) -> Path:
@@ -73,6 +74,17 @@ def test_all_checkpoints_damaged_is_an_error_and_not_a_new_start(tmp_path: Path)
     with pytest.raises(KitaeError, match="all 2 checkpoints are damaged"):
         train(tmp_path, length="8 steps")
     assert latest(tmp_path / "nothing") is None
+
+
+def test_a_damaged_record_is_refused_by_its_line_and_a_cut_off_end_is_not(tmp_path: Path) -> None:
+    train(tmp_path, length="8 steps")
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]) + bytes(300) + b"\n" + b'{"kind": "tr')
+    assert len(read_metrics(tmp_path)) == len(lines) - 2  # what a loss of power leaves
+    path.write_bytes(b"".join([*lines[:2], b'{"kind": "train"}\n', *lines[3:]]))
+    with pytest.raises(KitaeError, match=r"metrics\.jsonl is damaged in line 3: restore it"):
+        train(tmp_path, length="8 steps")
 
 
 def test_a_folder_is_claimed_once_it_holds_a_checkpoint(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Phases in the loop: rates, intervals and progress by formula; interrupted anywhere, the same bits; samples the same on two processes."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -23,8 +24,8 @@ from kitae.train.phases import phased
 from kitae.train.schedule import rate_of_step
 
 SCRIPT = Path(__file__).with_name("toy_training.py")
-SIZES = ((8, 4), (12, 2))
-"""(rows of a step, rows of a micro-batch) of the two phases: 2 and 6 micro-batches a step."""
+SIZES = ((8, 2), (12, 2))
+"""(rows of a step, rows of a micro-batch) of the two phases: 4 and 6 micro-batches a step."""
 PHASES = [{"length": "8 steps"}, {"length": "12 steps", "learning_rate": 0.004, "warmup": "3 steps"}]
 
 
@@ -80,6 +81,7 @@ def test_intervals_milestones_and_progress_over_phases() -> None:
     assert [times.progress(step) for step in (0, 8, 19)] == pytest.approx([0.5 / 20, 8.5 / 20, 19.5 / 20])
     assert [times.phase(step) for step in (0, 7, 8, 19)] == [0, 0, 1, 1]
     assert (times.total, times.expected(), times.over(19), times.over(20)) == (20, 20, False, True)
+    assert times.work(8) / times.work(20) == 64 / (64 + 144)  # tokens, for the time that is left
     assert times.place(8) == "step 8 of 20 (phase 1 of 2)"
 
 
@@ -106,12 +108,12 @@ def test_a_phase_counts_its_rows_from_its_beginning_and_draws_by_the_steps_of_al
     train(tmp_path / "run", Toy(log=tmp_path / "samples"))
     lines = [line.split() for line in (tmp_path / "samples").read_text().splitlines()]
     assert [(int(step), int(micro)) for step, micro, _ in lines] == [
-        (step, micro) for step in range(20) for micro in range(2 if step < 8 else 6)
+        (step, micro) for step in range(20) for micro in range(4 if step < 8 else 6)
     ]
     assert len({digest for *_, digest in lines}) == len(lines)
     own = ToyBatches(12, 2)
     seen = sum(own.micro(step, micro).num_tokens for step in range(12) for micro in range(6))
-    before = sum(ToyBatches(8, 4).micro(step, micro).num_tokens for step in range(8) for micro in range(2))
+    before = sum(ToyBatches(8, 2).micro(step, micro).num_tokens for step in range(8) for micro in range(4))
     assert read_metrics(tmp_path / "run")[-1]["tokens"] == before + seen
 
 
@@ -130,7 +132,7 @@ class Cut(Toy):
 
 @pytest.mark.parametrize("cuts", [(5,), (7,), (8,), (15,), (2, 7, 8, 12, 18)])
 def test_interrupted_in_any_phase_it_goes_on_bit_equal(tmp_path: Path, cuts: tuple[int, ...]) -> None:
-    """Step 7 is the last of phase 1, step 8 the first of phase 2, which makes its updates from three times as many micro-batches."""
+    """Step 7 is the last of phase 1, step 8 the first of phase 2, which makes its updates from more micro-batches."""
     whole = train(tmp_path / "whole")
     for cut in cuts:
         with pytest.raises(Stopped):
@@ -161,6 +163,34 @@ def test_the_averages_go_on_into_the_next_phase(tmp_path: Path) -> None:
     torch.testing.assert_close(weights[1][name], weights[0][name] - rate * step, rtol=1e-9, atol=1e-12)
 
 
+class Steeper(Cut):
+    """From step 8 on its loss is ten times as large, as it may be with rows of another length."""
+
+    def forward(self, batch):
+        found = super().forward(batch)
+        terms = tuple(dataclasses.replace(term, sum=term.sum * (10 if batch.step >= 8 else 1)) for term in found.terms)
+        return dataclasses.replace(found, terms=terms)
+
+
+def test_another_loss_in_another_phase_is_no_spike(tmp_path: Path) -> None:
+    """What stands out is asked of the phase's own steps; interrupted around the border, all is decided alike."""
+    spikes = {"spikes": {"window": 6, "sigma": 20.0}}
+    plain = config(length="20 steps", deterministic=True, **spikes)
+    fit(Steeper(-1), ToyBatches(8, 2), plain, tmp_path / "plain", world=World(), seed=7, attach={})
+    assert [record["step"] for record in read_metrics(tmp_path / "plain") if record["kind"] == "skipped"][:1] == [9]
+    whole = train(tmp_path / "whole", Steeper(-1), **spikes)
+    assert not [record for record in read_metrics(tmp_path / "whole") if record["kind"] == "skipped"]
+    for cut in (7, 8, 11):
+        with pytest.raises(Stopped):
+            train(tmp_path / "cut", Steeper(cut), **spikes)
+    resumed = train(tmp_path / "cut", Steeper(-1), **spikes)
+    assert same_bits(whole, resumed)
+    assert (
+        json.loads((whole.checkpoint / "state.json").read_text())["policy"]
+        == json.loads((resumed.checkpoint / "state.json").read_text())["policy"]
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -178,15 +208,17 @@ def test_a_changed_phase_is_named(tmp_path: Path, changed: list[dict], message: 
 
 
 def test_two_processes_learn_the_same_phases(tmp_path: Path) -> None:
-    """Two micro-batches on two ranks in phase 1, six in phase 2: samples bit-equal, losses to 1e-8, also when one process goes on from
-    the middle of phase 2."""
+    """Micro-batches dealt 3 to 1 in phase 1, and so 4 to 2 in phase 2: samples bit-equal, losses to 1e-8, also when one process goes on
+    from the middle of phase 2."""
     fields = {"phases": PHASES, "length": None, "precision": "fp64", "deterministic": True, "save_every": "4 steps", "keep_last": 9}
     train(tmp_path / "one", Toy(log=tmp_path / "one.log"), precision="fp64")
-    options = {"sizes": SIZES, "samples": str(tmp_path / "two.log"), "config": fields}
+    options = {"sizes": SIZES, "samples": str(tmp_path / "two.log"), "config": fields | {"shares": [6, 2]}}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
     done = subprocess.run([*command, str(tmp_path / "two"), json.dumps(options)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    two = sorted(line for rank in range(2) for line in (tmp_path / f"two.log{rank}").read_text().splitlines())
+    each = [(tmp_path / f"two.log{rank}").read_text().splitlines() for rank in range(2)]
+    assert [len(lines) for lines in each] == [8 * 3 + 12 * 4, 8 * 1 + 12 * 2]
+    two = sorted(line for lines in each for line in lines)
     assert two == sorted((tmp_path / "one.log").read_text().splitlines())
     shutil.copytree(tmp_path / "two", tmp_path / "mixed")
     for later in ("step-00000016", "step-00000020"):

@@ -83,9 +83,9 @@ def test_what_is_not_finite_is_passed_over_and_named(tmp_path: Path, rule: str, 
     assert "rows 44, 45, 46, 47, first at blocks.1.mlp.weight of the one group of all weights" in caplog.text
     before, after = (load_file(tmp_path / "whole" / "checkpoints" / f"step-{n:08d}" / "weights.safetensors") for n in (4, 8))
     assert not torch.equal(before["head.weight"], after["head.weight"])
-    assert read_state(whole.checkpoint).policy.skipped == 2
+    assert read_state(whole.checkpoint).policy.skipped == whole.skipped == 2
     assert all(torch.isfinite(tensor).all() for tensor in content(whole).values())
-    assert_resumes_alike(tmp_path, whole, lambda: Poisoned(5, 9), (4, 8, 12) if rule == "adamw" else (8,), **fields)
+    assert_resumes_alike(tmp_path, whole, lambda: Poisoned(5, 9), (4, 8) if rule == "adamw" else (8,), **fields)
 
 
 def test_a_skipped_step_moves_nothing_and_is_not_counted_by_the_optimizer(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_spike_is_skipped_once_and_again_after_a_resume(tmp_path: Path, caplog
     assert "step 13 is skipped: a spike (loss " in caplog.text
     kept = [load_file(tmp_path / "whole" / "checkpoints" / f"step-{n:08d}" / "weights.safetensors") for n in (12, 16)]
     assert not torch.equal(kept[0]["head.weight"], kept[1]["head.weight"])
-    assert_resumes_alike(tmp_path, whole, lambda: Toy(spike_step=13), (4, 8, 12, 16), **fields)
+    assert_resumes_alike(tmp_path, whole, lambda: Toy(spike_step=13), (4, 12, 16), **fields)
 
 
 def test_without_the_rule_the_spike_is_learnt(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_fp16_scales_the_loss_and_resumes_its_scale(tmp_path: Path, caplog: pyte
 
 def test_fp16_and_fp32_learn_the_same(tmp_path: Path) -> None:
     for precision, fields in (("fp32", {}), ("fp16", {"loss_scale": {"initial": 1024}})):
-        train(tmp_path / precision, precision=precision, length="40 steps", **fields)
+        train(tmp_path / precision, precision=precision, length="40 steps", save_every=None, **fields)
     losses = [[float(str(record["loss"])) for record in records(tmp_path / precision, "train")] for precision in ("fp32", "fp16")]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
 

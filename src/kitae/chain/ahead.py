@@ -125,9 +125,10 @@ def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
             continue
         if isinstance(config, PretrainConfig):
             check_sinks(config.train.log_to)
-        if isinstance(config, FinetuneConfig) and (config.task.name, TaskConfig) not in looked:
-            looked.add((config.task.name, TaskConfig))
-            load(config.task)
+        task = _task_of(config)
+        if task is not None and (task.name, TaskConfig) not in looked:
+            looked.add((task.name, TaskConfig))
+            load(task)
         if config.start is None or (config.start, type(config)) in looked:
             continue
         looked.add((config.start, type(config)))
@@ -137,6 +138,12 @@ def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
             raise KitaeError(
                 error.what, cure=error.cure, where=error.where or f"{config.start}, where {status.node.name} starts"
             ) from error
+
+
+def _task_of(config: FinetuneConfig | PretrainConfig) -> TaskConfig | None:
+    if isinstance(config, FinetuneConfig):
+        return config.task
+    return None if config.probe is None else config.probe.chosen
 
 
 def _check_outside(config: FinetuneConfig | PretrainConfig, start: Path, rows: int) -> None:

@@ -16,7 +16,7 @@ from kitae.core.artifact import read_manifest
 from kitae.core.errors import KitaeError
 from kitae.procedures.estimate import Estimate, Measured, Work, estimate
 from kitae.procedures.machine import PlanConfig, machine
-from kitae.procedures.probe import probe, probe_key, remember, remembered
+from kitae.procedures.measured_steps import probe, probe_key, remember, remembered
 from kitae.tensor.devices import TERA
 
 log = logging.getLogger(__name__)

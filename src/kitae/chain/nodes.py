@@ -67,7 +67,7 @@ def _pretraining(recipe: Recipe, where: str) -> list[Node]:
     if recipe.dataset is not None and recipe.corpus is not None:
         made.append(make("dataset", "dataset", recipe.dataset, {"corpus": "corpus", "tokenizer": "tokenizer"}))
     if recipe.pretrain is not None:
-        made.append(make("pretrain", "pretrain", recipe.pretrain, {"dataset": "dataset"}))
+        made.append(make("pretrain", "pretrain", _with_probe(recipe, recipe.pretrain, where), {"dataset": "dataset"}))
     return made
 
 
@@ -84,7 +84,8 @@ def _adaptation(recipe: Recipe, where: str) -> list[Node]:
     if adapt.objective not in (None, learnt["objective"]):
         learnt["objective_config"] = {}  # [pretrain]'s is another objective's
     outside = {"start": adapt.start, "start_generator": adapt.start_generator}
-    config = validate(PretrainConfig, {**learnt, **given, "train": adapt.train, **outside}, where, "adapt")
+    learnt["probe"] = adapt.probe
+    config = _with_probe(recipe, validate(PretrainConfig, {**learnt, **given, "train": adapt.train, **outside}, where, "adapt"), where)
     parents = {"dataset": "adapt.dataset"} | ({} if adapt.start is not None else {"start": "pretrain"})
     made = [make("adapt.corpus", "corpus", _with_tasks(recipe, domain, where), {})]
     if adapt.tokenizer is not None:
@@ -127,6 +128,14 @@ def _with_tasks(recipe: Recipe, config: CorpusConfig, where: str) -> CorpusConfi
     named = [*config.decontaminate, *(s.path.removeprefix("task:").partition("/")[0] for s in config.source if s.path.startswith("task:"))]
     tasks = tuple(task_named(recipe, name, where) for name in dict.fromkeys(named))
     return config.model_copy(update={"tasks": tasks})
+
+
+def _with_probe(recipe: Recipe, config: PretrainConfig, where: str) -> PretrainConfig:
+    """With the definition of the probe's task in the place of its name."""
+    probe = config.probe
+    if probe is None or not isinstance(probe.task, str):
+        return config
+    return config.model_copy(update={"probe": probe.model_copy(update={"task": task_named(recipe, probe.task, where)})})
 
 
 def _finetuning(recipe: Recipe, where: str) -> list[Node]:

@@ -12,6 +12,7 @@ from kitae.core.duration import Duration
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.presets import PRESETS
 from kitae.procedures.machine import PlanConfig
+from kitae.procedures.probe import ProbeConfig
 from kitae.procedures.regrow import RegrowConfig
 from kitae.stages.corpus import CorpusConfig, SourceConfig
 from kitae.stages.dataset import DatasetConfig
@@ -50,6 +51,8 @@ class AdaptTable(Config):
     """A folder of the generator to continue with, where `start` holds the discriminator."""
     regrow: RegrowConfig | None = None
     """How a discriminator that comes without its generator gets one; the default is [pretrain]'s."""
+    probe: ProbeConfig | None = None
+    """A copy of the weights is fine-tuned on a small task now and then, as in [pretrain], whose probe is not taken over."""
     holdout: float | str | None = None
     """Held-out share or count of the domain text; the default is [corpus]'s."""
     language: Literal["ja", "en"] | None = None

@@ -39,7 +39,7 @@ def settings(name: str) -> tuple[str, Iterator[str]]:
         own = fields(name)
         config = FAMILIES[name].config
         return "config of a new model, on top of its preset", describe(config, without=set(config.model_fields) - set(own))
-    cure = did_you_mean(name, [*STAGES, "predict", *OBJECTIVES, *MODELS])
+    cure = did_you_mean(name, [*STAGES, "predict", "slurm", *OBJECTIVES, *MODELS])
     raise KitaeError(f'there is no stage, objective or model family "{name}"', cure=cure)
 
 

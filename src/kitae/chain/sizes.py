@@ -9,6 +9,8 @@ from kitae.core.graph import Node
 from kitae.core.paths import locate
 from kitae.core.recipe import Raw, merge
 from kitae.models.cost import count_parameters, flops_per_token
+from kitae.models.encoder import EncoderConfig
+from kitae.models.folder import Part
 from kitae.models.presets import PRESETS, Architecture, resolve_preset
 from kitae.objectives.mlm import MaskingConfig
 from kitae.objectives.pair import PairConfig
@@ -19,6 +21,7 @@ from kitae.stages.pretrain import PretrainConfig, learnt_order, regrown_numbers,
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tokenization.taken import home
 from kitae.tokenization.tokenizer import Tokenizer
+from kitae.train.freezing import check_depths
 from kitae.train.phases import longest
 
 
@@ -197,6 +200,7 @@ def _started(node: str, config: PretrainConfig, length: int) -> Iterator[Size]:
         found = count_parameters(pair, "rtd", shared=settings.embedding_sharing == "shared")
         counts, total = {"regrown generator": found.generator, "discriminator": found.encoder}, found.total
     architecture = Architecture(encoder=main.config, generator=generator)
+    _check_freeze(config, parts, generator, where=f"{folders[0]}, where {node} starts")
     yield Size(
         node=node,
         model=folders[0].name,
@@ -214,6 +218,14 @@ def _flops(config: PretrainConfig, architecture: Architecture, length: int) -> f
     settings = config.learnt
     assert isinstance(settings, MaskingConfig), "every objective masks"
     return flops_per_token(architecture, length, config.objective, settings.mean_rate)
+
+
+def _check_freeze(config: PretrainConfig, parts: Mapping[str, Part], generator: EncoderConfig | None, *, where: str) -> None:
+    depths = {name: part.config.num_hidden_layers for name, part in parts.items()}
+    try:
+        check_depths(config.train.freeze, depths if generator is None else depths | {"generator": generator.num_hidden_layers})
+    except KitaeError as error:
+        raise KitaeError(error.what, cure=error.cure, where=where) from error
 
 
 def _vocabulary(node: Node, output: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from kitae.objectives.protocol import Objective
 from kitae.procedures.phase_rows import PhaseRows
+from kitae.procedures.probe import split
 from kitae.tensor.world import World
 from kitae.train.loop import Fitted
 
@@ -26,6 +27,7 @@ def account(objective: Objective, dealt: Sequence[PhaseRows], fitted: Fitted, wo
         }
         for one, share, cost in zip(dealt, shares, costs, strict=True)
     ]
+    heldout, probed = split(fitted.evaluation)
     return {
         "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in objective.models().items()},
         "distinct_parameters": sum(p.numel() for p in objective.parameters()),
@@ -34,6 +36,7 @@ def account(objective: Objective, dealt: Sequence[PhaseRows], fitted: Fitted, wo
         "seconds": fitted.seconds,
         "tokens_per_second": fitted.tokens / max(fitted.seconds, 1e-9),
         "seconds_waiting_for_data": fitted.waited,
+        **({"skipped_steps": fitted.skipped} if fitted.skipped else {}),
         **fitted.shares,
         "memory": fitted.memory,
         "flops_per_token": per_token,
@@ -41,5 +44,6 @@ def account(objective: Objective, dealt: Sequence[PhaseRows], fitted: Fitted, wo
         **({"phases": phases} if len(phases) > 1 else {}),
         "processes": world.size,
         "checkpoint": fitted.checkpoint.name,
-        "heldout": dict(fitted.evaluation),
+        "heldout": heldout,
+        **({"probe": probed} if probed else {}),
     }

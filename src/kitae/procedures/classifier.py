@@ -114,4 +114,4 @@ def device_named(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
     cuda = wanted != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda", launch().local_rank) if cuda else torch.device("cpu")
+    return torch.device("cuda", launch().local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")

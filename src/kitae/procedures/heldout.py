@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kitae.data.plan import Plan
-from kitae.data.sampler import Heldout, heldout_sources
+from kitae.data.sampler import DatasetFacts, Heldout, heldout_sources
 from kitae.objectives.protocol import Objective
 from kitae.tensor.batch import Batch
 from kitae.tensor.random import key
@@ -38,7 +38,8 @@ class HeldoutMeter:
     def __init__(self, objective: Objective, dataset: Path, *, world: World, rows: int, plans: Path | None = None) -> None:
         """`plans`: the folder of another packing of the same text; see `kitae.data.repack`."""
         self._objective, self._world, self._seed = objective, world, key("heldout")
-        each = min(rows, max(1, POSITIONS // Plan((plans or dataset) / "train" / "plan").max_length))
+        length = DatasetFacts.read(dataset).max_length if plans is None else Plan(plans / "train" / "plan").max_length
+        each = min(rows, max(1, POSITIONS // length))
         self._sources = {source: Heldout(dataset, source, each, plans) for source in heldout_sources(dataset)}
         self._batches = rows // each
         self.rows = {

@@ -46,10 +46,12 @@ def _of(lineage: Mapping[str, Any], node: Mapping[str, Any]) -> Origin:
     dataset = named.get(node.get("parents", {}).get("dataset"), {})
     corpus = named.get(dataset.get("parents", {}).get("corpus"), {})
     config = node.get("config", {})
+    last = ((config.get("train") or {}).get("phases") or [{}])[-1]  # whose rows the last measurement was in
+    length = {} if last.get("max_length") is None else {"max_length": last["max_length"]}
     return Origin(
         objective=config.get("objective"),
         objective_config=config.get("objective_config", {}),
-        dataset=dataset.get("config", {}),
+        dataset={**dataset.get("config", {}), **length},
         corpus=corpus.get("config", {}),
     )
 

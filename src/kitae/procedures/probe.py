@@ -1,182 +1,195 @@
-"""Measures real steps of the real model on this machine's device, before there is a dataset: seconds and memory of one process.
+"""A downstream probe: now and then a copy of the weights that are being pre-trained is fine-tuned on a small task and scored on its
+validation texts. Neither weights nor randomness of the training are touched, and the task's test texts are never looked at.
 
-Every model is measured in a process of its own, by the training loop itself over rows of made-up tokens: a crash there, or too little
-memory, leaves the plan alone. What was found is kept beside the run's artifacts: later plans and the training itself take it up.
+Every seed is a trial of its own, dealt to the ranks; results are files in the run's folder, for which the others wait without a
+collective, so that nothing times out. A probe that was made is not made again when the training goes on from an earlier step.
 """
 
 import gc
+import json
 import logging
-import math
-import multiprocessing
+import os
+import shutil
+import signal
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationInfo, field_validator
 
-from kitae import __version__
-from kitae.core.artifact import digest_json
+from kitae.core.artifact import content_hash, digest_json
 from kitae.core.config import Config
-from kitae.data.random_rows import SPECIAL, RandomRows
-from kitae.objectives import table
+from kitae.core.errors import KitaeError, Stopped
+from kitae.core.paths import locate
+from kitae.core.recipe import validate
+from kitae.models.folder import Part
 from kitae.objectives.protocol import Objective
-from kitae.procedures.estimate import Measured, Work
-from kitae.procedures.machine import Machine
-from kitae.tensor.usage import give_back, peak_memory, restart_peak
+from kitae.procedures.classifier import check_length
+from kitae.procedures.trials import Start, TrialConfig, tune
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.metrics import Metric
+from kitae.tasks.records import find, load
+from kitae.tensor.random import key
 from kitae.tensor.world import World
-from kitae.train.config import TrainConfig
-from kitae.train.loop import fit
-from kitae.train.monitor import read_metrics
+from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
-WARM_UP = 2
-"""Steps that do not count: the allocator fills up, and kernels are chosen."""
-FEWEST, MOST = 3, 30
-"""Steps that do."""
-COSTLY = frozenset(
-    ("precision", "optimizer", "lamb", "muon", "clip", "activation_checkpointing", "freeze", "deterministic", "learning_rate", "loss_scale")
-)
-"""Settings that decide what a step costs. torch.compile takes a minute to begin, and is left out."""
-FROM_DATA = frozenset(("model_type", "vocab_size", "pad_token_id", "max_position_embeddings", "max_word_length"))
-"""What of a model is known when its text is, and changes little of what a step costs (the vocabulary counts by its order of size)."""
-KNOWN = ".probe.json"
+FOLDER = "probes"
+OWN = ("epochs", "metric", "device", "deterministic", "fair")
+"""Settings of a trial that a probe or the training sets."""
+POLL = 0.2  # seconds
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class _Known(Config):
-    """What probes found, by `probe_key`."""
+class ProbeConfig(Config):
+    """What a copy of the weights is tried on while they are pre-trained; how often says `train.probe_every`. A result without
+    `patience` is recorded and decides nothing."""
 
-    found: dict[str, Measured] = {}
+    task: str | TaskConfig
+    """The name of a [task.NAME] table or of a built-in task. List it in `decontaminate` too. Its test texts are not used."""
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Trials of every probe, of which the mean counts; several processes share them out."""
+    epochs: Annotated[int, Field(ge=1)] = 3
+    """Passes over the task's training texts; the best one counts."""
+    metric: Metric = "accuracy"
+    """The validation score that decides."""
+    finetune: dict[str, object] = Field(default_factory=dict)
+    """Overrides of [finetune]'s fields: learning_rate, batch, max_length, ..."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """End the training when so many probes in a row bring no better score. A resumed training decides the same."""
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """With `patience`: a score counts as better when it is by more than this."""
 
-
-def remembered(output: Path) -> dict[str, Measured]:
-    """What earlier probes of a recipe found, by `probe_key`."""
-    try:
-        return _Known.model_validate_json((output / KNOWN).read_text(encoding="utf-8")).found
-    except (OSError, ValidationError):
-        return {}
-
-
-def remember(output: Path, found: Mapping[str, Measured]) -> None:
-    """Keep it for later plans, and for the run."""
-    output.mkdir(parents=True, exist_ok=True)
-    temporary = output / f"{KNOWN}.part"
-    temporary.write_text(_Known(found=remembered(output) | dict(found)).model_dump_json(indent=1), encoding="utf-8")
-    temporary.replace(output / KNOWN)
-
-
-def probe_key(work: Work, on: Machine) -> str:
-    """The same for two trainings whose micro-batches cost the same on one device of a machine, with these versions."""
-    halves = [half for half in (work.architecture.encoder, work.architecture.generator) if half is not None]
-    facts = {
-        "models": [half.model_dump(mode="json", exclude=set(FROM_DATA)) for half in halves],
-        "vocabulary": round(math.log2(work.architecture.encoder.vocab_size)),
-        "objective": work.objective,
-        "learnt": None if work.learnt is None else work.learnt.model_dump(mode="json"),
-        "settings": work.train.model_dump(mode="json", include=set(COSTLY)),
-        "rows": [work.micro_rows, work.length, work.micro_batches > 1],
-        "device": on.unit,
-        "versions": [__version__, torch.__version__],
-    }
-    return digest_json(facts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    """What a child process measures."""
-
-    work: Work
-    kind: str
-    """Of the device."""
-    threads: int
-    until: float
-    """By the monotonic clock, which all processes share."""
-
-
-def probe(works: Mapping[str, Work], kind: str, *, seconds: float) -> dict[str, Measured]:
-    """What each of these trainings takes of a device of this kind ("cpu" or "cuda"), all within about so many seconds.
-
-    Those that end badly are left out, with a warning. The last ones are left out when the time is up.
-    """
-    context, end = multiprocessing.get_context("spawn"), time.monotonic() + seconds
-    found: dict[str, Measured] = {}
-    for number, (name, work) in enumerate(works.items()):
-        left = end - time.monotonic()
-        ours, theirs = context.Pipe(duplex=False)
-        until = time.monotonic() + left / (len(works) - number)
-        case = _Case(work=work, kind=kind, threads=torch.get_num_threads(), until=until)
-        child = context.Process(target=_measure, args=(case, theirs), daemon=True)
-        child.start()
-        theirs.close()
+    @field_validator("finetune")
+    @classmethod
+    def _of_trials(cls, given: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        taken = next((name for name in given if name in OWN), None)
+        if taken is not None:
+            raise ValueError(f"{taken} is not set here: the probe has its own, or it is the training's")
         try:
-            while ours.poll(max(0.0, end - time.monotonic())):  # a first result may be followed by a better one
-                found[name] = ours.recv()
-        except EOFError:  # it is done, or dead
-            pass
-        child.kill()
-        child.join()
-        if name not in found:
-            log.warning("%s was not measured: %s", name, "no time was left" if time.monotonic() >= end else "its process ended early")
-    return found
+            validate(TrialConfig, given, "")
+        except KitaeError as error:
+            raise ValueError(error.args[0]) from error
+        return given
+
+    @field_validator("gain")
+    @classmethod
+    def _no_dead_gain(cls, gain: float, info: ValidationInfo) -> float:
+        if gain and info.data.get("patience") is None:
+            raise ValueError("gain needs a patience")
+        return gain
+
+    @property
+    def chosen(self) -> TaskConfig:
+        """The task's definition. Raises KitaeError for the name of no built-in one."""
+        return find(self.task) if isinstance(self.task, str) else self.task
+
+    def trial(self, *, device: str, deterministic: bool) -> TrialConfig:
+        """The settings of its trials."""
+        own = {"epochs": self.epochs, "metric": self.metric, "device": device, "deterministic": deterministic}
+        return TrialConfig.model_validate({**self.finetune, **own})
 
 
-def _measure(case: _Case, results: Connection) -> None:
-    """In the child: one micro-batch, half of one for memory, and two for what a step takes beside them."""
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(case.threads)
-    work, device = case.work, torch.device(case.kind)
-    base = restart_peak(device)
-    assert work.learnt is not None, "trials are not measured"
-    objective = table.build(work.architecture, work.learnt, SPECIAL, work.architecture.encoder.vocab_size, 1)
-    loop = _Loop(objective=objective, work=work, world=World(device=device))
-    rows, several = work.micro_rows, min(2, work.micro_batches)
-    first = loop.seconds(rows=rows, micro_rows=rows, number=WARM_UP + 1)
-    memory = {rows: peak_memory(device, base)}
-    results.send(Measured(update=0.0, micro_batch=first[-1], memory=memory))
-    if rows > 1:
-        give_back()
-        restart_peak(device)
-        loop.seconds(rows=rows // 2, micro_rows=rows // 2, number=1)
-        memory[rows // 2] = peak_memory(device, base)
-    left = case.until - time.monotonic()
-    number = int(min(MOST, max(FEWEST, left / (3 if several > 1 else 1) / max(first[-1], 1e-4) - WARM_UP)))
-    one = statistics.median(loop.seconds(rows=rows, micro_rows=rows, number=WARM_UP + number)[WARM_UP:])
-    results.send(Measured(update=0.0, micro_batch=one, memory=memory))
-    if several > 1:
-        two = statistics.median(loop.seconds(rows=2 * rows, micro_rows=rows, number=WARM_UP + number)[WARM_UP:])
-        each = min(max(two - one, 0.0), one)
-        results.send(Measured(update=one - each, micro_batch=each, memory=memory))
-    results.close()
+class DownstreamProbe:
+    """A `kitae.train.probing.Probe` of an objective's main model: the encoder, or of two halves the discriminator."""
 
+    def __init__(
+        self, objective: Objective, config: ProbeConfig, *, tokenizer: Tokenizer, world: World, run: Path, seed: int, deterministic: bool
+    ) -> None:
+        """`run` is the training's folder, `seed` its seed. Raises KitaeError for a task that cannot be read, or texts that do not fit."""
+        self.patience, self.gain = config.patience, config.gain
+        task = config.chosen
+        self._objective, self._tokenizer, self._world, self._seed = objective, tokenizer, world, seed
+        self._name, self._seeds, self._metric = task.name, config.seeds, config.metric
+        self.score = f"probe/{task.name}/{config.metric}"
+        self._data = replace(load(task), test=())
+        self._trial = config.trial(device=world.device.type, deterministic=deterministic)
+        self._folder = run / FOLDER
+        contents = [content_hash(locate(file)) for file in task.files]
+        self._digest = digest_json([config.semantic(), task.semantic(), contents, seed])[:8]
+        self._part: Part | None = None
+        if self._trial.max_length is not None:
+            check_length(self._trial.max_length, self._main(), where="[pretrain.probe.finetune]")
+        if world.main:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for left in self._folder.glob(".*"):  # of a process that was killed or stopped
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-@dataclass(frozen=True, kw_only=True)
-class _Loop:
-    """The training loop over made-up rows."""
+    def take(self) -> None:
+        """Copy the present weights, in fp32 on the CPU, where this rank has a trial to make."""
+        if self._world.rank < self._seeds:
+            part = self._main()
+            state = {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in part.state.items()}
+            self._part = replace(part, config=part.config.padded(self._tokenizer.special.pad), state=state)
 
-    objective: Objective
-    work: Work
-    world: World
-
-    def seconds(self, *, rows: int, micro_rows: int, number: int) -> list[float]:
-        """Of each of so many steps."""
-        encoder = self.work.architecture.encoder
-        batches = RandomRows(
-            rows=rows,
-            micro_rows=micro_rows,
-            length=self.work.length,
-            context=self.work.context,
-            vocab_size=encoder.vocab_size,
-            word_bytes=encoder.word_characters,
-        )
-        own = self.work.train.model_dump(include=set(COSTLY), exclude_none=True)
-        steps = {"length": f"{number} steps", "batch": f"{rows} rows", "micro_batch": f"{micro_rows} rows", "log_every": "1 steps"}
-        config = TrainConfig.model_validate({**own, **steps, "keep_last": 0, "save_every": None, "evaluate_every": None})
-        with tempfile.TemporaryDirectory() as folder:
-            fit(self.objective, batches, config, Path(folder), world=self.world, seed=1, attach={})
-            ends = [float(str(record["seconds"])) for record in read_metrics(Path(folder)) if record["kind"] == "train"]
+    def run(self, step: int) -> dict[str, float]:
+        """Validation scores of the taken weights as "probe/TASK/accuracy" and so on: means over the seeds of their best epochs."""
+        mine = range(self._world.rank, self._seeds, self._world.size)
+        stopped = 0
+        try:
+            for number in mine:
+                self._world.doing(f"trial {number} of the probe", step, slow=True)
+                self._make(step, number)
+        except Stopped as stop:
+            stopped = stop.signal
+            self._mark(step, self._world.rank).touch()
+        self._part = None
         gc.collect()
-        return [later - earlier for earlier, later in zip([0.0, *ends], ends, strict=False)]
+        if self._world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        for number in range(self._seeds):
+            self._wait(step, number)
+        told = self._world.sum_numbers({f"signal {number}": float(stopped == number) for number in SIGNALS})
+        asked = next((int(number) for number in SIGNALS if told[f"signal {number}"]), 0)
+        if asked:
+            raise Stopped(asked, step, saved=False)
+        found = [json.loads(self._file(step, number).read_text(encoding="utf-8"))["chosen"] for number in range(self._seeds)]
+        scores = {f"probe/{self._name}/{name}": statistics.fmean(one[name] for one in found) for name in found[0]}
+        if self._seeds > 1:
+            scores[f"{self.score}_sd"] = statistics.stdev(one[self._metric] for one in found)
+        log.info("probe of %s after step %d: %s %.4f", self._name, step, self._metric, scores[self.score])
+        return scores
+
+    def _main(self) -> Part:
+        parts = self._objective.parts()
+        return next(parts[name] for name in ("encoder", "discriminator") if name in parts)
+
+    def _make(self, step: int, number: int) -> None:
+        target = self._file(step, number)
+        if target.is_file():
+            return
+        assert self._part is not None, "the weights were taken"
+        work = self._folder / f".seed-{number}.work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        seed = key(self._seed, "probe", number)  # the same for every step: what differs are the weights
+        start = Start(part=self._part, tokenizer=self._tokenizer)
+        tuned = tune(self._data, start, self._trial, seed=seed, folder=work, title=f"probe {self._name} {number}")
+        result = {"step": step, "chosen": tuned.chosen, "curve": tuned.curve, "warnings": tuned.warnings, "seconds": tuned.seconds}
+        temporary = work / "result.json"
+        temporary.write_text(json.dumps(result, ensure_ascii=False, indent=1), encoding="utf-8")
+        os.replace(temporary, target)
+        shutil.rmtree(work)
+
+    def _wait(self, step: int, number: int) -> None:
+        """Until a trial is made, or the rank that has to make it was stopped; the launcher ends the waiting when a rank fails."""
+        target, mark = self._file(step, number), self._mark(step, number % self._world.size)
+        with self._world.waiting(f"trial {number} of the probe"):
+            while not target.is_file() and not mark.is_file():
+                time.sleep(POLL)
+
+    def _file(self, step: int, number: int) -> Path:
+        return self._folder / f"step-{step:08d}-seed-{number}-{self._digest}.json"
+
+    def _mark(self, step: int, rank: int) -> Path:
+        return self._folder / f".stopped-{step:08d}-{rank}"
+
+
+def split(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """(held-out scores, those of probes) of one measurement."""
+    probed = {name: value for name, value in scores.items() if name.startswith("probe/")}
+    return {name: value for name, value in scores.items() if name not in probed}, probed

@@ -13,8 +13,8 @@ from kitae.objectives.pair import PairConfig
 from kitae.objectives.protocol import Objective
 from kitae.procedures.estimate import Estimate, Work, estimate
 from kitae.procedures.machine import Machine, machine
+from kitae.procedures.measured_steps import probe_key, remembered
 from kitae.procedures.phase_rows import PhaseRows
-from kitae.procedures.probe import probe_key, remembered
 from kitae.tensor.world import World
 from kitae.train.loop import Fitted
 from kitae.train.promise import Promise, read_promise, write_promise

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kitae.core.artifact import Inputs, Out, content_hash, newest
-from kitae.core.config import OPERATIONAL, Config
+from kitae.core.config import LATER, OPERATIONAL, Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.core.recipe import validate
@@ -27,6 +27,7 @@ from kitae.objectives.sentence_order import SentenceOrder
 from kitae.procedures import regrow as regrowing
 from kitae.procedures.account import account
 from kitae.procedures.phase_rows import PhasedHeldout, deal, pack, unpack
+from kitae.procedures.probe import DownstreamProbe, ProbeConfig
 from kitae.procedures.promised import outcome, promise
 from kitae.procedures.regrow import Ground, RegrowConfig, regrow
 from kitae.procedures.starts import check_pairs, check_positions, check_segments, fitting, generator_of, lacks_generator
@@ -38,8 +39,9 @@ from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
 from kitae.train.config import TrainConfig
 from kitae.train.freezing import check_depths
-from kitae.train.loop import fit
+from kitae.train.loop import Evaluate, fit
 from kitae.train.phases import longest, phases_of
+from kitae.train.probing import Measuring
 
 log = logging.getLogger(__name__)
 VERSION = 3
@@ -71,6 +73,9 @@ class PretrainConfig(Config):
     """A folder of the generator to continue with, where `start` holds the discriminator; its content enters the fingerprint."""
     regrow: RegrowConfig = RegrowConfig()
     """How a discriminator that comes without its generator gets one, before both train on."""
+    probe: Annotated[ProbeConfig | None, LATER] = None
+    """Fine-tune a copy of the weights on a small task now and then, and record its validation score: { task = "sample-topics" }. With
+    `patience` it ends the training when it gets no better, and only then it decides the result."""
     heldout_rows: Annotated[int, OPERATIONAL, Field(ge=1)] = 1024
     """At most this many rows of each source's held-out text are measured."""
 
@@ -115,6 +120,14 @@ class PretrainConfig(Config):
             raise ValueError("keep_last = 0 would leave no model: keep at least 1 checkpoint")
         return train
 
+    def semantic(self) -> dict[str, object]:
+        """As of every `Config`; a probe that cannot end the training decides nothing."""
+        settings = super().semantic()
+        if self.probe is None or self.probe.patience is None:
+            settings.pop("probe", None)
+            return settings
+        return settings | {"probe_every": str(self.train.probe_every)}
+
     @property
     def learnt(self) -> Config:
         """The objective's settings: its defaults with `objective_config` on top."""
@@ -123,7 +136,8 @@ class PretrainConfig(Config):
 
 def sources(config: PretrainConfig) -> tuple[str, ...]:
     """The folders to start from, when they lie outside the recipe."""
-    return tuple(path for path in (config.start, config.start_generator, config.train.decay_from) if path is not None)
+    probed = () if config.probe is None or config.probe.patience is None else config.probe.chosen.files
+    return (*(path for path in (config.start, config.start_generator, config.train.decay_from) if path is not None), *probed)
 
 
 def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
@@ -147,27 +161,38 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         objective = _objective(config, ground, facts, start, out)
         check_pairs(objective, config.objective, learnt_order(config), facts)
         meter = PhasedHeldout(objective, dataset, dealt, world=world, rows=config.heldout_rows)
+        evaluate = _measuring(meter, config, objective, ground, out.path)
         if world.main:
             for rows, batches in ((one.phase.rows, one.batches) for one in dealt):
                 if rows > batches.rows_per_epoch:
                     log.warning("a batch has %d rows, but the dataset only %d: every step repeats some", rows, batches.rows_per_epoch)
             tokens = [one.batches.tokens_per_epoch for one in dealt]
             data: dict[str, object] = {"dataset": content_hash(dataset / DATASET), "tokens": tokens if config.train.phases else tokens[0]}
-            decides = {} if config.train.until_flat is None else {"heldout_rows": config.heldout_rows}
+            decides: dict[str, object] = {} if config.train.until_flat is None else {"heldout_rows": config.heldout_rows}
+            if config.probe is not None and config.probe.patience is not None:
+                decides |= {"probe": config.semantic()["probe"], "probe_every": str(config.train.probe_every)}
             claim(out.path, "data", data | decides)
             told = promise(config.objective, config.learnt, objective, dealt, world, run=out.path)
         attach = {"tokenizer": dataset / "tokenizer"}
         given = tuple(one.batches for one in dealt) if config.train.phases else dealt[0].batches
-        fitted = fit(objective, given, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=meter)
+        fitted = fit(objective, given, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=evaluate)
         out.counts.update(account(objective, dealt, fitted, world))
         if world.main:
             out.counts.update(outcome(told, fitted, peak_memory(world.device, base)))
-        del meter, objective
+        del meter, evaluate, objective
     if ranks()[0] == 0:
         unpack(out.path)
     other = None if config.start_generator is None else locate(config.start_generator)
     for folder in filter(None, (dataset, start, other)):
         out.inherit_licences(folder)
+
+
+def _measuring(meter: Evaluate, config: PretrainConfig, objective: Objective, ground: Ground, folder: Path) -> Evaluate:
+    if config.probe is None:
+        return meter
+    exact, tokenizer, world = config.train.deterministic, ground.tokenizer, ground.world
+    made = DownstreamProbe(objective, config.probe, tokenizer=tokenizer, world=world, run=folder, seed=ground.seed, deterministic=exact)
+    return Measuring(evaluate=meter, probe=made)
 
 
 def _objective(config: PretrainConfig, ground: Ground, facts: DatasetFacts, start: Path | None, out: Out) -> Objective:

@@ -8,11 +8,13 @@ import faulthandler
 import json
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from types import FrameType
 from typing import Any
 
 import torch.distributed as dist
@@ -23,6 +25,8 @@ SLOW = 10
 """So many times the limit is allowed to what is known to be slow: starting, compiling, measuring, saving."""
 GRACE = 8.0
 """Seconds in which a process may end by itself, with a better message, after it has heard of another's failure."""
+EXCHANGE = os.path.join("torch", "distributed")
+DEPTH = 8
 VERDICT = "verdict"
 EXIT = 1
 CURE = "see to that, and run the same command again: it goes on from the newest checkpoint"
@@ -82,6 +86,17 @@ def judge(seen: Sequence[_Seen], hosts: Sequence[str], limit: float) -> tuple[in
     return None
 
 
+def exchanging(frame: FrameType | None) -> bool:
+    """Whether a thread's innermost calls are within torch's exchange between processes, such as that of shards in a forward pass."""
+    for _ in range(DEPTH):
+        if frame is None:
+            return False
+        if EXCHANGE in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Watch:
     """The watch of one process. `doing` and `waiting` say what it does; they cost a microsecond or two."""
 
@@ -91,6 +106,7 @@ class Watch:
         self._every = min(5.0, max(0.2, limit / 8))
         self._now = Doing()
         self._seen = [_Seen() for _ in hosts]
+        self._thread = threading.get_ident()
         self._beat, self._missed = 0, 0
         self._told = ""
         self._stop = threading.Event()
@@ -120,13 +136,17 @@ class Watch:
         """What this process does."""
         return self._now
 
+    @property
+    def closed(self) -> bool:
+        """Whether the watch over this process has ended."""
+        return self._stop.is_set()
+
     def fail(self, message: str) -> None:
         """Tell the others that this process ends with an error, unless another one was first."""
-        text = f"rank {self._rank} (host {self._hosts[self._rank]}) failed: {message}"
+        first = message.partition("\n")[0][:300]
+        text = f"rank {self._rank} (host {self._hosts[self._rank]}) failed: {first}"
         with suppress(RuntimeError):  # nobody may be there to hear it
             self._store.compare_set(VERDICT, "{}", json.dumps({"rank": self._rank, "text": text}))
-            if self._rank == 0:
-                self._stop.wait(min(2 * self._every, 2.0))  # the store may live in this process
 
     def blame(self, patience: float = 3.0) -> str:
         """What another process said when it failed; "" when none says anything for some seconds."""
@@ -140,7 +160,7 @@ class Watch:
 
     def close(self) -> None:
         """End the watch over this process; the others go on watching each other."""
-        if self._stop.is_set():
+        if self.closed:
             return
         self._now = replace(self._now, left=True)
         self._stop.set()
@@ -153,14 +173,17 @@ class Watch:
 
     def _tell(self) -> None:
         self._beat += 1
-        self._store.set(f"doing {self._rank}", json.dumps([self._beat, asdict(self._now)]))
+        now = self._now
+        if exchanging(sys._current_frames().get(self._thread)):
+            now = replace(now, waiting=True)
+        self._store.set(f"doing {self._rank}", json.dumps([self._beat, asdict(now)]))
 
     def _talk(self) -> None:
         while not self._stop.wait(self._every):
             try:
                 self._cycle()
             except RuntimeError:  # torch's, of lost connections
-                self._end_in_time(f"rank {self._rank} (host {self._hosts[self._rank]}) lost the place where the processes met")
+                self._end_in_time(f"rank {self._rank} (host {self._hosts[self._rank]}) lost the place where the processes met", alone=True)
 
     def _cycle(self) -> None:
         self._tell()
@@ -197,17 +220,17 @@ class Watch:
         while not self._stop.wait(self._every):
             self._missed += 1
             if self._missed > most:
-                self._end(f"rank {self._rank} (host {self._hosts[self._rank]}) reaches the others no more")
+                self._end(f"rank {self._rank} (host {self._hosts[self._rank]}) reaches the others no more", alone=True)
 
-    def _end_in_time(self, message: str) -> None:
+    def _end_in_time(self, message: str, *, alone: bool = False) -> None:
         """A failure: this process may still end by itself, with an error that says more."""
         if not self._stop.wait(GRACE):
-            self._end(message)
+            self._end(message, alone=alone)
 
-    def _end(self, message: str, *, culprit: bool = False) -> None:
+    def _end(self, message: str, *, culprit: bool = False, alone: bool = False) -> None:
         if self._stop.is_set():
             return
         if culprit:
             faulthandler.dump_traceback()  # where it hangs
-        report_failure(f"{message}: {CURE}", aloud=culprit or self._rank == 0)
+        report_failure(f"{message}: {CURE}", aloud=culprit or alone or self._rank == 0)
         os._exit(EXIT)

@@ -5,10 +5,13 @@ import datetime
 import functools
 import gc
 import json
+import re
 import socket
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 
 import torch
 import torch.distributed as dist
@@ -16,12 +19,14 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from kitae.core.errors import KitaeError, Stopped
-from kitae.core.launch import Launch, launch
-from kitae.tensor.watch import CURE, SLOW, Watch
+from kitae.core.launch import AGENT, Launch, launch
+from kitae.tensor.watch import CURE, SLOW, Watch, exchanging
 
 TIMEOUT = datetime.timedelta(minutes=10)
 HANG_LIMIT = 600.0
 """Seconds that one operation of a process may take."""
+LINGER = 1.0
+"""Seconds in which a first process that failed still answers the others, when they met in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,7 @@ def session(device: str = "auto", *, hang_limit: float = HANG_LIMIT) -> Iterator
         raise KitaeError('device = "cuda", but torch sees no CUDA device', cure='set device = "cpu" or "auto", or mend the driver')
     own = launch()
     cuda = device != "cpu" and torch.cuda.is_available()
-    place = torch.device("cuda", own.local_rank) if cuda else torch.device("cpu")
+    place = torch.device("cuda", own.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
     if own.size == 1:
@@ -116,16 +121,19 @@ def session(device: str = "auto", *, hang_limit: float = HANG_LIMIT) -> Iterator
         _part(watch)
         raise
     except RuntimeError as error:
-        if watch.now.waiting:  # for processes that are there no more
-            raise _lost(watch) from error
+        if watch.now.waiting or exchanging(_innermost(error)):  # with processes that are there no more
+            raise _lost(watch, error) from error
         watch.fail(f"{type(error).__name__}: {error}")
         raise
     except BaseException as error:
         watch.fail(error.what if isinstance(error, KitaeError) else f"{type(error).__name__}: {error}")
         raise
     finally:
+        failed = not watch.closed
         watch.close()
         dist.destroy_process_group()
+        if failed and own.main and own.address != AGENT:
+            time.sleep(LINGER)
 
 
 def _part(watch: Watch) -> None:
@@ -135,15 +143,24 @@ def _part(watch: Watch) -> None:
     dist.barrier()
 
 
-def _lost(watch: Watch) -> KitaeError:
+def _innermost(error: BaseException) -> FrameType | None:
+    """Where it was raised."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return None if last is None else last.tb_frame
+
+
+def _lost(watch: Watch, error: RuntimeError) -> KitaeError:
     """What to say when a collective operation broke off: mostly another process ended, and may have said why."""
-    return KitaeError(watch.blame() or f"another process was lost, as {watch.now.place} shows", cure=CURE)
+    words = re.sub(r"^\[[^\]]*\]\s*", "", str(error)).partition(". ")[0].partition("\n")[0]  # gloo's begin with a line of its source
+    return KitaeError(watch.blame() or f"another process was lost, as {watch.now.place} shows ({words})", cure=CURE)
 
 
 @functools.cache
 def _meet(own: Launch) -> dist.Store:
     """Where the processes of this launch meet: one place for all sessions of a process, because a second one could not listen there."""
-    if not own.address:
+    if own.address == AGENT:
         store, _, _ = next(iter(rendezvous("env://", timeout=TIMEOUT)))
         return store
     try:

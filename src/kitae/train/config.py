@@ -105,12 +105,14 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig, Phase
     """Points of the training whose checkpoints are written and stay for ever: ["1e9 tokens", "0.5 of length"]."""
     evaluate_every: Annotated[Duration | None, OPERATIONAL] = Duration(0.1, "of length")
     """Measure on held-out data this often, and always at the end; None measures at the end only."""
+    probe_every: Annotated[Duration, OPERATIONAL] = Duration(0.25, "of length")
+    """Fine-tune a copy of the weights this often, and at the end, where a table `probe` says on what."""
     until_flat: FlatConfig | None = None
     """Stop earlier, when a held-out loss has become flat: { loss = "mlm_loss", share = 0.01 }. Fits schedule = "constant"."""
     log_every: Annotated[Duration, OPERATIONAL] = Duration(10, "steps")
     """Write a line of metrics this often."""
 
-    @field_validator("save_every", "evaluate_every", "log_every")
+    @field_validator("save_every", "evaluate_every", "probe_every", "log_every")
     @classmethod
     def _no_zero(cls, value: Duration | None) -> Duration | None:
         if value is not None and value.amount <= 0:
@@ -147,12 +149,6 @@ class TrainConfig(RuleConfig, ParallelConfig, SafetyConfig, MonitorConfig, Phase
             )
         if self.schedule == "inverse-square-root" and not self.warmup.amount:
             raise ValueError('schedule = "inverse-square-root" falls as sqrt(warmup / done): give it a warmup')
-        return self
-
-    @model_validator(mode="after")
-    def _rows_suffice(self) -> Self:
-        if self.parallel == "fsdp2" and self.optimizer == "muon":
-            raise ValueError('optimizer = "muon" needs whole matrices on every process: set parallel = "ddp"')
         return self
 
     @model_validator(mode="after")

@@ -46,5 +46,5 @@ def _losses(name: str, times: Timetable, step: int, measured: Mapping[int, Mappi
 
 
 def _is_of_a_source(key: str, name: str) -> bool:
-    """Whether this is the score of one source; "heldout/NAME" is that of all of them together."""
-    return key.rpartition("/")[2] == name and key != f"heldout/{name}"
+    """Whether this is the score of one source; "heldout/NAME" is that of all of them together, and a probe's is of no text."""
+    return key.rpartition("/")[2] == name and key != f"heldout/{name}" and not key.startswith("probe/")

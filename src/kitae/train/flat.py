@@ -99,6 +99,9 @@ class Weights(Protocol):
     def norms(self, found: Tensor, wholes: Tensor, count: int) -> Tensor:
         """Of so many whole weights, or matrices in them, from those of their parts that lie here; `wholes` says of which each is a part."""
 
+    def assembled(self, slot: Slot, part: Tensor) -> Tensor:
+        """A whole tensor, shaped like that parameter, from the parts that lie with the processes; all of them call it."""
+
     def publish(self) -> None:
         """Let the module compute with the masters as they are now."""
 
@@ -189,6 +192,11 @@ class FlatWeights:
         """See `Weights`: they are whole."""
         del wholes, count
         return found
+
+    def assembled(self, slot: Slot, part: Tensor) -> Tensor:
+        """See `Weights`: it is whole."""
+        del slot
+        return part
 
     def publish(self) -> None:
         """Write the working copies anew from the masters."""

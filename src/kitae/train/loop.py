@@ -5,13 +5,13 @@ import errno
 import json
 import logging
 import math
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from kitae.core.errors import KitaeError, Stopped
 from kitae.core.graph import fingerprint
 from kitae.core.runtime import StopSignals, keep_memory, lock, stop_signals
 from kitae.tensor.batch import Batch
+from kitae.tensor.kernels import reproducible
 from kitae.tensor.world import World
 from kitae.train import checkpoint
 from kitae.train.batches import Grouped, arm_blocks
@@ -35,6 +36,7 @@ from kitae.train.meter import Meter, Spent, Step, in_words
 from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Optimizer
 from kitae.train.policy import PolicyState
+from kitae.train.probing import Measuring, probed_enough
 from kitae.train.promise import read_promise
 from kitae.train.saver import Saver
 from kitae.train.schedule import rate_of_step
@@ -52,7 +54,9 @@ class Fitted:
     """What a finished training came to."""
 
     steps: int
-    """Updates made."""
+    """Steps made."""
+    skipped: int
+    """Steps whose update was not applied."""
     tokens: int
     """Real tokens seen, padding not counted."""
     seconds: float
@@ -85,7 +89,8 @@ def fit(
     Every step: this rank's micro-batches are prepared, counts are added up over micro-batches and ranks, each micro-batch
     contributes its share of the exactly averaged loss, gradients are added up over ranks, clipped and applied.
     A training with phases takes a tuple of batches, one for each. `attach` names folders that go into every checkpoint. `evaluate(step)` is
-    called on every rank, without gradient and dropout; what it returns on the first rank is recorded.
+    called on every rank, without gradient and dropout; what it returns on the first rank is recorded. So is what a probe finds, which comes
+    with it as `probing.Measuring` and may end the training.
 
     Raises KitaeError when the folder belongs to other settings or another process, the disk is full, or a gradient is not
     finite; Stopped after SIGTERM or SIGINT, when a complete checkpoint is written (none with keep_last = 0).
@@ -93,9 +98,16 @@ def fit(
     if world.device.type == "cpu":
         keep_memory()
     alone = lock(folder / "checkpoints") if world.main else contextlib.nullcontext()
-    with alone, stop_signals() as signals, _determinism(config.deterministic):
+    with alone, stop_signals() as signals, reproducible(config.deterministic):
         trainer = _Trainer(
-            module=module, batches=batches, config=config, folder=folder, world=world, seed=seed, attach=attach, evaluate=evaluate
+            module=module,
+            batches=batches,
+            config=config,
+            folder=folder,
+            world=world,
+            seed=seed,
+            attach=attach,
+            evaluate=evaluate,
         )
         try:
             trainer.resume()
@@ -108,22 +120,6 @@ def fit(
             raise KitaeError("the disk is full", cure=cure, where=str(folder)) from error
         finally:
             trainer.close()
-
-
-@contextlib.contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
-    before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it would fill every new tensor first
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 @dataclass(kw_only=True)
@@ -140,6 +136,7 @@ class _Trainer:
     evaluate: Evaluate | None
 
     def __post_init__(self) -> None:
+        self.probe = self.evaluate.probe if isinstance(self.evaluate, Measuring) else None
         self.clock = Clock(self.world, self.folder, limit=self.config.budget)
         self.times = times_of(self.config, self.batches, self.clock)
         groups = self.module.groups() if isinstance(self.module, Grouped) else ()
@@ -181,8 +178,8 @@ class _Trainer:
             self.monitor = Monitor(self.folder, step=self.step, total=total, log_to=self.config.log_to, settings=settings)
             if self.config.keep_last:
                 kept, behind = self.config.keep_last, self.config.save_async
-                rest = (self.world.device, self.attach)
-                self.saver = Saver(self.folder, self.module, *rest, clock=self.clock, keep_last=kept, background=behind)
+                what = (self.module, self.world.device, self.attach)
+                self.saver = Saver(self.folder, *what, clock=self.clock, monitor=self.monitor, keep_last=kept, background=behind)
                 if found >= 0:
                     self.saver.clear(found, self.times.permanent())
         self.meter.resume(spent, done=self.times.work(self.step))
@@ -210,11 +207,8 @@ class _Trainer:
         while not self.times.over(self.step) and not self._ends():
             stop = self._train_step(signals)
             if stop:
-                self._save(wait=True)
-                self.clock.rest(self.step)
-                self.world.barrier()  # nobody leaves before the checkpoint is complete
-                raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
-            measures, saves = self.times.measures(self.step), self._saves()
+                self._leave(stop)
+            measures, saves = self._measures(), self._saves()
             if measures:
                 self._evaluate()
             if saves:
@@ -229,6 +223,19 @@ class _Trainer:
         self.optimizer.flat.hand_back()
         self.module.eval()
 
+    def _leave(self, stop: int) -> NoReturn:
+        """Stop after this step, as a signal asked for."""
+        self._save(wait=True)
+        self.clock.rest(self.step)
+        self.world.barrier()  # nobody leaves before the checkpoint is complete
+        raise Stopped(stop, self.step, saved=self.config.keep_last > 0)
+
+    def _measures(self) -> bool:
+        return self.times.measures(self.step) or self._probes()
+
+    def _probes(self) -> bool:
+        return self.probe is not None and self.times.probes(self.step)
+
     def _saves(self) -> bool:
         return self.times.due(self.times.save, self.step) or self.step in self.times.permanent()
 
@@ -236,6 +243,8 @@ class _Trainer:
         """One update; returns the signal that asks all ranks to stop, or 0."""
         start, waited = time.perf_counter(), self.feed.waited
         self.clock.begin(self.step)
+        if self.times.begins_phase(self.step):
+            self.updates.begin_phase()
         rate, share = rate_of_step(self.config, self.times, self.step), self.feed.take(self.step)
         try:
             counts = self.updates.make(self.step, share, rate, most=self.feed.most(self.step))
@@ -249,7 +258,7 @@ class _Trainer:
         self.step += 1
         self.tokens += int(counts["tokens"])
         times, due = self.times, self.times.due
-        if stop or self.world.device.type == "cpu" or times.measures(self.step) or due(times.log, self.step) or self._saves():
+        if stop or self.world.device.type == "cpu" or self._measures() or due(times.log, self.step) or self._saves():
             self.updates.settle()
         seconds = time.perf_counter() - start
         self.seconds += seconds
@@ -293,24 +302,38 @@ class _Trainer:
         self.monitor.show(self.step, f"{times.place(self.step)}, loss {loss:.3f}, {in_words(reading)}")
 
     def _evaluation_missing(self) -> bool:
-        missing = self.monitor is not None and self.times.measures(self.step) and self.step not in self.monitor.evaluated
+        known = None if self.monitor is None else self.monitor.evaluated.get(self.step)
+        lacks = self.probe is not None and self._probes() and self.probe.score not in (known or {})
+        missing = self.monitor is not None and self._measures() and (known is None or lacks)
         return bool(self.world.sum_numbers({"missing": float(missing)})["missing"])
 
     def _evaluate(self) -> None:
         if self.evaluate is None:
             return
+        probe = self.probe if self._probes() else None
         self.world.doing("measuring held-out text", self.step, slow=True)
         self.module.eval()
         # Replayed graphs would hold the memory of every batch that is measured.
         plain = torch.compiler.set_stance("force_eager") if self.config.compile == "graphs" else contextlib.nullcontext()
         with torch.no_grad(), plain, self.clock.event("evaluate"), self.optimizer.flat.whole():
             values = self.evaluate(self.step)
+            if probe is not None:
+                probe.take()
         self.module.train()
+        if probe is not None:
+            try:
+                with self.clock.event("probe"):
+                    values |= probe.run(self.step)
+            except Stopped as stop:  # nothing is recorded: it is all measured when the training goes on
+                self._leave(stop.signal)
         if self.monitor is not None:
             self.monitor.record("evaluate", self.step, values)
 
     def _ends(self) -> bool:
         """Whether the training ends here, before its length."""
+        if probed_enough(self.probe, self.times, self.step, monitor=self.monitor, world=self.world):
+            log.info("%s: no better by its probe after %s", self.folder.name, self.times.place(self.step))
+            return True
         if not ends(self.config.until_flat, self.times, self.step, monitor=self.monitor, world=self.world, folder=self.folder):
             return False
         assert self.config.until_flat is not None
@@ -352,6 +375,7 @@ class _Trainer:
         """The result, after `run`."""
         return Fitted(
             steps=self.step,
+            skipped=self.updates.skipped,
             tokens=self.tokens,
             seconds=self.seconds,
             waited=self.meter.total.waited,

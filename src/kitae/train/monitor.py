@@ -1,11 +1,13 @@
 """What a run tells of itself: metrics.jsonl (the truth), its copies, and a line of progress."""
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kitae.core.errors import KitaeError
 from kitae.core.runtime import Progress
 from kitae.train.monitor_config import SinkName
 from kitae.train.sinks import Point, Story, check_sinks, open_sinks
@@ -16,15 +18,25 @@ CURVES = ("train", "evaluate")
 
 
 def read_metrics(folder: Path) -> list[dict[str, object]]:
-    """The records of a run; a last line cut off by a crash is left out."""
+    """The records of a run; an end that a crash cut off is left out. Raises KitaeError when a record before others is damaged."""
     path = folder / METRICS
     if not path.is_file():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            records.append(json.loads(line))
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    records = list(itertools.takewhile(bool, map(_record, lines)))
+    if len(records) < len(lines) and (not records or any(map(_record, lines[len(records) :]))):
+        cure = "restore it; or remove it, and what was measured before is lost"
+        raise KitaeError(f"{METRICS} is damaged in line {len(records) + 1}", cure=cure, where=str(path))
     return records
+
+
+def _record(line: bytes) -> dict[str, object]:
+    """What a line says, nothing when it is damaged."""
+    try:
+        found = json.loads(line)
+        return found if int(found["step"]) >= 0 and str(found["kind"]) else {}
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 class Monitor:
@@ -62,6 +74,10 @@ class Monitor:
         """Write an event that is more than numbers: no curve."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
+
+    def flush(self) -> None:
+        """Have the records on the disk, before a checkpoint behind them."""
+        os.fsync(self._file.fileno())
 
     def show(self, step: int, text: str) -> None:
         """Update the line of progress."""

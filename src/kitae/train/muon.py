@@ -6,12 +6,13 @@ Shapes: M matrices, R rows, C columns.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from kitae.train.config import TrainConfig
-from kitae.train.flat import Span, Weights
+from kitae.train.flat import Slot, Span, Weights
 from kitae.train.layers import fused
 from kitae.train.rule_config import MuonConfig
 from kitae.train.rules import by_name, gated
@@ -23,18 +24,32 @@ CHUNK = 1 << 26  # elements that are made orthogonal at once: 128 MiB in bf16
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Matrix:
-    """One matrix, or one of those that lie in one weight: views R x C."""
+class _Owner:
+    """A weight: views of what of it lies here, rows x C."""
 
+    slot: Slot
     weight: Tensor
     grad: Tensor
     average: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matrix:
+    """One matrix R x C, or one of those that lie in one weight."""
+
+    owner: _Owner
+    rows: range
+    """Of the weight."""
     rate: float
     """Factor of the learning rate for the step, its adjustment included."""
 
     @property
+    def columns(self) -> int:
+        return self.owner.slot.parameter.shape[1]
+
+    @property
     def tall(self) -> bool:
-        return self.weight.shape[0] > self.weight.shape[1]
+        return len(self.rows) > self.columns
 
 
 class Muon:
@@ -58,12 +73,13 @@ class Muon:
         counts = fused({slot.name: slot.parameter.shape for slot in self._flat.slots})
         for span, average in zip(self._spans, self._averages, strict=True):
             flats = (self._flat.master[span.start : span.end], self._flat.grad[span.start : span.end], average)
-            named = [span.named(flat) for flat in flats]
-            for name in named[0]:
-                count = counts.get(name, 1)
-                for weight, grad, kept in zip(*(tensors[name].chunk(count) for tensors in named), strict=True):
-                    rate = span.key.scale * self._adjustment(*weight.shape)
-                    yield _Matrix(weight=weight, grad=grad, average=kept, rate=rate)
+            weights, grads, averages = (span.named(flat) for flat in flats)
+            for slot in span.slots:
+                name, (rows, columns) = slot.name, slot.parameter.shape
+                owner = _Owner(slot=slot, weight=weights[name], grad=grads[name], average=averages[name])
+                each = rows // counts.get(name, 1)
+                rate = span.key.scale * self._adjustment(each, columns)
+                yield from (_Matrix(owner=owner, rows=range(first, first + each), rate=rate) for first in range(0, rows, each))
 
     def _adjustment(self, rows: int, columns: int) -> float:
         if self._config.adjust == "original":
@@ -82,16 +98,26 @@ class Muon:
             if self._decay:
                 weights.mul_(gated(1 - rate * span.key.scale * self._decay, unless, weights, otherwise=1.0))
         for chunk in self._chunks:
-            steps_MRC = orthogonal(torch.stack([self._direction(matrix) for matrix in chunk]), self._config.iterations)
+            steps_MRC = orthogonal(torch.stack(list(self._directions(chunk))), self._config.iterations)
             if unless is not None:
                 steps_MRC = steps_MRC * gated(1.0, unless, steps_MRC)
             for matrix, step_RC in zip(chunk, steps_MRC, strict=True):
-                matrix.weight.add_(step_RC.mT if matrix.tall else step_RC, alpha=-rate * matrix.rate)
+                whole, slot = step_RC.mT if matrix.tall else step_RC, matrix.owner.slot
+                first, last = max(slot.first, matrix.rows.start), min(slot.first + slot.shape[0], matrix.rows.stop)
+                if first < last:  # of the rows that lie here
+                    own = matrix.owner.weight[first - slot.first : last - slot.first]
+                    own.add_(whole[first - matrix.rows.start : last - matrix.rows.start], alpha=-rate * matrix.rate)
 
-    def _direction(self, matrix: _Matrix) -> Tensor:
-        """Where a matrix wants to go, wider than high."""
-        found = torch.lerp(matrix.grad, matrix.average, self._config.momentum) if self._config.nesterov else matrix.average
-        return (found.mT if matrix.tall else found).to(self._dtype)
+    def _directions(self, chunk: list[_Matrix]) -> Iterator[Tensor]:
+        """Where matrices want to go, wider than high. Those of one weight follow each other: it is put together once."""
+        for _, of_one in groupby(chunk, key=lambda matrix: matrix.owner.slot.name):
+            matrices = list(of_one)
+            owner = matrices[0].owner
+            found = torch.lerp(owner.grad, owner.average, self._config.momentum) if self._config.nesterov else owner.average
+            whole = self._flat.assembled(owner.slot, found.to(self._dtype))
+            for matrix in matrices:
+                direction = whole[matrix.rows.start : matrix.rows.stop]
+                yield direction.mT if matrix.tall else direction
 
     def state(self) -> dict[str, Tensor]:
         """The running averages by "muon_momentum.NAME"."""
@@ -116,7 +142,7 @@ def _chunks(matrices: Iterator[_Matrix]) -> Iterator[list[_Matrix]]:
     """Matrices of one shape, turned wider than high, as many as are worked on at once."""
     alike: dict[tuple[int, ...], list[_Matrix]] = {}
     for matrix in matrices:
-        alike.setdefault(tuple(sorted(matrix.weight.shape)), []).append(matrix)
+        alike.setdefault(tuple(sorted((len(matrix.rows), matrix.columns))), []).append(matrix)
     for (rows, columns), found in alike.items():
         most = max(1, CHUNK // (rows * columns))
         yield from (found[first : first + most] for first in range(0, len(found), most))

@@ -32,7 +32,7 @@ class ParallelConfig(Config):
         """`batch = "auto"` is the default batch, dealt by measured speed: what is in a batch hangs on no machine."""
         if isinstance(given, dict) and given.get("batch") == "auto":
             rest = {name: value for name, value in given.items() if name != "batch"}
-            return {"shares": "auto"} | rest
+            return rest | {"shares": rest.get("shares") or "auto"}
         return given
 
     @field_validator("hang_limit")

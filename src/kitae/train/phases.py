@@ -88,6 +88,7 @@ def phased(config: TrainConfig, batches: tuple[Batches, ...], clock: Clock | Non
         save=_interval(config.save_every, config, first),
         evaluate=_interval(config.evaluate_every, config, first),
         log=_interval(config.log_every, config, first),
+        probe=_interval(config.probe_every, config, first),
         milestones=frozenset(_point(item, scale) for item in config.milestones),
         flat=0,
         clock=clock,

@@ -100,6 +100,11 @@ class Policy:
             verdict = torch.where(self._window.stands_out(sums[-1], norm.to(torch.float64), finite), float(Verdict.SPIKE), verdict)
         return Ruling(verdict=verdict, scale=scale)
 
+    def forget(self) -> None:
+        """Losses and gradients before are no measure of those that come: a phase with other rows begins."""
+        if self._window is not None:
+            self._window.forget()
+
     def state(self, *, skipped: int, in_a_row: int, empty: dict[str, int]) -> PolicyState:
         """What a checkpoint keeps, with what the host counts. Waits for the device."""
         kept: dict[str, object] = {} if self._scale is None else self._scale.kept()
@@ -155,6 +160,9 @@ class _Window:
         self._rings = torch.where(here, values[:, None], self._rings)
         self._seen = self._seen + finite.to(torch.int64)
         return spike
+
+    def forget(self) -> None:
+        self._rings, self._seen = torch.zeros_like(self._rings), torch.zeros_like(self._seen)
 
     def kept(self) -> dict[str, object]:
         seen = int(self._seen)

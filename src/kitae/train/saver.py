@@ -14,6 +14,7 @@ from kitae.core.errors import KitaeError
 from kitae.train import checkpoint
 from kitae.train.checkpoint import Content, State
 from kitae.train.clock import SAVE, Clock
+from kitae.train.monitor import Monitor
 from kitae.train.optimizer import Gathered
 
 log = logging.getLogger(__name__)
@@ -68,12 +69,14 @@ class Saver:
         attach: Mapping[str, Path],
         *,
         clock: Clock,
+        monitor: Monitor,
         keep_last: int,
         background: bool,
     ) -> None:
-        """`attach` names folders that go into every checkpoint; `clock` is told how long a save takes."""
+        """`attach` names folders that go into every checkpoint; `clock` is told how long a save takes; its record and that of
+        `monitor` are on the disk before a checkpoint is."""
         self._folder, self._module, self._attach, self._keep_last = folder, module, attach, keep_last
-        self._clock = clock
+        self._clock, self._monitor = clock, monitor
         self._clock.busy = self._busy
         self._copies = HostCopies(device) if background else None
         self._thread = ThreadPoolExecutor(1, "save") if background else None
@@ -100,6 +103,7 @@ class Saver:
         if self._copies is not None:
             self._copies.wait()
         self._clock.flush()
+        self._monitor.flush()
         checkpoint.save(self._folder, content, self._attach)
         checkpoint.prune(self._folder, self._keep_last, content.permanent)
         self._clock.cost(SAVE, self._clock.now() - self._begun)

@@ -65,6 +65,8 @@ class Timetable:
     """Steps between the measurements that may end the training; 0 for none."""
     decay: float = 0.0
     """Of "warmup-stable-decay": how long the rate falls at the end."""
+    probe: Every | None = None
+    """How often a copy of the weights is tried on a task, where there is one."""
     clock: Clock | None = None
     """The time that has passed; needed when something is in seconds."""
     moments: tuple[float, ...] = ()
@@ -102,6 +104,10 @@ class Timetable:
         """Number of the phase, from 0, that step number `step` is in; 0 without phases."""
         return max((number for number, part in enumerate(self.phases) if part.first <= step), default=0)
 
+    def begins_phase(self, step: int) -> bool:
+        """Whether step number `step` is the first of a phase that follows another."""
+        return any(part.first == step for part in self.phases[1:])
+
     def done(self, unit: Unit, step: int) -> float:
         """What the first `step` steps of a training with phases are, in any unit."""
         made = [(min(max(0, step - part.first), part.times.total), part) for part in self.phases]
@@ -118,6 +124,10 @@ class Timetable:
     def measures(self, step: int) -> bool:
         """Whether held-out data are measured after `step` steps."""
         return self.due(self.evaluate, step) or bool(self.flat and step % self.flat == 0)
+
+    def probes(self, step: int) -> bool:
+        """Whether a probe is due after `step` steps."""
+        return self.probe is not None and self.due(self.probe, step)
 
     def due(self, every: Every, step: int) -> bool:
         """Whether an event is due after `step` steps. Under a budget also when half of it is spent, so that the event's time is known."""
@@ -143,7 +153,10 @@ class Timetable:
         return self.total if self.clock is None or self.limit is None else self.clock.expected_steps()
 
     def work(self, step: int) -> float:
-        """What is done after `step` steps, for the time that is left: micro-batches where the batch grows, else steps."""
+        """What is done after `step` steps, for the time that is left: micro-batches where the batch grows, tokens where there are phases,
+        else steps."""
+        if self.phases:
+            return self.done("tokens", step)
         return self.growth.before(step) if self.growth is not None and self.limit is None else step
 
     def place(self, step: int) -> str:
@@ -282,6 +295,7 @@ def timetable(config: TrainConfig, batches: Batches, clock: Clock | None = None)
         save=of.interval(config.save_every),
         evaluate=of.interval(config.evaluate_every),
         log=of.interval(config.log_every),
+        probe=of.interval(config.probe_every),
         milestones=frozenset(item for item in milestones if isinstance(item, int)),
         moments=tuple(item.amount for item in milestones if isinstance(item, Seconds)),
         flat=0 if flat is None else max(1, round(steps_in(flat, batches, of.total))),  # in full batches

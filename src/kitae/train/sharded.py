@@ -141,6 +141,11 @@ class ShardedWeights:
         squares.index_add_(0, wholes, found.to(torch.float64).square())
         return self._world.sum(squares).sqrt().to(found.dtype)
 
+    def assembled(self, slot: Slot, part: Tensor) -> Tensor:
+        """See `Weights`."""
+        return self._gather(part, len(slot.parameter))
+
+    @torch.no_grad()
     def publish(self) -> None:
         """See `Weights`: rows are the masters themselves, but for the last ones of weights that torch fills up to equal shares."""
         for local, row in self._apart:

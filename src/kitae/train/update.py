@@ -90,6 +90,10 @@ class Updates:
         self.last: dict[str, float] = {}
         """Losses, learning rate and norm of the gradient of the last step that was settled, as far as they are finite."""
 
+    def begin_phase(self) -> None:
+        """The next step is the first of a phase: what stands out is asked anew."""
+        self._policy.forget()
+
     def make(self, step: int, share: list[Batch], rate: float, *, most: int) -> Mapping[str, float]:
         """One update from this rank's micro-batches, of which the rank with the most has so many; returns the counts over all ranks, real
         tokens and positions among them.
@@ -150,6 +154,11 @@ class Updates:
             self.last["skipped"] = self._skipped
         return sought
 
+    @property
+    def skipped(self) -> int:
+        """Steps so far whose update was not applied, of those that are settled."""
+        return self._skipped
+
     def events(self) -> list[Event]:
         """What happened since the last call, of settled steps."""
         taken, self._events = self._events, []
@@ -167,6 +176,7 @@ class Updates:
         self._optimizer.start_gradient()
         learner = self._optimizer.flat.learner
         for _ in range(passes - len(share)):
+            self._world.doing("forward and backward", slow=not self.last)
             (learner(self._first.to(self._world.device)).total(counts) * 0).backward()
         for batch in share:
             self._world.doing("forward and backward", batch.step, slow=not self.last)  # the first may be compiled
