@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from kitae.core.errors import KitaeError, Stopped
 from kitae.core.runtime import lock
 from kitae.tensor.random import seed_dropout
 from kitae.tensor.world import World
+from kitae.train import checkpoint
 from kitae.train.loop import Fitted, fit
 from kitae.train.monitor import read_metrics
 
@@ -207,19 +210,95 @@ def test_only_one_batch_of_records_per_step_after_a_crash(tmp_path: Path) -> Non
     assert [record[0] for record in losses(tmp_path / "run")] == list(range(1, 9))
 
 
-def test_the_newest_checkpoint_damaged_the_one_before_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def _flip(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("part", ["weights", "optimizer"])
+@pytest.mark.parametrize("damage", [_flip, lambda data: data[:-1], lambda data: b""], ids=["a bit", "a byte less", "empty"])
+def test_the_newest_checkpoint_damaged_the_one_before_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str, damage: Callable[[bytes], bytes]
+) -> None:
     _, whole = train(tmp_path / "run", deterministic=True)
     expected = {name: (whole.checkpoint / name).read_bytes() for name in ("weights.safetensors", "optimizer.safetensors")}
-    damaged = bytearray(expected["optimizer.safetensors"])
-    damaged[len(damaged) // 2] ^= 1
-    (whole.checkpoint / "optimizer.safetensors").write_bytes(damaged)
+    (whole.checkpoint / f"{part}.safetensors").write_bytes(damage(expected[f"{part}.safetensors"]))
     with caplog.at_level(logging.INFO):
         _, again = train(tmp_path / "run", deterministic=True)
-    assert "step-00000020 is passed over: optimizer.safetensors is damaged" in caplog.text
+    assert f"step-00000020 is passed over: {part}.safetensors is damaged" in caplog.text
     assert "goes on after step 16" in caplog.text
     for name, content in expected.items():
         assert (again.checkpoint / name).read_bytes() == content
     verify(again.checkpoint)
+
+
+def test_the_newest_checkpoint_is_that_of_the_last_step_whatever_the_clock_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As when the clock went backwards, or the files came from elsewhere; and a folder without a manifest is none."""
+    train(tmp_path / "run", length="12 steps", keep_last=9)
+    for number, path in enumerate(checkpoints(tmp_path / "run")):
+        for item in (*path.iterdir(), path):
+            os.utime(item, (1e9 - number, 1e9 - number))
+    (tmp_path / "run" / "checkpoints" / "step-00000099").mkdir()
+    with caplog.at_level(logging.INFO):
+        train(tmp_path / "run", length="12 steps", keep_last=9)
+    assert "goes on after step 12" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "numbers", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM], [signal.SIGINT]], ids=["term", "term twice", "int"]
+)
+def test_a_stop_signal_while_a_checkpoint_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: list[int]) -> None:
+    """In the background: the checkpoint under way is completed, that of the present step written, and the exit is that of a stop."""
+    real, saving, told = checkpoint.save, threading.Event(), threading.Event()
+
+    def slow(folder: Path, content: checkpoint.Content, attach: dict[str, Path]) -> Path:
+        saving.set()
+        assert told.wait(30)
+        return real(folder, content, attach)
+
+    class Signalling(ToyBatches):
+        def micro(self, step: int, micro: int):
+            if (step, micro) == (5, 1):
+                assert saving.wait(30)
+                for number in numbers:
+                    signal.raise_signal(number)
+                told.set()
+            return super().micro(step, micro)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    with pytest.raises(Stopped) as stopped:
+        fit(Toy(), Signalling(), config(keep_last=9), tmp_path, world=WORLD, seed=7, attach={})
+    assert (stopped.value.signal, stopped.value.step) == (numbers[0], 6)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000004", "step-00000006"]
+    for path in checkpoints(tmp_path):
+        verify(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"learning_rate": 0.02}, r"train\.config\.learning_rate: 0\.01 -> 0\.02"),
+        ({"schedule": "cosine"}, r"train\.config\.schedule: 'linear' -> 'cosine'"),
+        ({"length": "30 steps"}, r"train\.config\.length"),
+        ({"warmup": "3 steps"}, r"train\.config\.warmup"),
+        ({"optimizer": "lamb"}, r"train\.config\.optimizer: 'adamw' -> 'lamb'"),
+        ({"precision": "bf16"}, r"train\.config\.precision"),
+    ],
+)
+def test_going_on_with_another_setting_is_refused_by_its_name(tmp_path: Path, changes: dict[str, object], key: str) -> None:
+    class Ending(ToyBatches):
+        def micro(self, step: int, micro: int):
+            if step == 5:
+                raise InterruptedError
+            return super().micro(step, micro)
+
+    with pytest.raises(InterruptedError):
+        fit(Toy(), Ending(), config(), tmp_path, world=WORLD, seed=7, attach={})
+    with pytest.raises(KitaeError, match=key):
+        train(tmp_path, **changes)
+    _, fitted = train(tmp_path)
+    assert fitted.steps == 20
 
 
 @pytest.mark.slow

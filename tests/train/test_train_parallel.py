@@ -103,8 +103,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
             assert [step for step, *_ in skipped(one)] == ([8, 13] if name == "skips" else [])
 
 
-def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path) -> None:
-    options = {"delay": 0.05, "config": {"precision": "fp64", "length": "30 steps", "save_every": "30 steps"}}
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
+def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path, parallel: str) -> None:
+    options = {"delay": 0.05, "config": {"precision": "fp64", "length": "30 steps", "save_every": "30 steps", "parallel": parallel}}
     process = start(str(tmp_path / "run"), json.dumps(options))
     wait_for(tmp_path, 3, process)
     ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
