@@ -179,12 +179,13 @@ def memory(work: Work, machine: Machine, measured: Measured | None = None) -> Me
     matrices = _matrices(work.architecture.encoder) + (_matrices(work.architecture.generator) if work.architecture.generator else 0)
     held = persistent(counted - frozen, frozen, matrices=matrices, precision=train.precision, optimizer=train.optimizer)
     moment = peak(work.architecture, work.objective, _pass(work, machine), shared=work.shared)
+    divided = machine.count if train.parallel == "fsdp2" else 1  # the layer that is gathered counts little
     heap = HEAP if machine.kind == "cpu" else 1.0
     copied = machine.kind == "cpu" and work.train.save_async and work.checkpoints > 0
     found = Memory(
-        weights=held.weights,
-        gradients=held.gradients,
-        optimizer=held.optimizer,
+        weights=held.weights / divided,
+        gradients=held.gradients / divided,
+        optimizer=held.optimizer / divided,
         activations=heap * moment.activations,
         logits=heap * moment.logits,
         saving=checkpoint_bytes(work) if copied else 0.0,
