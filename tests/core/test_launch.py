@@ -3,7 +3,7 @@
 import pytest
 
 from kitae.core.errors import KitaeError
-from kitae.core.launch import Launch, first_host, launch
+from kitae.core.launch import AGENT, Launch, first_host, launch
 
 SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[03-06],login"}
 
@@ -13,9 +13,11 @@ SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_
     [
         ({}, Launch()),
         (
-            {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "GROUP_RANK": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"},
-            Launch(rank=2, size=4, local_rank=0, node="1"),
+            {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "GROUP_RANK": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+            | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "MASTER_ADDR": "h"},
+            Launch(rank=2, size=4, local_rank=0, node="1", address=AGENT),
         ),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, Launch(size=2, address="h", port=1)),
         (SLURM, Launch(rank=3, size=8, local_rank=1, node="1", address="gpu03", port=29500)),
         (
             SLURM | {"SLURM_JOB_ID": "70001", "SLURM_STEP_ID": "2", "MASTER_ADDR": "10.0.0.1"},
@@ -44,6 +46,7 @@ def test_the_place_of_a_process(environment: dict[str, str], expected: Launch) -
         ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK = 4 is no process of 4"),
         ({"RANK": "one", "WORLD_SIZE": "2"}, 'RANK = "one" is no number'),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, "where they meet"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "where they meet"),
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "MASTER_ADDR"),
     ],
 )

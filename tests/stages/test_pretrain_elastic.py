@@ -9,7 +9,7 @@ from tiny_pretraining import losses, write_dataset, write_pairs
 from kitae.core.artifact import checkpoints
 from warm import Warm
 
-STEPS = 9
+STEPS = 7
 OBJECTIVES = {
     "mlm": {"model": "bert-tiny", "objective": "mlm", "objective_config": {"unit": "word"}},
     "rtd": {"model": "electra-tiny", "objective": "rtd"},

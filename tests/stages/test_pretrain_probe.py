@@ -137,6 +137,7 @@ def test_a_signal_within_a_probe_stops_the_training_there_and_it_is_made_up_for(
         assert (newest(cut.path) / name).read_bytes() == (newest(whole.path) / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_share_out_the_seeds(dataset: Path, task: dict[str, object], tmp_path: Path) -> None:
     changes = {"probe": probe(task, seeds=3, epochs=1, patience=1, gain=0.9), "train": {"precision": "fp64", "probe_every": "2 steps"}}
     one = pretrain(tmp_path / "one", dataset, **changes)

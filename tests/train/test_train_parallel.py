@@ -14,6 +14,7 @@ from toy_training import train
 
 from kitae.core.artifact import checkpoints, verify
 from kitae.tensor.world import World
+from kitae.train.checkpoint import read_state
 from kitae.train.monitor import read_metrics
 
 SCRIPT = Path(__file__).with_name("toy_training.py")
@@ -38,6 +39,14 @@ def losses(folder: Path) -> list[float]:
 def skipped(folder: Path) -> list[tuple[object, ...]]:
     records = [record for record in read_metrics(folder / "run") if record["kind"] == "skipped"]
     return [(record["step"], record["why"], record.get("rows"), record.get("weight")) for record in records]
+
+
+def spent(folder: Path) -> tuple[int, int]:
+    """Real tokens and positions over all processes, as the last checkpoint counts them."""
+    found = read_state(checkpoints(folder / "run")[-1]).spent
+    assert 0 < found.tokens < found.positions
+    assert 0 <= found.waited <= found.seconds
+    return found.tokens, found.positions
 
 
 def alone(folder: Path, options: dict) -> None:
@@ -82,6 +91,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         one, two = tmp_path / f"one-{name}", tmp_path / name
         assert len(list(two.glob("samples-*"))) == (1 if name in ONE_RANK else 2)
         assert samples(one)
+        assert spent(one) == spent(two)
         if name == "auto":  # one micro-batch was looked at to measure the time it takes
             assert sum(json.loads((two / "run" / "shares.json").read_text())["weights"]) == 4
             assert sorted(set(samples(two))) == sorted(samples(one))
@@ -93,8 +103,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
             assert [step for step, *_ in skipped(one)] == ([8, 13] if name == "skips" else [])
 
 
-def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path) -> None:
-    options = {"delay": 0.05, "config": {"precision": "fp64", "length": "30 steps", "save_every": "30 steps"}}
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
+def test_a_signal_to_one_rank_stops_all_and_one_process_may_go_on(tmp_path: Path, parallel: str) -> None:
+    options = {"delay": 0.05, "config": {"precision": "fp64", "length": "30 steps", "save_every": "30 steps", "parallel": parallel}}
     process = start(str(tmp_path / "run"), json.dumps(options))
     wait_for(tmp_path, 3, process)
     ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()

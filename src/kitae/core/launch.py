@@ -9,6 +9,8 @@ from kitae.core.errors import KitaeError
 
 PORT = 29500
 """Where processes meet when nothing else is said; torch's default."""
+AGENT = "torchrun"
+"""In the place of an address: torchrun brings a meeting place of its own, which its variables name to torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Launch:
     node: str = ""
     """Number of the machine, where the launcher numbers them."""
     address: str = ""
-    """Where rank 0 listens, when the launcher is not torchrun, which brings a meeting place of its own."""
+    """Where rank 0 listens; AGENT when torchrun listens for it."""
     port: int = PORT
 
     @property
@@ -56,7 +58,9 @@ def launch(environment: Mapping[str, str] | None = None) -> Launch:
     given = os.environ if environment is None else environment
     if "RANK" in given or "WORLD_SIZE" in given:
         names = _Names(rank="RANK", sizes=("WORLD_SIZE",), local="LOCAL_RANK", node="GROUP_RANK")
-        return _read(given, names, address="", port=PORT)
+        if given.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            return _read(given, names, address=AGENT, port=PORT)
+        return _read(given, names, address=given.get("MASTER_ADDR", ""), port=_port(given))
     if SLURM.rank in given and _slurm_task(given):
         hosts = given.get("SLURM_STEP_NODELIST") or given.get("SLURM_JOB_NODELIST") or given.get("SLURM_NODELIST", "")
         return _read(given, SLURM, address=given.get("MASTER_ADDR") or first_host(hosts), port=_port(given))
@@ -78,7 +82,7 @@ def _read(given: Mapping[str, str], names: _Names, *, address: str, port: int) -
     if sizes and not rank < size:
         cure = "start all processes by one torchrun, srun or mpirun, or none of these variables"
         raise KitaeError(f"{names.rank} = {rank} is no process of {size} ({' or '.join(names.sizes)})", cure=cure)
-    if size > 1 and names.rank != "RANK" and not address:
+    if size > 1 and not address:
         raise KitaeError(f"{size} processes were started, but nothing says where they meet", cure="set MASTER_ADDR to the host of rank 0")
     node = given.get(names.node, "") if names.node else ""
     return Launch(rank=rank, size=size, local_rank=_number(given, names.local, 0), node=node, address=address, port=port)

@@ -5,13 +5,14 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from kitae.core.artifact import MANIFEST, Inputs, Out, newest, read_manifest
-from kitae.core.config import Config
+from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
+from kitae.core.paths import locate
 from kitae.models.folder import Part, read_parts, write_model
 from kitae.procedures.classifier import USE
 from kitae.report import card
@@ -75,23 +76,27 @@ class ExportConfig(Config):
     formats: tuple[Literal["huggingface"], ...] = Field(("huggingface",), min_length=1)
     """Kinds of folders. "huggingface": config.json, model.safetensors, the tokenizer's files and README.md. Models that transformers has
     no class for (Electric's generator) get model.json and weights.safetensors in the place of the first two, which only kitae reads."""
+    checkpoints: Annotated[tuple[str, ...], OPERATIONAL] = ()
+    """Checkpoints to export beside the recipe's own models, milestones for example: folders checkpoints/step-... of any run, made before.
+    Their content, not their place, enters the fingerprint."""
 
 
 def sources(config: ExportConfig) -> tuple[str, ...]:
-    """None: what is exported comes from the parents."""
-    return ()
+    """The checkpoints beside the parents."""
+    return config.checkpoints
 
 
 def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
-    """Write one folder per parent: the model itself, or generator/ and discriminator/. Raises KitaeError for a damaged model."""
+    """Write one folder per parent and checkpoint: the model, or generator/ and discriminator/. Raises KitaeError for a damaged one."""
     written: dict[str, object] = {}
-    for role, folder in inputs.parents.items():
-        place = newest(folder)
+    models = {role: (folder, newest(folder)) for role, folder in inputs.parents.items()} | _checkpoints(config)
+    for role, (folder, place) in models.items():
         parts = read_parts(place)
         for name, part in parts.items():
             target = out.path / role / name if len(parts) > 1 else out.path / role
             told = _export(name, part, place, target)
-            title, manifests = f"{part.title} ({role})", _manifests(folder, place, inputs.parents)
+            what = role if role in inputs.parents else f"{role}; results are those at the end of its run"
+            title, manifests = f"{part.title} ({what})", _manifests(folder, place, inputs.parents)
             library = "transformers" if part.known.auto else "kitae"
             card.write(target, title=title, manifests=manifests, usage=_usage(part, told, target), library=library)
             written[target.relative_to(out.path).as_posix()] = part.known.architecture or "kitae"
@@ -99,6 +104,20 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
             if licence not in out.licences:
                 out.licences.append(licence)
     out.counts["folders"] = written
+
+
+def _checkpoints(config: ExportConfig) -> dict[str, tuple[Path, Path]]:
+    """Name of the exported folder -> (run, checkpoint) of those beside the parents."""
+    found: dict[str, tuple[Path, Path]] = {}
+    for path in map(locate, config.checkpoints):
+        run = path.absolute().parent.parent
+        name = f"{run.name}-{path.name}"
+        if path.absolute().parent.name != "checkpoints":
+            raise KitaeError("export.checkpoints names no checkpoint", cure="name a folder checkpoints/step-... of a run", where=str(path))
+        if name in found:
+            raise KitaeError(f"two checkpoints would be exported as {name}", cure="export one at a time", where=str(path))
+        found[name] = (run, newest(path))
+    return found
 
 
 def _export(name: str, part: Part, place: Path, target: Path) -> str:

@@ -136,13 +136,17 @@ class Watch:
         """What this process does."""
         return self._now
 
+    @property
+    def closed(self) -> bool:
+        """Whether the watch over this process has ended."""
+        return self._stop.is_set()
+
     def fail(self, message: str) -> None:
         """Tell the others that this process ends with an error, unless another one was first."""
-        text = f"rank {self._rank} (host {self._hosts[self._rank]}) failed: {message}"
+        first = message.partition("\n")[0][:300]
+        text = f"rank {self._rank} (host {self._hosts[self._rank]}) failed: {first}"
         with suppress(RuntimeError):  # nobody may be there to hear it
             self._store.compare_set(VERDICT, "{}", json.dumps({"rank": self._rank, "text": text}))
-            if self._rank == 0:
-                self._stop.wait(min(2 * self._every, 2.0))  # the store may live in this process
 
     def blame(self, patience: float = 3.0) -> str:
         """What another process said when it failed; "" when none says anything for some seconds."""
@@ -156,7 +160,7 @@ class Watch:
 
     def close(self) -> None:
         """End the watch over this process; the others go on watching each other."""
-        if self._stop.is_set():
+        if self.closed:
             return
         self._now = replace(self._now, left=True)
         self._stop.set()

@@ -7,6 +7,7 @@ import gc
 import json
 import re
 import socket
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from kitae.core.errors import KitaeError, Stopped
-from kitae.core.launch import Launch, launch
+from kitae.core.launch import AGENT, Launch, launch
 from kitae.tensor.watch import CURE, SLOW, Watch, exchanging
 
 TIMEOUT = datetime.timedelta(minutes=10)
 HANG_LIMIT = 600.0
 """Seconds that one operation of a process may take."""
+LINGER = 1.0
+"""Seconds in which a first process that failed still answers the others, when they met in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +129,11 @@ def session(device: str = "auto", *, hang_limit: float = HANG_LIMIT) -> Iterator
         watch.fail(error.what if isinstance(error, KitaeError) else f"{type(error).__name__}: {error}")
         raise
     finally:
+        failed = not watch.closed
         watch.close()
         dist.destroy_process_group()
+        if failed and own.main and own.address != AGENT:
+            time.sleep(LINGER)
 
 
 def _part(watch: Watch) -> None:
@@ -154,7 +160,7 @@ def _lost(watch: Watch, error: RuntimeError) -> KitaeError:
 @functools.cache
 def _meet(own: Launch) -> dist.Store:
     """Where the processes of this launch meet: one place for all sessions of a process, because a second one could not listen there."""
-    if not own.address:
+    if own.address == AGENT:
         store, _, _ = next(iter(rendezvous("env://", timeout=TIMEOUT)))
         return store
     try:

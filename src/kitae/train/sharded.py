@@ -32,7 +32,7 @@ class ShardedWeights:
     Trained is a twin of the module, whose weights are gathered layer by layer, in the working precision, for the forward and for the
     backward pass, while its flat storage holds this process's rows: masters, gradients, and what rules keep beside them. The module that
     was given is hollow in the meantime (`whole` fills it). Gradients are added up over the processes at the end of every backward pass,
-    so that a whole gradient never exists; therefore all processes must make equally many.
+    so that only one unit's gradient at a time is whole; therefore all processes must make equally many.
     """
 
     in_step = True
