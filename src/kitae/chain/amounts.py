@@ -1,7 +1,7 @@
 """How much text a dataset holds: exact when it is made, before that from the corpus or the size of its sources, with assumptions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
@@ -35,6 +35,10 @@ class Amount:
     fill: float
     exact: bool
     """Whether it was counted."""
+
+    def repacked(self, length: int) -> "Amount":
+        """The same text in rows of another length."""
+        return replace(self, context=CONTEXT * length, fill=FILL, exact=False)
 
     def rows(self, length: int) -> float:
         """Rows of one pass, of so many positions."""

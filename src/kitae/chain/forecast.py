@@ -1,5 +1,6 @@
 """What `kitae plan` says before anything is run: trainings with their time, memory and cost, sizes side by side, room on the disk."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,13 @@ from kitae.chain.status import State, Status
 from kitae.chain.wording import bytes_text, count_text, short, time_text
 from kitae.chain.works import Training, resized, trainings
 from kitae.core.artifact import read_manifest
-from kitae.procedures.estimate import Estimate, Measured, estimate
+from kitae.core.errors import KitaeError
+from kitae.procedures.estimate import Estimate, Measured, Work, estimate
 from kitae.procedures.machine import PlanConfig, machine
+from kitae.procedures.measured_steps import probe, probe_key, remember, remembered
 from kitae.tensor.devices import TERA
 
+log = logging.getLogger(__name__)
 MOST_EPOCHS, LEAST_EPOCHS = 40.0, 1.0
 """Outside of these a plan warns: what is seen more often teaches next to nothing (Muennighoff et al. 2023, arXiv:2305.16264), and less
 than one pass leaves text unread."""
@@ -70,11 +74,18 @@ class Line:
         return self.seconds / 3600 * self.told.machine.count * self.trials_at_once * (config.price_per_hour or 0.0)
 
 
-def forecast(recipe: Recipe, found: Mapping[str, Status], measured: Mapping[str, Measured] | None = None) -> Forecast:
-    """What the recipe's nodes will take; `measured`: what a probe found, by the names of trainings."""
+def forecast(recipe: Recipe, found: Mapping[str, Status]) -> Forecast:
+    """What the recipe's nodes will take; with `plan.probe` real steps are measured first, and remembered.
+
+    Raises KitaeError for mistakes in the table [plan].
+    """
     output, config = Path(recipe.output), recipe.plan
     models = list(sizes([status.node for status in found.values()], output))
-    lines = [_line(training, config, found, output, measured or {}) for training in trainings(found, models, output)]
+    planned = list(trainings(found, models, output))
+    if config.probe_seconds:
+        _probe(planned, config, found, output)
+    known = remembered(output)
+    lines = [_line(training, config, found, output, known) for training in planned]
     grids = [_models(models), _times(lines, config), _memory(lines)]
     warnings = list(_warnings(lines))
     if config.sizes:
@@ -88,11 +99,31 @@ def forecast(recipe: Recipe, found: Mapping[str, Status], measured: Mapping[str,
     return Forecast(grids=tuple(grid for grid in grids if grid.rows), notes=tuple(notes), warnings=tuple(warnings), room=room)
 
 
-def _line(training: Training, config: PlanConfig, found: Mapping[str, Status], output: Path, measured: Mapping[str, Measured]) -> Line:
+def _probe(planned: Sequence[Training], config: PlanConfig, found: Mapping[str, Status], output: Path) -> None:
+    """Measure what is not made yet, every kind of step once."""
+    due: dict[str, Work] = {}
+    for training in planned:
+        on = machine(config.device, training.work.train.device)
+        if not on.here:
+            what = f'plan.probe measures this machine, but plan.device = "{config.device}" is not here'
+            raise KitaeError(what, cure="leave one of the two out", where="table [plan]")
+        made = all(found[name].state is State.DONE for name in training.nodes)
+        if training.work.learnt is not None and not made:
+            due.setdefault(probe_key(training.work, on), training.work)
+    if not due:
+        return
+    kind = machine(config.device, planned[0].work.train.device).kind
+    log.info("measuring real steps of %d trainings, for %.0f seconds at most", len(due), config.probe_seconds)
+    measured = probe(due, kind, seconds=config.probe_seconds)
+    remember(output, measured)
+
+
+def _line(training: Training, config: PlanConfig, found: Mapping[str, Status], output: Path, known: Mapping[str, Measured]) -> Line:
     on = machine(config.device, training.work.train.device)
     trials = on.count if training.amount is None and training.work.learnt is None else 1
     alone = replace(on, count=1) if trials > 1 else on
-    told = estimate(training.work, alone, mfu=config.mfu, measured=measured.get(training.name))
+    measured = known.get(probe_key(training.work, on)) if config.mfu is None else None
+    told = estimate(training.work, alone, mfu=config.mfu, measured=measured)
     took = None
     if all(found[name].state is State.DONE for name in training.nodes):
         took = sum(float(str(read_manifest(output / name).facts.get("seconds", 0.0))) for name in training.nodes)
@@ -117,7 +148,7 @@ def _times(lines: Sequence[Line], config: PlanConfig) -> Grid:
         row = [line.name, f"{told.steps:,.0f}", count_text(told.tokens), "" if epochs is None else short(epochs)]
         row += [short(told.work.flops_per_token / 1e6), short(told.flops * len(line.training.nodes) / 1e15)]
         row += [f"{told.mfu:.2f}", f"{told.tokens / told.seconds:,.0f}"]
-        row.append(time_text(line.seconds) if line.took is None else f"took {time_text(line.took)}")
+        row.append(time_text(line.seconds) if line.took is None else f"took {time_text(line.took)}" if line.training.last else "")
         rows.append(tuple(row + ([f"{line.cost(config):,.2f}"] if priced and line.took is None else [""] if priced else [])))
     due = [line for line in lines if line.took is None]
     if len(due) > 1:
@@ -151,14 +182,22 @@ def _side_by_side(recipe: Recipe, lines: Sequence[Line], found: Mapping[str, Sta
         if line is None:  # nobody knows how long it trains
             continue
         training = resized(line.training, size)
-        told = estimate(training.work, line.told.machine, mfu=config.mfu)
         encoder = size.architecture.encoder
+        told = estimate(training.work, line.told.machine, mfu=_likely(line.told, encoder.hidden_size, config))
         row = [size.node, str(encoder.num_hidden_layers), str(encoder.hidden_size), f"{told.work.counted.total / 1e6:.1f} M"]
         row += [short(told.work.flops_per_token / 1e6), short(told.flops / 1e15), bytes_text(told.memory.total), _fitting(told)]
         row += [f"{told.tokens / told.seconds:,.0f}", time_text(told.seconds)]
         cost = Line(training=training, told=told).cost(config)
         rows.append(tuple(row + ([f"{cost:,.2f}"] if priced else [])))
     return Grid(columns=tuple(columns + (["cost"] if priced else [])), rows=tuple(rows))
+
+
+def _likely(told: Estimate, width: int, config: PlanConfig) -> float | None:
+    """The MFU of another width where one was measured: as much above or below what is usual."""
+    if not told.measured:
+        return config.mfu
+    own = told.machine.usual_mfu(told.work.architecture.encoder.hidden_size)
+    return min(1.0, told.mfu * told.machine.usual_mfu(width) / own)
 
 
 def _notes(lines: Sequence[Line], config: PlanConfig) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kitae.chain.amounts import BYTES_PER_TOKEN, Amount, amount
+from kitae.chain.amounts import BYTES_PER_TOKEN, CONTEXT, FILL, Amount, amount
 from kitae.chain.sizes import Size
 from kitae.chain.status import State, Status
 from kitae.core.errors import KitaeError
@@ -24,6 +24,7 @@ from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.pretrain import PretrainConfig
 from kitae.tasks.records import TaskData, load
 from kitae.train.config import TrainConfig, step_rows
+from kitae.train.phases import phases_of
 from kitae.train.schedule import steps_of
 
 TEXTS = 500
@@ -42,6 +43,8 @@ class Training:
     """Of one node."""
     amount: Amount | None = None
     """The text that is learnt, in passes; None for trials."""
+    last: bool = True
+    """Whether no other phase follows."""
     more: float = 1.0
     """What comes on top of the steps, as a factor of their time: a trial's predictions."""
 
@@ -72,31 +75,33 @@ def _pretraining(node: Node, config: PretrainConfig, size: Size, found: Mapping[
     assert isinstance(dataset.node.config, DatasetConfig)
     length = dataset.node.config.max_length
     done = {name: status.state is State.DONE for name, status in (("made", dataset), ("corpus_made", corpus))}
-    text = amount(dataset.node, corpus.node, output, **done)
-    rows, micro_rows = step_rows(config.train, length)
-    steps = steps_in_all(config.train, length, text)
-    if steps is None and config.train.budget is None:
-        return  # epochs of a text that nobody has counted
-    settings = config.learnt
+    whole, settings = amount(dataset.node, corpus.node, output, **done), config.learnt
     assert isinstance(settings, MaskingConfig), "every objective masks"
-    saved = 0 if config.train.keep_last == 0 else config.train.keep_last + len(config.train.milestones)
-    work = Work(
-        architecture=size.architecture,
-        objective=config.objective,
-        learnt=settings,
-        train=config.train,
-        length=length,
-        context=text.context if text is not None else 0.95 * length,
-        fill=text.fill if text is not None else 0.99,
-        rows=rows,
-        micro_rows=micro_rows,
-        steps=steps,
-        mask_rate=settings.mean_rate,
-        shared=size.shared,
-        pairs=size.pairs,
-        checkpoints=saved if steps is None else min(saved, int(steps)),
-    )
-    yield Training(name=node.name, nodes=(node.name,), work=work, amount=text)
+    phases = phases_of(config.train, length)
+    for number, phase in enumerate(phases, start=1):
+        text = None if whole is None or phase.sources else whole if phase.max_length == length else whole.repacked(phase.max_length)
+        steps = steps_in_all(phase.config, phase.max_length, text)
+        if steps is None and phase.config.budget is None:
+            continue  # epochs of a text that nobody has counted
+        saved = 0 if config.train.keep_last == 0 else config.train.keep_last + len(config.train.milestones)
+        work = Work(
+            architecture=size.architecture,
+            objective=config.objective,
+            learnt=settings,
+            train=phase.config,
+            length=phase.max_length,
+            context=text.context if text is not None else CONTEXT * phase.max_length,
+            fill=text.fill if text is not None else FILL,
+            rows=phase.rows,
+            micro_rows=phase.micro_rows,
+            steps=steps,
+            mask_rate=settings.mean_rate,
+            shared=size.shared,
+            pairs=size.pairs,
+            checkpoints=saved if steps is None else min(saved, int(steps)),
+        )
+        name = f"{node.name}, phase {number}" if len(phases) > 1 else node.name
+        yield Training(name=name, nodes=(node.name,), work=work, amount=text, last=number == len(phases))
 
 
 def steps_in_all(train: TrainConfig, length: int, text: Amount | None) -> float | None:
@@ -110,7 +115,7 @@ def steps_in_all(train: TrainConfig, length: int, text: Amount | None) -> float 
         micro_rows=micro_rows,
         length=length,
         context=length,
-        vocab_size=8,
+        vocab_size=1 << 10,
         rows_per_epoch=None if text is None else round(text.rows(length)),
     )
     return float(steps_of(train.length, train, batches))

@@ -60,7 +60,8 @@ class PlanConfig(Config):
 class Machine:
     """Devices that train together, one process each."""
 
-    name: str
+    unit: str
+    """What one of them is called."""
     kind: Literal["cpu", "cuda"]
     count: int
     memory: float
@@ -69,6 +70,11 @@ class Machine:
     """Whether this machine has them, so that steps can be measured."""
     table: str = ""
     """The name of a device that is not here."""
+
+    @property
+    def name(self) -> str:
+        """With their number."""
+        return f"{self.count} x {self.unit}" if self.count > 1 else self.unit
 
     def peak(self, precision: Precision) -> float:
         """FLOPs a second of one device; of what is here and in no table it is measured once."""
@@ -100,15 +106,13 @@ def machine(device: str, asked: Literal["auto", "cpu", "cuda"] = "auto") -> Mach
             known, count = devices_named(device)
         except KitaeError as error:
             raise KitaeError(f'plan.device = "{device}": {error.what}', cure=error.cure, where="table [plan]") from error
-        name = f"{count} x {known.name}" if count > 1 else known.name
-        return Machine(name=name, kind="cuda", count=count, memory=ROOM * known.memory, here=False, table=device)
-    many = f"{count} x " if count > 1 else ""
+        return Machine(unit=known.name, kind="cuda", count=count, memory=ROOM * known.memory, here=False, table=device)
     if device.lower() == "auto" and asked != "cpu" and torch.cuda.is_available():
         found = torch.cuda.get_device_properties(0)
-        return Machine(name=f"{many}{found.name}", kind="cuda", count=count, memory=ROOM * found.total_memory, here=True)
+        return Machine(unit=found.name, kind="cuda", count=count, memory=ROOM * found.total_memory, here=True)
     threads = torch.get_num_threads()
-    name = f"{many}this machine's CPU ({threads} thread{'s' if threads > 1 else ''})"
-    return Machine(name=name, kind="cpu", count=count, memory=free_memory() / count, here=True)
+    unit = f"this machine's CPU ({threads} thread{'s' if threads > 1 else ''})"
+    return Machine(unit=unit, kind="cpu", count=count, memory=free_memory() / count, here=True)
 
 
 def free_memory() -> float:

@@ -28,10 +28,12 @@ from kitae.procedures import regrow as regrowing
 from kitae.procedures.account import account
 from kitae.procedures.phase_rows import PhasedHeldout, deal, pack, unpack
 from kitae.procedures.probe import DownstreamProbe, ProbeConfig
+from kitae.procedures.promised import outcome, promise
 from kitae.procedures.regrow import Ground, RegrowConfig, regrow
 from kitae.procedures.starts import check_pairs, check_positions, check_segments, fitting, generator_of, lacks_generator
 from kitae.procedures.words import check_reading
 from kitae.tensor.random import key
+from kitae.tensor.usage import peak_memory, restart_peak
 from kitae.tensor.world import ranks, session
 from kitae.tokenization.tokenizer import Tokenizer
 from kitae.train.checkpoint import claim
@@ -155,6 +157,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
         ground = Ground(
             dataset=dataset, tokenizer=tokenizer, world=world, seed=seed, informed=config.initialization == "informed", rows=dealt[0]
         )
+        base = restart_peak(world.device)
         objective = _objective(config, ground, facts, start, out)
         check_pairs(objective, config.objective, learnt_order(config), facts)
         meter = PhasedHeldout(objective, dataset, dealt, world=world, rows=config.heldout_rows)
@@ -169,10 +172,13 @@ def run(config: PretrainConfig, inputs: Inputs, out: Out) -> None:
             if config.probe is not None and config.probe.patience is not None:
                 decides |= {"probe": config.semantic()["probe"], "probe_every": str(config.train.probe_every)}
             claim(out.path, "data", data | decides)
+            told = promise(config.objective, config.learnt, objective, dealt, world, run=out.path)
         attach = {"tokenizer": dataset / "tokenizer"}
         given = tuple(one.batches for one in dealt) if config.train.phases else dealt[0].batches
         fitted = fit(objective, given, config.train, out.path, world=world, seed=seed, attach=attach, evaluate=evaluate)
         out.counts.update(account(objective, dealt, fitted, world))
+        if world.main:
+            out.counts.update(outcome(told, fitted, peak_memory(world.device, base)))
         del meter, evaluate, objective
     if ranks()[0] == 0:
         unpack(out.path)

@@ -20,6 +20,8 @@ from kitae.train.promise import Promise
 log = logging.getLogger(__name__)
 SLOW, WELL = 0.7, 0.8
 """Below this share of the promise it is said; above that one it may be said again."""
+ROUGH = 0.5
+"""An estimate from FLOPs and a usual MFU may be wrong by a factor of two: so much of its promise counts."""
 INTERVALS = 3
 """Log lines whose median counts, so that one slow moment says nothing."""
 NVIDIA = ("clocks.sm", "clocks.max.sm", "clocks_event_reasons.active", "utilization.gpu")
@@ -90,7 +92,8 @@ class Watch:
         if len(self._before) > 1:
             self._speeds.append(share)
         usual = statistics.median(self._speeds) if len(self._speeds) == INTERVALS else 1.0
-        if usual < SLOW and not self._slow:
+        trust = 1.0 if self._promise.source == "probe" else ROUGH
+        if usual < trust * SLOW and not self._slow:
             why = causes(self._before[-1].since(self._before[0]), reading) + gpu_causes(self._device)
             log.warning(
                 "%s tokens/s are %.0f %% of the %s that were estimated: %s",
@@ -99,7 +102,7 @@ class Watch:
                 f"{wanted:,.0f}",
                 "; ".join(why) or "no cause was measured (other settings, or another machine, than the estimate's?)",
             )
-        self._slow = usual < (WELL if self._slow else SLOW)
+        self._slow = usual < trust * (WELL if self._slow else SLOW)
         return {"promise_share": share}
 
 
