@@ -85,8 +85,7 @@ def test_plan_shows_what_a_model_comes_to(place: Path) -> None:
     done = kitae("plan", "r.toml", "--set", "tokenizer.vocab_size=32768", "--set", "dataset.max_length=128")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "32,768" in line]
-    shown = "pretrain electra-small-paper 32,768 70.5 generator 4.9, discriminator 13.8, together 14.4"
-    assert " ".join(line.split()) == shown
+    assert " ".join(line.split()) == "pretrain electra-small-paper 32,768 generator 4.9, discriminator 13.8, together 14.4"
 
 
 def test_a_generator_that_will_be_regrown_is_told(place: Path) -> None:
@@ -115,8 +114,8 @@ def test_plan_knows_the_vocabulary_that_is_there(place: Path) -> None:
     assert kitae("run", "r.toml", "--until", "adapt").returncode == 0
     made = len((place / "run" / "tokenizer" / "vocab.txt").read_text(encoding="utf-8").split("\n")) - 1
     done = kitae("plan", "r.toml", "--set", 'adapt.start="run/pretrain"')
-    lines = [line.split() for line in done.stdout.splitlines() if " millions" not in line and f"{made:,}" in line]
+    lines = [line.split() for line in done.stdout.splitlines() if "discriminator" in line and f"{made:,}" in line]
     assert [line[:3] for line in lines] == [["pretrain", "electra-tiny", f"{made:,}"], ["adapt", "pretrain", f"{made:,}"]]
-    assert [word.strip(",") for word in lines[0][3:8]] == [word.strip(",") for word in lines[1][3:8]], (
+    assert [word.strip(",") for word in lines[0][3:7]] == [word.strip(",") for word in lines[1][3:7]], (
         "the same model from a preset and from its folder"
     )

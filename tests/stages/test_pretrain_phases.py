@@ -122,11 +122,11 @@ def test_heldout_text_is_measured_in_the_rows_of_the_phase(whole: Out, dataset: 
     assert set(measured) == {5, 10, 12}
 
 
-@pytest.mark.parametrize(("step", "micro"), [(2, 0), (4, 1), (5, 0), (9, 1)])
+@pytest.mark.parametrize(("step", "micro"), [(4, 1), (5, 0), (9, 1)])
 def test_interrupted_anywhere_it_goes_on_bit_equal(
     whole: Out, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, micro: int
 ) -> None:
-    """In phase 1; in its last step, so that the checkpoint lies at the border; in the first of phase 2; in the middle of a later one's
+    """In the last step of phase 1, so that the checkpoint lies at the border; in the first of phase 2; in the middle of a later one's
     accumulation."""
     made = Sampler.micro
     counted = {"steps": 0}
