@@ -205,7 +205,7 @@ def test_one_changed_character_under_the_same_path(place: Path) -> None:
     Path("general.txt").write_text(text[:-3] + "X" + text[-2:], encoding="utf-8")
     done = kitae("plan", "r.toml", "--until", "pretrain")
     assert done.returncode == 0
-    assert re.search(r"corpus +corpus +stale +the content of general.txt changed", done.stdout), done.stdout
+    assert re.search(r"corpus +corpus +stale +~\d+ kB +the content of general.txt changed", done.stdout), done.stdout
     refused(kitae("run", "r.toml", "--until", "pretrain"), "pretrain is trained already", "general.txt changed", "replace=")
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from rows import SPECIAL, VOCAB, batch, bert, electra
+from torch import nn
 from torch.nn import functional as F
 
 from kitae.core.errors import KitaeError
@@ -17,7 +18,7 @@ from kitae.objectives import table
 from kitae.objectives.detection import binary_losses, uniform_ids
 from kitae.objectives.rtd import RtdConfig, RtdObjective
 from kitae.tensor.batch import Texts
-from kitae.train.checkpoint import State, load, save
+from kitae.train.checkpoint import Content, State, load, save, tensors
 from kitae.train.config import TrainConfig
 from kitae.train.optimizer import Optimizer
 
@@ -114,13 +115,20 @@ def test_a_disentangled_step_by_hand() -> None:
     assert gradients[1].any()
 
 
+def saved(folder: Path, module: nn.Module, optimizer: Optimizer, *, step: int) -> Path:
+    state = State(step=step, tokens_seen=0, seconds=0.0, world_size=1, seed=1, config={})
+    weights = tensors(module, optimizer.weights())
+    return save(
+        folder, Content(weights=weights, optimizer=optimizer.state(), model=module.describe(), state=state, permanent=frozenset()), {}
+    )
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_disentangled_checkpoint_resumes_bit_equal_and_reads_as_whole_tables(precision: str, tmp_path: Path) -> None:
     whole = rtd(embedding_sharing="disentangled")
     through = Optimizer(whole, train_config(precision), PLAIN)
     steps(whole, through, range(2))
-    state = State(step=2, tokens_seen=0, seconds=0.0, world_size=1, seed=1, config={})
-    place = save(tmp_path, whole, through, state, {})
+    place = saved(tmp_path, whole, through, step=2)
     steps(whole, through, range(2, 4))
 
     again = rtd(embedding_sharing="disentangled")
@@ -152,7 +160,7 @@ def test_a_disentangled_checkpoint_resumes_bit_equal_and_reads_as_whole_tables(p
 def test_a_checkpoint_without_its_difference_is_refused(tmp_path: Path) -> None:
     objective = rtd(embedding_sharing="disentangled")
     optimizer = Optimizer(objective, train_config("fp32"), PLAIN)
-    place = save(tmp_path, objective, optimizer, State(step=1, tokens_seen=0, seconds=0.0, world_size=1, seed=1, config={}), {})
+    place = saved(tmp_path, objective, optimizer, step=1)
     described = (place / "model.json").read_text()
     assert '"discriminator.encoder.embed.token": "generator.encoder.embed.token"' in described
     (place / "model.json").write_text(described.replace('"generator.encoder.embed.token"', '"generator.encoder.embed.tokens"'))

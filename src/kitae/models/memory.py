@@ -4,7 +4,7 @@ Shapes: T positions of a micro-batch, L of a row, S attended, D hidden, E embedd
 position table, V vocabulary, P predicted positions; w bytes of a working number. Kept for the backward pass of one post-norm layer, for
 every position: queries, keys and values, what was attended, both LayerNorms with their inputs (8 D), the feed-forward part before its
 activation (I), one byte for every number that dropout met (2 D), and on a CPU the probabilities (N * L, and their dropout's bytes).
-What else there is at the worst moment of the backward pass was found by watching every tensor: tests/models/test_memory.py.
+What else there is at the worst moment of the backward pass was found by watching every tensor: tests/models/test_memory_formulas.py.
 """
 
 from collections.abc import Iterator
