@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toy_training import train
+from toy_training import losses, samples, train
 
 from kitae.tensor.watch import Doing, _Seen, judge
 from kitae.tensor.world import World
-from kitae.train.monitor import read_metrics
 from warm import Running, Warm
 
 HOST = socket.gethostname()
@@ -31,20 +30,6 @@ def begin(warm: Warm, folder: Path, size: int, meeting: dict[str, str] | None = 
     said = {"samples": str(folder / "samples-"), "rows": 16, "config": LENGTH} | options
     environments = [{"LOCAL_RANK": "0", "GROUP_RANK": str(rank)} | (meeting or {}) for rank in range(size)]
     return warm.ranks(folder, environments, folder / "run", json.dumps(said))
-
-
-def samples(folder: Path) -> dict[tuple[int, int], str]:
-    """Digest of rows, ids, masks and labels of every micro-batch; those that were repeated must have had the same."""
-    found: dict[tuple[int, int], str] = {}
-    for file in folder.glob("samples-*"):
-        for line in file.read_text().splitlines():
-            step, micro, digest = line.split()
-            assert found.setdefault((int(step), int(micro)), digest) == digest
-    return found
-
-
-def losses(folder: Path) -> list[float]:
-    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train"]
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from hosts import Host, hosts, missing
-from toy_training import train
+from toy_training import losses, samples, train
 
 from kitae.tensor.world import World
-from kitae.train.monitor import read_metrics
 
 SCRIPT = Path(__file__).with_name("toy_training.py")
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -28,19 +27,6 @@ RUNS = 50
 def keep(name: str, **facts: object) -> None:
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     (RESULTS / f"{name}.json").write_text(json.dumps({**facts, "machine": machine}, indent=1) + "\n", encoding="utf-8")
-
-
-def samples(folder: Path) -> dict[tuple[int, int], str]:
-    found: dict[tuple[int, int], str] = {}
-    for file in folder.glob("samples-*"):
-        for line in file.read_text().splitlines():
-            step, micro, digest = line.split()
-            assert found.setdefault((int(step), int(micro)), digest) == digest
-    return found
-
-
-def losses(folder: Path) -> list[float]:
-    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train"]
 
 
 def wait_for(folder: Path, step: int, jobs: list[subprocess.Popen[str]]) -> None:

@@ -24,6 +24,7 @@ from kitae.tensor.random import torch_generator
 from kitae.tensor.world import World, session
 from kitae.train.config import TrainConfig
 from kitae.train.loop import fit
+from kitae.train.monitor import read_metrics
 
 VOCAB, LENGTH = 50, 12
 
@@ -171,6 +172,21 @@ def main() -> int:
         logging.error("%s", error)
         return 2
     return 0
+
+
+def samples(folder: Path) -> dict[tuple[int, int], str]:
+    """Digest of rows, ids, masks and labels of every micro-batch; those that were repeated must have had the same."""
+    found: dict[tuple[int, int], str] = {}
+    for file in folder.glob("samples-*"):
+        for line in file.read_text().splitlines():
+            step, micro, digest = line.split()
+            assert found.setdefault((int(step), int(micro)), digest) == digest
+    return found
+
+
+def losses(folder: Path) -> list[float]:
+    """What metrics.jsonl says of every step."""
+    return [float(str(record["loss"])) for record in read_metrics(folder / "run") if record["kind"] == "train"]
 
 
 if __name__ == "__main__":

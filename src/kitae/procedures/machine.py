@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.runtime import cores
-from kitae.tensor.devices import GIB, Precision, devices_named, measured_peak, peak_flops
+from kitae.tensor.devices import GIB, Precision, devices_named, peak_flops
 from kitae.tensor.world import ranks
 
 LONGEST_PROBE = 60.0
@@ -94,8 +94,7 @@ class Machine:
 
 @functools.cache
 def _peak_here(kind: str, precision: Precision) -> float:
-    device = torch.device(kind)
-    return measured_peak(device, precision, seconds=0.2) if kind == "cpu" else peak_flops(device, precision)
+    return peak_flops(torch.device(kind), precision, seconds=0.2)
 
 
 def machine(device: str, asked: Literal["auto", "cpu", "cuda"] = "auto") -> Machine:

@@ -126,17 +126,17 @@ def device_of(cuda_name: str) -> Device | None:
     return max(fitting, key=lambda device: len(device.words))
 
 
-def peak_flops(device: torch.device, precision: Precision) -> float:
-    """Peak FLOPs a second of a device of this machine: by the table, else by measuring a product (a second; CPU: of this process's
-    threads)."""
+def peak_flops(device: torch.device, precision: Precision, *, seconds: float = 0.5) -> float:
+    """Peak FLOPs a second of a device of this machine: by the table, else by measuring a product for about so many seconds (CPU: of this
+    process's threads)."""
     if device.type == "cuda":
         known = device_of(torch.cuda.get_device_name(device))
         if known is not None:
             return known.flops(precision)
-    return measured_peak(device, precision)
+    return measured_peak(device, precision, seconds=seconds)
 
 
-def measured_peak(device: torch.device, precision: Precision, *, seconds: float = 0.5) -> float:
+def measured_peak(device: torch.device, precision: Precision, *, seconds: float) -> float:
     """FLOPs a second of the fastest product of two square matrices within about so many seconds (at least three of them).
 
     A CPU is measured in fp32 for fp16: torch multiplies fp16 there forty times slower, and four products took 15 seconds.

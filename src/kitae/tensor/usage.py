@@ -33,6 +33,11 @@ def peak_memory(device: torch.device, base: float = 0.0) -> float:
     return max(0.0, _resident("VmHWM") - files - base)
 
 
+def memory_now(device: torch.device) -> int:
+    """Bytes, files' pages included: the most that was ever allocated on a GPU, or what of this process is resident now."""
+    return int(torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmRSS"))
+
+
 def give_back() -> None:
     """Return what is free to the system, so that a later peak is its own."""
     if platform.libc_ver()[0] == "glibc":

@@ -1,18 +1,16 @@
 """What a training does with its time: real tokens a second, padding, waiting for data, MFU, memory, and how long it will take."""
 
 import functools
-import resource
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from kitae.core.config import Config
-from kitae.tensor.devices import Precision, device_of, measured_peak
+from kitae.tensor.devices import Precision, peak_flops
+from kitae.tensor.usage import memory_now
 from kitae.tensor.world import World
 from kitae.train.batches import Attended, Batches, Costed, Learner
 
@@ -136,24 +134,8 @@ class Meter:
 @functools.cache
 def _peak(device: torch.device, precision: Precision, threads: int) -> float:
     """FLOPs a second that this process's device can do; measured once a process (with so many threads) where the table does not know it."""
-    if device.type == "cuda":
-        known = device_of(torch.cuda.get_device_name(device))
-        if known is not None:
-            return known.flops(precision)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return measured_peak(device, precision, seconds=MEASURING)
-
-
-def memory_now(device: torch.device) -> int:
-    """Bytes: the most that was ever allocated on a GPU, or what of this process is resident now."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:  # no Linux: the most that ever was
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
-    return pages * resource.getpagesize()
+        return peak_flops(device, precision, seconds=MEASURING)
 
 
 def in_words(values: Mapping[str, float]) -> str:
