@@ -27,7 +27,7 @@ from kitae.objectives import table
 from kitae.objectives.protocol import Objective
 from kitae.procedures.estimate import Measured, Work
 from kitae.procedures.machine import Machine
-from kitae.tensor.usage import give_back, peak_memory, restart_peak
+from kitae.tensor.usage import peak_memory, restart_peak
 from kitae.tensor.world import World
 from kitae.train.config import TrainConfig
 from kitae.train.loop import fit
@@ -138,7 +138,6 @@ def _measure(case: _Case, results: Connection) -> None:
     memory = {rows: peak_memory(device, base)}
     results.send(Measured(update=0.0, micro_batch=first[-1], memory=memory))
     if rows > 1:
-        give_back()
         restart_peak(device)
         loop.seconds(rows=rows // 2, micro_rows=rows // 2, number=1)
         memory[rows // 2] = peak_memory(device, base)

@@ -20,6 +20,7 @@ def restart_peak(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return float(torch.cuda.memory_allocated(device))
+    _give_back()  # or what earlier work has left in the heap would be used again unseen
     with contextlib.suppress(OSError):  # where that is forbidden, an earlier peak may hide this one
         FORGET.write_text("5", encoding="ascii")
     return _resident("RssAnon")
@@ -38,7 +39,7 @@ def memory_now(device: torch.device) -> int:
     return int(torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmRSS"))
 
 
-def give_back() -> None:
+def _give_back() -> None:
     """Return what is free to the system, so that a later peak is its own."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
