@@ -128,7 +128,49 @@ class Weights(Protocol):
         """Take the hooks off the module."""
 
 
-class FlatWeights:
+class Collector:
+    """Puts a parameter's gradient in its place in the flat buffer as soon as it is complete, and frees it."""
+
+    def __init__(self, place: Tensor) -> None:
+        self.place, self.empty = place, True
+
+    def __call__(self, parameter: Tensor) -> None:
+        if parameter.grad is None:
+            return
+        here = parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else parameter.grad
+        found = here.reshape(-1)
+        if self.empty:  # a copy is a quarter of clearing and adding in mixed precision
+            self.place.copy_(found)
+            self.empty = False
+        else:
+            self.place.add_(found)
+        parameter.grad = None
+
+    def finish(self) -> None:
+        """A weight without a gradient counts as zero."""
+        if self.empty:
+            self.place.zero_()
+
+
+class Collecting:
+    """What both forms of flat weights do with gradients."""
+
+    grad: Tensor
+    _collectors: list[Collector]
+
+    def start_gradient(self) -> None:
+        """Begin a new sum of gradients; every backward pass until `gradient` adds to it."""
+        for collector in self._collectors:
+            collector.empty = True
+
+    def gradient(self) -> Tensor:
+        """The flat sum since `start_gradient`; weights without a gradient count as zero."""
+        for collector in self._collectors:
+            collector.finish()
+        return self.grad
+
+
+class FlatWeights(Collecting):
     """Re-binds a module's trained weights to flat storage in the working precision.
 
     In fp32 and fp64 the weights are the masters. In bf16 and fp16 they are copies, written anew from fp32 masters by `publish`, and
@@ -164,17 +206,6 @@ class FlatWeights:
     def learner(self, batch: Batch) -> Loss:
         """See `Weights`: the module itself."""
         return self._module(batch)
-
-    def start_gradient(self) -> None:
-        """Begin a new sum of gradients; every backward pass until `gradient` adds to it."""
-        for collector in self._collectors:
-            collector.empty = True
-
-    def gradient(self) -> Tensor:
-        """The flat sum since `start_gradient`; weights without a gradient count as zero."""
-        for collector in self._collectors:
-            collector.finish()
-        return self.grad
 
     def add_up(self, world: World) -> Tensor:
         """Add the gradients of all processes."""
@@ -263,27 +294,3 @@ def lay_out(parameters: Mapping[str, nn.Parameter], keys: Mapping[str, Key], row
                 end += -(-shape.numel() // ALIGN) * ALIGN
         spans.append(Span(key=key, start=first, end=end, slots=tuple(slots)))
     return spans
-
-
-class Collector:
-    """Puts a parameter's gradient in its place in the flat buffer as soon as it is complete, and frees it."""
-
-    def __init__(self, place: Tensor) -> None:
-        self.place, self.empty = place, True
-
-    def __call__(self, parameter: Tensor) -> None:
-        if parameter.grad is None:
-            return
-        here = parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else parameter.grad
-        found = here.reshape(-1)
-        if self.empty:  # a copy is a quarter of clearing and adding in mixed precision
-            self.place.copy_(found)
-            self.empty = False
-        else:
-            self.place.add_(found)
-        parameter.grad = None
-
-    def finish(self) -> None:
-        """A weight without a gradient counts as zero."""
-        if self.empty:
-            self.place.zero_()

@@ -21,12 +21,12 @@ from kitae.tensor.loss import Loss
 from kitae.tensor.world import World
 from kitae.train.batches import arm_blocks
 from kitae.train.config import TrainConfig
-from kitae.train.flat import DTYPES, Collector, Key, Slot, fill, lay_out
+from kitae.train.flat import DTYPES, Collecting, Collector, Key, Slot, fill, lay_out
 
 _BLOCK = re.compile(r"(?:.*\.)?blocks\.\d+")
 
 
-class ShardedWeights:
+class ShardedWeights(Collecting):
     """The trained weights of a module, divided over the processes by rows (see `Weights`).
 
     Trained is a twin of the module, whose weights are gathered layer by layer, in the working precision, for the forward and for the
@@ -86,7 +86,7 @@ class ShardedWeights:
         """Let the twin's parameters be views of the flat storage; returns them with their rows there."""
         rows = {slot.name: self._row(slot, self.master) for slot in self.slots} | self.frozen
         made: dict[int, nn.Parameter] = {}
-        self._collectors: list[Collector] = []
+        self._collectors = []
         places = {slot.name: self.grad[slot.start : slot.end] for slot in self.slots}
         found = []
         for name, hollow in dict(self._root.learner.named_parameters()).items():
@@ -107,17 +107,6 @@ class ShardedWeights:
         loss = self._root(batch)[1]
         assert loss is not None
         return loss
-
-    def start_gradient(self) -> None:
-        """See `Weights`."""
-        for collector in self._collectors:
-            collector.empty = True
-
-    def gradient(self) -> Tensor:
-        """See `Weights`: of this process's rows, over all processes."""
-        for collector in self._collectors:
-            collector.finish()
-        return self.grad
 
     def add_up(self, world: World) -> Tensor:
         """See `Weights`: every backward pass has done it."""
