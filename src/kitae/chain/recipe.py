@@ -21,7 +21,8 @@ from kitae.stages.finetune import FinetuneSettings
 from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
-from kitae.tasks.records import TASKS
+from kitae.tasks.presets.table import expand
+from kitae.tasks.records import find
 from kitae.text.clean import Normalization
 from kitae.train.config import TrainConfig
 from kitae.train.phases import longest, phases_of
@@ -137,6 +138,9 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Path]:
     roots = raw.get("data", {})
     if isinstance(roots, dict):
         raw = raw_recipe.substitute_roots(raw, {key: str(value) for key, value in roots.items()}, where)
+    tasks = raw.get("task", {})
+    if isinstance(tasks, dict):
+        raw["task"] = {key: expand(table, where) if isinstance(table, dict) else table for key, table in tasks.items()}
     recipe = raw_recipe.validate(Recipe, raw, where)
     _check(recipe, where)
     return recipe, path
@@ -144,10 +148,10 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Path]:
 
 def task_named(recipe: Recipe, name: str, where: str) -> TaskConfig:
     """The recipe's own task of that name, or the built-in one. Raises KitaeError when there is neither."""
-    found = recipe.task.get(name) or TASKS.get(name)
-    if found is None:
-        raise KitaeError(f'there is no task "{name}"', cure=did_you_mean(name, [*recipe.task, *TASKS]), where=where)
-    return found
+    try:
+        return find(name, recipe.task)
+    except KitaeError as error:
+        raise KitaeError(error.what, cure=error.cure, where=where) from error
 
 
 def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:

@@ -41,7 +41,8 @@ def _semantic(config: BaseModel, dumped: dict[str, Any]) -> dict[str, object]:
     for name, field in type(config).model_fields.items():
         if any(isinstance(mark, Operational) for mark in field.metadata):
             continue
-        if any(isinstance(mark, Later) for mark in field.metadata) and getattr(config, name) == field.default:
+        default = field.get_default(call_default_factory=True)
+        if any(isinstance(mark, Later) for mark in field.metadata) and getattr(config, name) == default:
             continue
         key = field.serialization_alias or field.alias or name
         kept[key] = _inner(getattr(config, name), dumped[key])

@@ -1,10 +1,10 @@
 """The settings of a labelled task: where its examples lie, how they are split, which columns hold what."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from kitae.core.config import OPERATIONAL, Config
+from kitae.core.config import LATER, OPERATIONAL, Config
 from kitae.core.paths import fit
 
 
@@ -34,12 +34,14 @@ class Split(Config):
 
 
 class TaskConfig(Config):
-    """Single-text classification. Give either `path` and `split`, or `train` and `test` (and `validation`, or a share of train)."""
+    """A labelled task. Give either `path` and `split`, or `train` and `test` (and `validation`, or a share of train)."""
 
     name: Annotated[str, AfterValidator(fit)]
     """The task's name, part of its nodes' names."""
-    kind: Literal["classification"] = "classification"
-    """What is predicted: one label per text."""
+    kind: str = "classification"
+    """What is predicted: "classification" (one label), or another row of `kitae.tasks.kinds`."""
+    kind_config: Annotated[dict[str, object], LATER] = Field(default_factory=dict)
+    """Settings that tasks of this kind have of their own."""
     path: Annotated[Names, OPERATIONAL] = ()
     """One or several files that together are the pool which `split` divides; `sample:NAME` is a packaged file."""
     split: Split | None = None
@@ -56,12 +58,26 @@ class TaskConfig(Config):
     """Files of the test examples."""
     text: Names = ("text",)
     """Column with the text; of several columns, the texts are joined by a new line."""
+    second: Annotated[Names, LATER] = ()
+    """Column with the second text of a pair, or the context of a question; several are joined."""
+    choices: Annotated[tuple[str, ...], LATER] = ()
+    """Columns with the answers to choose from."""
     label: str = "label"
     """Column with the label."""
+    hidden: Annotated[tuple[str, ...], LATER] = ()
+    """What stands in the place of labels that are kept secret ("-1"): such test examples are predicted and not scored."""
+    slices: Annotated[Names, LATER] = ()
+    """Columns (the domain, the source) by whose values errors are counted."""
     id: str | None = None
     """Column with the unique name of an example; without it the file's name and the line number are its name."""
-    format: Literal["csv", "tsv", "jsonl"] | None = None
-    """Format of the files; by default what their names say (compressed files too)."""
+    format: str | None = None
+    """Format of the files, a row of `kitae.tasks.formats`; by default what their names say (compressed files too)."""
+    format_config: Annotated[dict[str, object], LATER] = Field(default_factory=dict)
+    """Settings that files of this format have of their own."""
+    metric: Annotated[str, LATER] = ""
+    """What the task is judged by; "" takes the first metric of its kind."""
+    finetune: Annotated[dict[str, object], LATER] = Field(default_factory=dict)
+    """What [finetune] takes for this task where the recipe does not say otherwise: { epochs = 10 }."""
     labels: tuple[str, ...] = ()
     """The labels in a fixed order; by default those of the training examples, sorted."""
     limit: int | None = None
@@ -89,3 +105,7 @@ class TaskConfig(Config):
     def files(self) -> tuple[str, ...]:
         """Every file of the task; their content decides the result."""
         return (*self.path, *self.train, *self.validation, *self.test)
+
+
+FILES = ("path", "train", "validation", "test")
+"""The keys that name files."""

@@ -1,39 +1,82 @@
-"""Scores of a classification, in numpy, equal to scikit-learn's (a test holds them together)."""
+"""Metrics, each as numbers of every example that add up, and a value of their sums; so a bootstrap needs no second look at the texts.
 
-from typing import Literal
+A test holds every one of them together with scikit-learn, scipy, seqeval or the official script.
+Shapes: N examples, K numbers, S samples (any leading axes), C labels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-Metric = Literal["accuracy", "macro_f1", "micro_f1"]
+from kitae.tasks.examples import Gold
 
-
-def confusion(truth: ArrayLike, predicted: ArrayLike, *, labels: int) -> NDArray[np.int64]:
-    """How often label i (row) was predicted as j (column): [labels, labels]."""
-    truth, predicted = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
-    return np.bincount(truth * labels + predicted, minlength=labels * labels).reshape(labels, labels)
+Floats = NDArray[np.floating]
 
 
-def score(metric: Metric, matrix: NDArray[np.int64]) -> float:
-    """A metric of a confusion matrix, between 0 and 1.
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A score of predictions, the higher the better."""
 
-    macro_f1 is the plain mean of the F1 of the labels that occur in the truth or in the predictions (scikit-learn's default);
-    micro_f1 equals the accuracy when every text has exactly one label.
-    """
-    if metric == "macro_f1":
-        hits = np.diag(matrix)[None].astype(float)
-        return float(macro_f1(hits, matrix.sum(0)[None].astype(float), matrix.sum(1)[None].astype(float))[0])
-    return float(np.trace(matrix) / matrix.sum())
+    name: str
+    items: Callable[[Sequence[Gold | None], Sequence[Gold], Sequence[str]], Floats]
+    """(golds, predictions, labels) -> [N, K]. No gold is None where this is called."""
+    value: Callable[[Floats], Floats]
+    """Sums over examples [S, K] -> [S]. Must hold for weighted sums too."""
+    resampled: Callable[[Floats, Floats], Floats] | None = None
+    """(items [N, K], weights [S, N]) -> [S], for metrics of which sums do not say enough (ranks)."""
+
+    def score(self, golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequence[str]) -> float:
+        """Of all examples."""
+        return float(self.under(self.items(golds, values, labels), np.ones((1, len(golds)), np.float64))[0])
+
+    def under(self, items: Floats, weights: Floats) -> Floats:
+        """[S]: the metric where example n counts weights[s, n] times."""
+        return self.resampled(items, weights) if self.resampled is not None else self.value(weights @ items.astype(weights.dtype))
 
 
-def scores(truth: ArrayLike, predicted: ArrayLike, *, labels: int) -> dict[str, float]:
-    """accuracy, macro_f1 and micro_f1 at once."""
-    matrix = confusion(truth, predicted, labels=labels)
-    return {name: score(name, matrix) for name in ("accuracy", "macro_f1", "micro_f1")}
+def ratio(over: Floats, under: Floats) -> Floats:
+    """over / under, 0 where there is nothing below."""
+    return np.divide(over, under, out=np.zeros_like(over), where=under > 0)
 
 
-def macro_f1(hits: NDArray[np.floating], predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Macro F1 of many tables at once: each argument is [tables, labels], counts of hits, of predictions and of true labels."""
-    total = predicted + truth
-    f1 = np.divide(2 * hits, total, out=np.zeros_like(total), where=total > 0)
-    return f1.sum(1) / np.maximum((total > 0).sum(1), 1)
+def places(golds: Sequence[Gold | None], labels: Sequence[str]) -> NDArray[np.int64]:
+    """Labels as their numbers."""
+    number = {label: i for i, label in enumerate(labels)}
+    return np.asarray([number[str(gold)] for gold in golds], np.int64)
+
+
+def _right(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequence[str]) -> Floats:
+    del labels
+    return np.asarray([(gold == value, 1) for gold, value in zip(golds, values, strict=True)], np.float64).reshape(-1, 2)
+
+
+def _by_label(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequence[str]) -> Floats:
+    """[N, 3 C]: hits, predictions, true ones of each label."""
+    true, guessed = np.eye(len(labels))[places(golds, labels)], np.eye(len(labels))[places(values, labels)]
+    return np.concatenate([true * guessed, guessed, true], axis=1)
+
+
+def macro_f1(sums: Floats) -> Floats:
+    """The plain mean of the F1 of labels that occur in the truth or the predictions (scikit-learn's default)."""
+    hits, guessed, true = np.split(sums, 3, axis=-1)
+    total = guessed + true
+    return ratio(2 * hits, total).sum(-1) / np.maximum((total > 0).sum(-1), 1)
+
+
+def share(sums: Floats) -> Floats:
+    """First number over the second."""
+    return ratio(sums[..., 0], sums[..., 1])
+
+
+ACCURACY = Metric(name="accuracy", items=_right, value=share)
+MACRO_F1 = Metric(name="macro_f1", items=_by_label, value=macro_f1)
+MICRO_F1 = Metric(name="micro_f1", items=_right, value=share)
+"""Of one label per text it is the accuracy."""
+
+
+def confusion(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequence[str]) -> NDArray[np.int64]:
+    """How often label i (row) was predicted as j (column): [C, C]."""
+    count = len(labels)
+    return np.bincount(places(golds, labels) * count + places(values, labels), minlength=count * count).reshape(count, count)

@@ -2,18 +2,25 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kitae.core.errors import KitaeError, did_you_mean
+from kitae.core.extensions import extension, names
 from kitae.core.paths import locate
 from kitae.tasks.config import Split, TaskConfig
+from kitae.tasks.examples import Example
+from kitae.tasks.formats import read_examples
+from kitae.tasks.kinds import kind_of, options_of
 from kitae.tensor.random import numpy_generator
-from kitae.text.tables import need_column, need_text, read_rows
 
 log = logging.getLogger(__name__)
 
-# A task is one record here, in a recipe's [task.NAME] table or in an installed package.
+GROUP = "kitae.tasks"
+"""Entry points of installed packages: a name and a `TaskConfig`."""
+
+# A task is one record here, in a recipe's [task.NAME] table (there like one of kitae.tasks.presets, or all its own), or in an
+# installed package.
 TASKS: dict[str, TaskConfig] = {
     "sample-topics": TaskConfig(
         name="sample-topics",
@@ -27,18 +34,10 @@ TASKS: dict[str, TaskConfig] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
-    """One labelled text; `where` is its file and line."""
-
-    id: str
-    text: str
-    label: str
-    where: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class TaskData:
     """The examples of a task. `leaked` counts the test texts that also stand, letter by letter, in train or validation."""
+
+    config: TaskConfig
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
@@ -46,17 +45,13 @@ class TaskData:
     labels: tuple[str, ...]
     leaked: int
 
-    def numbers(self, examples: Iterable[Example]) -> list[int]:
-        """The labels of examples as places in `labels`."""
-        place = {label: i for i, label in enumerate(self.labels)}
-        return [place[example.label] for example in examples]
 
-
-def find(name: str) -> TaskConfig:
-    """A built-in task by name. Raises KitaeError when there is none."""
-    if name not in TASKS:
-        raise KitaeError(f'there is no task "{name}"', cure=did_you_mean(name, TASKS))
-    return TASKS[name]
+def find(name: str, own: Mapping[str, TaskConfig] | None = None) -> TaskConfig:
+    """A task by name: of the recipe's `own`, built-in, or of an installed package. Raises KitaeError when there is none."""
+    found = (own or {}).get(name) or TASKS.get(name) or extension(GROUP, name, TaskConfig)
+    if found is None:
+        raise KitaeError(f'there is no task "{name}"', cure=did_you_mean(name, [*(own or {}), *TASKS, *names(GROUP)]))
+    return found
 
 
 def load(config: TaskConfig) -> TaskData:
@@ -79,16 +74,16 @@ def load(config: TaskConfig) -> TaskData:
         if not part:
             raise KitaeError(f"the task {config.name} has no {name} examples", cure="give more examples or a larger share")
     _check_ids((*train, *validation, *test), by_file=config.id is None)
-    labels = config.labels or tuple(sorted({example.label for example in train}))
-    _check_labels(config, labels, (*train, *validation), test)
+    labels = config.labels or kind_of(config).labels(train, options_of(config))
+    _check_gold(config, labels, (*train, *validation), test)
     if config.limit is not None:
         share = min(1.0, config.limit / (len(train) + len(validation) + len(test)))
         train, validation, test = (_thin(part, share) for part in (train, validation, test))
-    known = {example.text for example in (*train, *validation)}
-    leaked = sum(example.text in known for example in test)
+    known = {example.texts for example in (*train, *validation)}
+    leaked = sum(example.texts in known for example in test)
     if leaked:
         log.warning("task %s: %d of %d test texts also stand in the training or validation examples", config.name, leaked, len(test))
-    return TaskData(train=tuple(train), validation=tuple(validation), test=tuple(test), labels=labels, leaked=leaked)
+    return TaskData(config=config, train=tuple(train), validation=tuple(validation), test=tuple(test), labels=labels, leaked=leaked)
 
 
 def read_all(config: TaskConfig) -> list[Example]:
@@ -97,19 +92,7 @@ def read_all(config: TaskConfig) -> list[Example]:
 
 
 def _read(config: TaskConfig, files: Sequence[str]) -> list[Example]:
-    examples = []
-    for file in files:
-        path = locate(file)
-        for number, row in read_rows(path, format=config.format):
-            where = f"{path}, line {number}"
-            parts = [need_text(row, column, where).strip() for column in config.text]
-            text = "\n".join(part for part in parts if part)
-            label = need_column(row, config.label, where).strip()
-            if not text or not label:
-                raise KitaeError(f"the {'label' if text else 'text'} is empty", cure="fill it in or remove the line", where=where)
-            name = need_column(row, config.id, where) if config.id else f"{path.name}:{number}"
-            examples.append(Example(id=name, text=text, label=label, where=where))
-    return examples
+    return [example for file in files for example in read_examples(locate(file), config)]
 
 
 def _divide(
@@ -121,7 +104,7 @@ def _divide(
     """
     by_label: dict[str, list[Example]] = defaultdict(list)
     for example in sorted(examples, key=lambda example: (example.id, example.where)):
-        by_label[example.label].append(example)
+        by_label[example.gold if isinstance(example.gold, str) else ""].append(example)
     parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for label in sorted(by_label):
         group = by_label[label]
@@ -148,19 +131,21 @@ def _check_ids(examples: Sequence[Example], *, by_file: bool) -> None:
         seen[example.id] = example.where
 
 
-def _check_labels(config: TaskConfig, labels: tuple[str, ...], learned: Sequence[Example], test: Sequence[Example]) -> None:
-    if len(labels) < 2:
+def _check_gold(config: TaskConfig, labels: tuple[str, ...], learned: Sequence[Example], test: Sequence[Example]) -> None:
+    if len(labels) == 1:
         raise KitaeError(f"the task {config.name} has one label only: {labels[0]}", cure="give examples of at least two labels")
+    kind, options = kind_of(config), options_of(config)
+    hidden = next((example for example in learned if example.gold is None), None)
+    if hidden is not None:
+        raise KitaeError("the label is hidden, and this is no test example", cure="give labelled examples", where=hidden.where)
     for example in (*learned, *test):
-        if example.label in labels:
+        if example.gold is None:
             continue
-        if config.labels:
+        if not config.labels and isinstance(example.gold, str) and example.gold not in labels:
+            part = "test" if example in test else "validation"
             raise KitaeError(
-                f'the label "{example.label}" is not one of `labels`', cure=did_you_mean(example.label, labels), where=example.where
+                f'the label "{example.gold}" occurs in the {part} examples but never in the training examples',
+                cure="add training examples of it, correct it, or remove it from the task",
+                where=example.where,
             )
-        kind = "test" if example in test else "validation"
-        raise KitaeError(
-            f'the label "{example.label}" occurs in the {kind} examples but never in the training examples',
-            cure="add training examples of it, correct it, or remove it from the task",
-            where=example.where,
-        )
+        kind.check(example, labels, options)

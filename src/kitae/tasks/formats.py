@@ -1,0 +1,64 @@
+"""The table of file formats that examples are read from, and those that installed packages add.
+
+To add a format: a function, a `TaskFormat` with it, one row here, or an entry point `kitae.task_formats` of an installed package.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError, did_you_mean
+from kitae.core.extensions import extension, names
+from kitae.core.recipe import validate
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.examples import Example
+from kitae.tasks.readers.tables import TableConfig, read_table
+
+GROUP = "kitae.task_formats"
+"""Entry points of installed packages: a name and a `TaskFormat`. They cannot replace a row of FORMATS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFormat:
+    """How a file or folder becomes examples."""
+
+    line: str
+    """What it is."""
+    read: Callable[[Path, TaskConfig, Any], Iterator[Example]]
+    """(path, task, settings of the format) -> examples; raises KitaeError naming file and line for whatever is wrong in the file."""
+    config: type[Config]
+    """The settings that files of this format have of their own: [task.NAME.format_config]."""
+    endings: tuple[str, ...] = ()
+    """Of file names that announce it, for example ".csv"; before them may stand what a compressed file adds."""
+
+
+FORMATS: Mapping[str, TaskFormat] = {
+    "csv": TaskFormat(line="a table with a header, commas", read=read_table("csv"), config=TableConfig, endings=(".csv",)),
+    "tsv": TaskFormat(line="a table with a header, tabs", read=read_table("tsv"), config=TableConfig, endings=(".tsv",)),
+    "jsonl": TaskFormat(
+        line="one JSON object a line", read=read_table("jsonl"), config=TableConfig, endings=(".jsonl", ".json", ".ndjson")
+    ),
+}
+
+
+def read_examples(path: Path, task: TaskConfig) -> Iterator[Example]:
+    """The examples of one file or folder of a task. Raises KitaeError for an unknown format and whatever is wrong in the file."""
+    found = format_of(path, task)
+    yield from found.read(path, task, validate(found.config, task.format_config, f"task {task.name}", "format_config"))
+
+
+def format_of(path: Path, task: TaskConfig) -> TaskFormat:
+    """The task's format, or the one that the file's name announces. Raises KitaeError when there is none."""
+    if task.format is not None:
+        found = FORMATS.get(task.format) or extension(GROUP, task.format, TaskFormat)
+        if found is None:
+            known = [*FORMATS, *names(GROUP)]
+            raise KitaeError(f'format = "{task.format}" is unknown', cure=did_you_mean(task.format, known), where=f"task {task.name}")
+        return found
+    for ending in reversed(path.suffixes):
+        for known in FORMATS.values():
+            if ending.lower() in known.endings:
+                return known
+    raise KitaeError(f"the name {path.name} does not say what it is", cure=f"say format = one of {', '.join(FORMATS)}", where=str(path))

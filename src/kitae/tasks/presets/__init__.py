@@ -1,0 +1,1 @@
+"""Published tasks, ready to be named in a recipe."""
