@@ -113,12 +113,17 @@ def save(model: Finetuned, use: Use, folder: Path) -> None:
     save_file(state, folder / "weights.safetensors")
     if more:
         save_file(more, folder / MORE)
-    head, config = model.kind.head(model.options), model.learner.encoder.config
-    part = Part(head=head, config=config, state={}, labels=outputs(model.kind, model.labels, model.options))
-    (folder / "model.json").write_text(json.dumps(describe({"encoder": part}), ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / "model.json").write_text(json.dumps(description(model), ensure_ascii=False, indent=1), encoding="utf-8")
     (folder / USE).write_text(use.model_dump_json(indent=1), encoding="utf-8")
     model.tokenizer.save(folder / "tokenizer", max_length=use.max_length)
     seal(folder, kind="checkpoint", facts={"kind": use.kind, "labels": list(use.labels)})
+
+
+def description(model: Finetuned) -> dict[str, object]:
+    """The content of model.json."""
+    head, config = model.kind.head(model.options), model.learner.encoder.config
+    part = Part(head=head, config=config, state={}, labels=outputs(model.kind, model.labels, model.options))
+    return describe({"encoder": part})
 
 
 def outputs(kind: Kind[Any], labels: Sequence[str], options: Any) -> tuple[str, ...]:

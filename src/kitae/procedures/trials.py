@@ -20,7 +20,7 @@ from kitae.core.config import LATER, OPERATIONAL
 from kitae.core.duration import BatchSize, Duration
 from kitae.models.families import build_headed
 from kitae.models.folder import Part, load_encoder, load_pooler, read_parts
-from kitae.procedures.finetuned import Finetuned, save, use_of
+from kitae.procedures.finetuned import Finetuned, description, save, use_of
 from kitae.procedures.fitting import MOST_TOKENS, check_length, device_named, read_tokenizer
 from kitae.procedures.judge import Collapsed, Judge, zero_loss
 from kitae.procedures.outcome import Outcome
@@ -182,7 +182,7 @@ def build(start: Start, data: TaskData, config: TrialConfig, *, seed: int) -> Fi
     if not start.fresh:
         load_encoder(model.encoder, start.part)
         load_pooler(model, start.part, head)
-    return Finetuned(
+    made = Finetuned(
         kind=kind,
         options=options,
         labels=data.labels,
@@ -191,6 +191,8 @@ def build(start: Start, data: TaskData, config: TrialConfig, *, seed: int) -> Fi
         max_length=_max_length(start.part, config),
         half=config.predict_precision == "bf16",
     )
+    made.learner.described = description(made)
+    return made
 
 
 def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:

@@ -62,6 +62,12 @@ class Learner(nn.Module, abc.ABC):
     """A model with its loss: the loop's module of fine-tuning. `encoder` is the model of kitae.models, encoder and head."""
 
     encoder: Model
+    described: Mapping[str, object] = {}
+    """The content of model.json, set by whoever trains it."""
+
+    def describe(self) -> dict[str, object]:
+        """The content of model.json."""
+        return dict(self.described)
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """Nothing is drawn: the batch holds its labels."""
