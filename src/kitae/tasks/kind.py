@@ -148,6 +148,11 @@ class Kind(abc.ABC, Generic[Options]):
         golds, values = [example.gold for example in examples], [one.value for one in predicted]
         return {name: metric.score(golds, values, labels) for name, metric in self.metrics.items()}
 
+    def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float | None:
+        """How wrong a prediction is (in nats where it has probabilities); None where the kind cannot say."""
+        del example, predicted, labels
+        return None
+
     def constant(self, predicted: Sequence[Predicted]) -> bool:
         """Whether all predictions say the same, as those of a model that learnt nothing do."""
         return len({one.value for one in predicted}) == 1
