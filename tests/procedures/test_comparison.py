@@ -15,7 +15,6 @@ from kitae.tasks.kind import Predicted
 from kitae.tasks.records import TaskData
 from kitae.tensor.random import numpy_generator
 
-
 TASK = TaskConfig(name="t", train=("-",), test=("-",))
 
 
