@@ -14,6 +14,8 @@ from kitae.core.extensions import extension, names
 from kitae.core.recipe import validate
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
+from kitae.tasks.readers.mrqa import MrqaConfig, read_mrqa
+from kitae.tasks.readers.squad import SquadConfig, read_squad
 from kitae.tasks.readers.tables import TableConfig, read_table
 
 GROUP = "kitae.task_formats"
@@ -40,6 +42,8 @@ FORMATS: Mapping[str, TaskFormat] = {
     "jsonl": TaskFormat(
         line="one JSON object a line", read=read_table("jsonl"), config=TableConfig, endings=(".jsonl", ".json", ".ndjson")
     ),
+    "squad": TaskFormat(line="questions in the JSON of SQuAD, JSQuAD, JaQuAD, COVID-QA", read=read_squad, config=SquadConfig),
+    "mrqa": TaskFormat(line="questions in the JSON Lines of the MRQA 2019 shared task", read=read_mrqa, config=MrqaConfig),
 }
 
 

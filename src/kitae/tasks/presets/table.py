@@ -9,10 +9,11 @@ from pathlib import Path
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.recipe import merge, validate
 from kitae.tasks.config import FILES, TaskConfig
+from kitae.tasks.presets.questions import QUESTIONS
 
-PRESETS: Mapping[str, Mapping[str, object]] = {}
-PACKED = ("", ".xz", ".gz", ".bz2", ".zst")
-"""What compression adds to a file's name; a preset's files may lie there packed or not."""
+PRESETS: Mapping[str, Mapping[str, object]] = {**QUESTIONS}
+PACKED = ("", ".xz", ".gz", ".bz2", ".zst", ".tar", ".tar.xz", ".tar.gz", ".zip")
+"""What compression adds to a file's name, and an archive to a folder's; a preset's files may lie there packed or not."""
 
 
 def expand(table: Mapping[str, object], where: str) -> dict[str, object]:

@@ -86,7 +86,9 @@ def _detected(question: dict[str, object], context: str, where: str, placer: Pla
         spans = need_list(answer, "char_spans", where)
         if not spans or not isinstance(spans[0], list) or len(spans[0]) != 2:
             raise KitaeError('"char_spans" does not begin with [start, end]', cure="correct it", where=where)
-        placed = placer.place(need_text(answer, "text", where), need_place({"char_spans": spans[0][0]}, "char_spans", where), context, where)
+        placed = placer.place(
+            need_text(answer, "text", where), need_place({"char_spans": spans[0][0]}, "char_spans", where), context, where
+        )
         if placed is not None:
             found.append(placed)
     return found
