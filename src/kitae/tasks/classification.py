@@ -83,7 +83,7 @@ class ClassificationKind(Kind[ClassificationConfig]):
             cure = did_you_mean(str(example.gold), labels)
             raise KitaeError(f'the label "{example.gold}" is not one of `labels`', cure=cure, where=example.where)
 
-    def gold(self, cell: str, where: str) -> Gold:
+    def gold(self, cell: str, where: str, options: ClassificationConfig) -> Gold:
         """See Kind."""
         if not cell:
             raise KitaeError("the label is empty", cure="fill it in or remove the line", where=where)
