@@ -9,10 +9,11 @@ from kitae.core.recipe import validate
 from kitae.tasks.classification import ClassificationKind
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.kind import Kind
+from kitae.tasks.tagging import TaggingKind
 
 GROUP = "kitae.kinds"
 """Entry points of installed packages: a name and an instance of `Kind`. They cannot replace a row of KINDS."""
-KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (ClassificationKind(),)}
+KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (ClassificationKind(), TaggingKind())}
 
 
 def kind_of(task: TaskConfig) -> Kind[Any]:
