@@ -17,7 +17,7 @@ from kitae.tasks.config import TaskConfig
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
     path = tmp_path_factory.mktemp("pool") / "pool.jsonl"
-    lines = (json.dumps({"id": e.id, "text": e.text, "label": e.label}) for e in examples(150, name="pool", seed=4))
+    lines = (json.dumps({"id": e.id, "text": e.text, "label": e.gold}) for e in examples(150, name="pool", seed=4))
     path.write_text("\n".join(lines), encoding="utf-8")
     split = {"train": 0.5, "validation": 0.2, "test": 0.3}
     return TaskConfig.model_validate({"name": "pool", "path": str(path), "split": split, "id": "id", "licence": "CC0-1.0"})

@@ -1,18 +1,22 @@
 """Predictions depend on the text alone, and files of every format come out row by row."""
 
 import csv
+import dataclasses
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_trials import LABELS, examples, start, start_folder
+from tiny_trials import LABELS, QUICK, examples, start, start_folder, task
 
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface
-from kitae.procedures.classifier import Use, save
+from kitae.procedures.finetuned import Use, save
 from kitae.procedures.predict import PredictConfig, Predictor, predict_file
 from kitae.procedures.trials import build
 from kitae.tokenization.tokenizer import Tokenizer
@@ -22,7 +26,7 @@ from kitae.tokenization.tokenizer import Tokenizer
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     given = start(folder / "start")
-    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, folder / "model", Use(max_length=20))
+    save(build(given, task(), QUICK, seed=1), Use(labels=LABELS, max_length=20), folder / "model")
     return folder / "model"
 
 
@@ -90,6 +94,28 @@ def test_files_come_out_row_by_row(model: Path, tmp_path: Path, kind: str, out: 
     assert sorted(item.name for item in tmp_path.iterdir()) == sorted([f"in.{kind}", target.name])
 
 
+def test_a_pipe_is_answered_line_by_line(model: Path, tmp_path: Path) -> None:
+    """Through the command itself: each line waits for the answer to the one before, and an error loses no answer."""
+    line = [sys.executable, "-m", "kitae", "predict", str(model), "-", "-", "--set", 'format="jsonl"', "--set", 'device="cpu"']
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (tmp_path / "errors").open("wb") as errors:
+        process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        found = []
+        for number, text in enumerate(TEXTS[:3]):
+            process.stdin.write(json.dumps({"id": f"n{number}", "text": text}).encode() + b"\n")
+            process.stdin.flush()
+            found.append(json.loads(process.stdout.readline()))
+        process.stdin.write(json.dumps({"text": TEXTS[3]}).encode() + b'\n{"text": 3}\n')
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert (tmp_path / "errors").read_text().startswith('kitae: the column "text" holds a number, not a text')
+    found += map(json.loads, rest.splitlines())
+    assert [(row["line"], row.get("id")) for row in found] == [(1, "n0"), (2, "n1"), (3, "n2"), (4, None)]
+    assert [row["label"] for row in found] == [answer.label for answer in Predictor.load(model, device="cpu").predict(TEXTS[:4])]
+
+
 def test_bad_requests_are_named(model: Path, tmp_path: Path) -> None:
     source = write_source(tmp_path, "csv")
     with pytest.raises(KitaeError, match='no column "body"'):
@@ -110,11 +136,12 @@ def test_what_the_model_has_no_rows_for_is_refused_or_cut(model: Path, tmp_path:
     first, second = Predictor.load(model, device="cpu").predict([text, text.rpartition(" ")[0]])
     assert first == second, "both are cut to 20 tokens"
     given = start(tmp_path / "start")
-    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, tmp_path / "long", Use(max_length=64))
+    save(build(given, task(), QUICK, seed=1), Use(labels=LABELS, max_length=64), tmp_path / "long")
     with pytest.raises(KitaeError, match="max_length = 64, but the encoder has 32 positions: set max_length = 32 or less"):
         Predictor.load(tmp_path / "long", device="cpu")
     wide = start_folder(tmp_path / "wide", extra_tokens=2)
-    save(build(given, LABELS, None, seed=1).eval(), Tokenizer.load(wide), tmp_path / "model", Use(max_length=20))
+    wider = dataclasses.replace(build(given, task(), QUICK, seed=1), tokenizer=Tokenizer.load(wide))
+    save(wider, Use(labels=LABELS, max_length=20), tmp_path / "model")
     with pytest.raises(KitaeError, match="the tokenizer has 67 tokens, the encoder 65"):
         Predictor.load(tmp_path / "model", device="cpu")
 

@@ -12,10 +12,13 @@ from tiny_pretraining import TOKENS, pretrain, write_dataset, write_pairs
 
 from kitae.core.artifact import Out, checkpoints, newest
 from kitae.models.folder import Part, read_parts, write_huggingface, write_model
-from kitae.procedures.classifier import Use, save
+from kitae.procedures.finetuned import Use, save
 from kitae.procedures.measure import MeasureConfig, measure
+from kitae.procedures.predict import Predictor
 from kitae.procedures.score import Scorer
-from kitae.procedures.trials import build, read_start
+from kitae.procedures.trials import TrialConfig, build, read_start
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.records import TaskData
 from kitae.tokenization.tokenizer import Tokenizer
 from tiny_recipe import kitae
 
@@ -132,7 +135,7 @@ def test_the_pseudo_log_likelihood_is_that_of_the_scorer(dataset: Path, tmp_path
     out = pretrain(tmp_path / "run", dataset, objective="electric", train={"length": "2 steps"})
     whole = [" ".join(f"w{(first * i) % 60}" for i in range(1, 31)) for first in range(7)]  # as long as a row: none is cut
     place = newest(out.path)
-    scorer = Scorer.of(read_parts(place), Tokenizer.load(place / "tokenizer"))
+    scorer = Predictor(Scorer.of(read_parts(place), Tokenizer.load(place / "tokenizer")))
     (tmp_path / "whole.txt").write_text("\n\n".join(whole), encoding="utf-8")
     found = measure(out.path, [str(tmp_path / "whole.txt")], CPU)
     expected = list(scorer.predict(whole))
@@ -162,7 +165,9 @@ def known(tmp_path_factory: pytest.TempPathFactory, pair: Out, text: Path) -> di
     shutil.copytree(place / "tokenizer", folder / "bare", dirs_exist_ok=True)
     write_huggingface(parts["generator"], folder / "mute")
     start = read_start(place)
-    save(build(start, ("art", "law"), None, seed=1).eval(), start.tokenizer, folder / "classifier", Use(max_length=20))
+    task = TaskConfig(name="t", train=("-",), test=("-",))
+    data = TaskData(config=task, train=(), validation=(), test=(), labels=("art", "law"), leaked=0)
+    save(build(start, data, TrialConfig(), seed=1), Use(labels=data.labels, max_length=20), folder / "classifier")
     other = Tokenizer(dataclasses.replace(start.tokenizer.definition, tokens=(*TOKENS[:-1], "other")))
     write_dataset(folder / "dataset", documents=20, tokens=tuple(other.tokens))
     (folder / "empty.txt").write_text(" \n\n \n", encoding="utf-8")

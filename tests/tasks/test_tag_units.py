@@ -276,13 +276,13 @@ def test_unknown_classes_and_labels_that_do_not_fit() -> None:
     ],
 )
 def test_a_cell_of_a_table_holds_tags_or_spans(cell: str, gold: Gold) -> None:
-    assert KIND.gold(cell, "here") == gold
+    assert KIND.gold(cell, "here", TaggingConfig()) == gold
 
 
 @pytest.mark.parametrize("cell", ["[1]", "[", '[{"start": 1}]', '[["O"]]'])
 def test_other_lists_are_refused(cell: str) -> None:
     with pytest.raises(KitaeError):
-        KIND.gold(cell, "here")
+        KIND.gold(cell, "here", TaggingConfig())
 
 
 def test_constant_predictions_are_seen() -> None:

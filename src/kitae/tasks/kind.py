@@ -62,6 +62,12 @@ class Learner(nn.Module, abc.ABC):
     """A model with its loss: the loop's module of fine-tuning. `encoder` is the model of kitae.models, encoder and head."""
 
     encoder: Model
+    described: Mapping[str, object] = {}
+    """The content of model.json, set by whoever trains it."""
+
+    def describe(self) -> dict[str, object]:
+        """The content of model.json."""
+        return dict(self.described)
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """Nothing is drawn: the batch holds its labels."""
@@ -95,6 +101,8 @@ class Kind(abc.ABC, Generic[Options]):
     """The settings that tasks of this kind have of their own: [task.NAME.kind_config]."""
     metrics: Mapping[str, Metric]
     """By name; the first one chooses the epoch unless the recipe names another."""
+    lists: bool = False
+    """Whether a JSON file may give the gold as a list, which `gold` then gets as JSON."""
 
     @abc.abstractmethod
     def head(self, options: Options) -> Head:
@@ -118,7 +126,7 @@ class Kind(abc.ABC, Generic[Options]):
         return example
 
     @abc.abstractmethod
-    def gold(self, cell: str, where: str) -> Gold:
+    def gold(self, cell: str, where: str, options: Options) -> Gold:
         """The gold that a cell of a table holds. Raises KitaeError for one that is none."""
 
     @abc.abstractmethod
@@ -157,6 +165,11 @@ class Kind(abc.ABC, Generic[Options]):
         """Warnings about what is to be learnt, by the features of every training example: gold that the tokens cannot give exactly."""
         del features
         return []
+
+    def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float | None:
+        """How wrong a prediction is (in nats where it has probabilities); None where the kind cannot say."""
+        del example, predicted, labels
+        return None
 
     def constant(self, predicted: Sequence[Predicted]) -> bool:
         """Whether all predictions say the same, as those of a model that learnt nothing do."""

@@ -101,6 +101,7 @@ class TaggingKind(Kind[TaggingConfig]):
     name = "tagging"
     line = "a tag per word, or entities as spans of characters"
     options = TaggingConfig
+    lists = True
     metrics = {metric.name: metric for metric in (F1, PRECISION, RECALL, CLASS_F1, TAG_ACCURACY)}
 
     def head(self, options: TaggingConfig) -> Head:
@@ -129,7 +130,7 @@ class TaggingKind(Kind[TaggingConfig]):
         known = labels if options.scheme == "none" else tags.classes_of(labels)
         check_classes(example, known, options.scheme)
 
-    def gold(self, cell: str, where: str) -> Gold:
+    def gold(self, cell: str, where: str, options: TaggingConfig) -> Gold:
         """See Kind: tags between blanks, or a JSON list of tags or spans."""
         try:
             listed = json.loads(cell) if cell.startswith("[") else None
