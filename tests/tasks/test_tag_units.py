@@ -271,11 +271,10 @@ def test_unknown_classes_and_labels_that_do_not_fit() -> None:
     [
         ("O B-X  O", ("O", "B-X", "O")),
         ('["O", "B-X"]', ("O", "B-X")),
-        ('[{"start": 1, "end": 3, "label": "X"}]', (Span(start=1, end=3, label="X"),)),
         ("[]", ()),
     ],
 )
-def test_a_cell_of_a_table_holds_tags_or_spans(cell: str, gold: Gold) -> None:
+def test_a_cell_of_a_table_holds_tags(cell: str, gold: Gold) -> None:
     assert KIND.gold(cell, "here", TaggingConfig()) == gold
 
 

@@ -3,7 +3,6 @@
 Shapes: U units (what gets a tag each), C tags, S windows, T units of the longest window.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -131,12 +130,8 @@ class TaggingKind(Kind[TaggingConfig]):
         check_classes(example, known, options.scheme)
 
     def gold(self, cell: str, where: str, options: TaggingConfig) -> Gold:
-        """See Kind: tags between blanks, or a JSON list of tags or spans."""
-        try:
-            listed = json.loads(cell) if cell.startswith("[") else None
-        except ValueError as error:
-            raise KitaeError("the label begins like a list and is none", cure="write JSON", where=where) from error
-        return from_cell(cell, listed, where)
+        """See Kind: tags between blanks, or a JSON list of them."""
+        return from_cell(cell, where)
 
     def features(
         self, example: Example, tokenizer: Tokenizer, labels: Sequence[str], options: TaggingConfig, *, max_length: int, learn: bool

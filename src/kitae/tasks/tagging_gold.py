@@ -1,6 +1,7 @@
 """The gold of tagging: what files say of words and spans, in the one form that tagging works with; and what is wrong with it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -153,15 +154,15 @@ def _spans(example: Example, spans: Sequence[Span], options: TaggingConfig) -> t
     return tuple(replace(span, label=name) for span in kept if (name := options.named(span.label)))
 
 
-def from_cell(cell: str, listed: object, where: str) -> Gold:
-    """Tags between blanks, or a JSON list (`listed`: what it holds) of tags or of {"start", "end", "label"}."""
-    if listed is None:
+def from_cell(cell: str, where: str) -> Gold:
+    """Tags between blanks, or a JSON list of tags. Raises KitaeError for another list."""
+    if not cell.startswith("["):
         return tuple(cell.split())
-    if isinstance(listed, list):
-        if all(isinstance(item, str) for item in listed):
-            return tuple(listed)
-        if all(isinstance(item, Mapping) and {"start", "end", "label"} <= set(item) for item in listed):
-            return tuple(Span(start=int(item["start"]), end=int(item["end"]), label=str(item["label"])) for item in listed)
-    raise KitaeError(
-        "the label is no list of tags or spans", cure='write "B-PER O O", or [{"start": 0, "end": 4, "label": "PER"}]', where=where
-    )
+    try:
+        listed = json.loads(cell)
+    except ValueError as error:
+        raise KitaeError("the label begins like a list and is none", cure="write JSON", where=where) from error
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        cure = 'write "B-PER O O" or ["B-PER", "O", "O"]; where entities are given by their characters, set format = "spans"'
+        raise KitaeError("the label is no list of tags", cure=cure, where=where)
+    return tuple(listed)
