@@ -105,9 +105,9 @@ def _pair(row: dict[str, str | float]) -> tuple[Cell, ...]:
 
 
 def _shown(result: TaskResult) -> list[str]:
-    """The metrics that tables show: of classification two (the third is the accuracy again), else all."""
+    """The metrics that tables show: of classification accuracy and macro F1 (the others follow from the task's metric), else all."""
     found = list(result.encoders[0].spread)
-    return [name for name in found if result.kind != "classification" or name != "micro_f1" or name == result.metric]
+    return [name for name in found if result.kind != "classification" or name in ("accuracy", "macro_f1", result.metric)]
 
 
 def _title(name: str) -> str:

@@ -101,6 +101,8 @@ class Kind(abc.ABC, Generic[Options]):
     """The settings that tasks of this kind have of their own: [task.NAME.kind_config]."""
     metrics: Mapping[str, Metric]
     """By name; the first one chooses the epoch unless the recipe names another."""
+    lists: bool = False
+    """Whether a JSON file may give the gold as a list, which `gold` then gets as JSON."""
 
     @abc.abstractmethod
     def head(self, options: Options) -> Head:
@@ -119,7 +121,7 @@ class Kind(abc.ABC, Generic[Options]):
         """Raise KitaeError (with the example's `where`) for gold that is not of this kind or not among the labels. Gold is not None."""
 
     @abc.abstractmethod
-    def gold(self, cell: str, where: str) -> Gold:
+    def gold(self, cell: str, where: str, options: Options) -> Gold:
         """The gold that a cell of a table holds. Raises KitaeError for one that is none."""
 
     @abc.abstractmethod
