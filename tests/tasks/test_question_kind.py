@@ -328,12 +328,31 @@ def test_answers_that_fall_between_tokens_are_counted() -> None:
     assert window.values["start"].tolist() == [4], "the token that covers it is learnt"
 
 
+def test_what_cannot_be_learnt_is_remarked() -> None:
+    options = SpanConfig(doc_stride=19, unanswerable=True)
+    context = words(*range(40))  # windows 0-18, 19-37, 38-39
+
+    def learnt(*gold: Answer) -> list[Feature]:
+        return features(example(context, gold), options, learn=True)
+
+    fine, none = learnt(Answer(start=0, text="w0")), learnt()
+    moved, lost = learnt(Answer(start=1, text="0 w")), learnt(Answer(start=-1, text="w0"))
+    cut = learnt(Answer(start=context.index("w18"), text="w18 w19"))
+    assert KIND.remarks([fine, none]) == []
+    said = KIND.remarks([fine, moved, none, lost, cut])
+    assert [one.partition(":")[0] for one in said] == [
+        "1 of 5 questions teach nothing",
+        "1 of 3 answers to learn do not begin and end where tokens do",
+        "1 of 3 answers to learn stand in no window as a whole",
+    ]
+
+
 def test_cells_hold_lists_of_answers() -> None:
-    assert KIND.gold('[{"start": 3, "text": "京都"}]', "x") == (Answer(start=3, text="京都"),)
-    assert KIND.gold("", "x") == KIND.gold("[]", "x") == ()
+    assert KIND.gold('[{"start": 3, "text": "京都"}]', "x", SpanConfig()) == (Answer(start=3, text="京都"),)
+    assert KIND.gold("", "x", SpanConfig()) == KIND.gold("[]", "x", SpanConfig()) == ()
     for cell in ("京都", '{"start": 3}', '[{"start": "3", "text": "x"}]', '[{"start": true, "text": "x"}]', "[" * 100_000):
         with pytest.raises(KitaeError, match="is no list of answers"):
-            KIND.gold(cell, "x")
+            KIND.gold(cell, "x", SpanConfig())
 
 
 def test_models_are_what_the_settings_say() -> None:

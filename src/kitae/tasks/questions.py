@@ -5,6 +5,7 @@ The question is the example's `text`, the context its `second`, the gold a tuple
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -29,6 +30,16 @@ from kitae.tokenization.tokenizer import Tokenizer
 LEAST_ROOM = 8
 """Tokens of the context that a window has at least."""
 THRESHOLD = "null_threshold"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanFeature(Feature):
+    """A window to learn from."""
+
+    answered: bool
+    """Whether the question has an answer."""
+    exact: bool
+    """Whether its answer begins and ends where tokens do."""
 
 
 class SpanConfig(Config):
@@ -66,6 +77,7 @@ class SpanKind(Kind[SpanConfig]):
     line = "the stretch of a text that answers a question, or none"
     options = SpanConfig
     metrics = METRICS
+    lists = True
 
     def head(self, options: SpanConfig) -> Head:
         """See Kind."""
@@ -94,7 +106,7 @@ class SpanKind(Kind[SpanConfig]):
                 what = f'the answer "{shown(one.text)}" does not stand in the context at character {one.start}'
                 raise KitaeError(what, cure="correct `start` or the text", where=example.where)
 
-    def gold(self, cell: str, where: str) -> Gold:
+    def gold(self, cell: str, where: str, options: SpanConfig) -> Gold:
         """A list of JSON, [{"start": 3, "text": "Kyoto"}]; [] or an empty cell where there is no answer."""
         try:
             listed = json.loads(cell) if cell else []
@@ -119,13 +131,15 @@ class SpanKind(Kind[SpanConfig]):
         span = _span(example, context) if known else None
         if known and example.gold and span is None:
             return []
+        exact = span is None or falls_on_tokens(_first(example), _context_of(example), context.places)
         first = 1 + len(question.ids) + separators(tokenizer)
-        found = []
+        found: list[Feature] = []
         for window in windows(len(context.tokens.ids), room=room, stride=options.doc_stride):
             text = framed(tokenizer, question, context.tokens.part(window.start, window.end))
             places = {CONTEXT: np.arange(first, first + window.end - window.start)}
             if known:
-                found.append(Feature(texts=(text,), values=_values(span, window, first), places=places))
+                values = _values(span, window, first)
+                found.append(SpanFeature(texts=(text,), values=values, places=places, answered=span is not None, exact=exact))
             else:
                 offsets = np.zeros((len(text.ids), 2), np.int64)
                 offsets[first:-1] = context.places[window.start : window.end]
@@ -185,6 +199,23 @@ class SpanKind(Kind[SpanConfig]):
         ]
         return {THRESHOLD: usable_threshold(rows)}
 
+    def remarks(self, features: Sequence[Sequence[Feature]]) -> list[str]:
+        """See Kind: answers that tokens cannot give exactly, or no window holds; questions of which nothing can be learnt."""
+        every = [[feature for feature in some if isinstance(feature, SpanFeature)] for some in features]
+        asked = [some for some in every if some and some[0].answered]
+        lost, moved = sum(not some for some in every), sum(not some[0].exact for some in asked)
+        cut = sum(all(feature.values["impossible"].all() for feature in some) for some in asked)
+        found = []
+        if lost:
+            found.append(f"{lost} of {len(every)} questions teach nothing: no place is known of their answers, or no token covers them")
+        if moved:
+            found.append(
+                f"{moved} of {len(asked)} answers to learn do not begin and end where tokens do: the tokens that they touch are learnt"
+            )
+        if cut:
+            found.append(f"{cut} of {len(asked)} answers to learn stand in no window as a whole: raise max_length, or lower doc_stride")
+        return found
+
     def scores(self, examples: Sequence[Example], predicted: Sequence[Predicted], labels: Sequence[str]) -> dict[str, float]:
         """Every metric; the other fields of SQuAD 2.0 where some question has no answer; how many answers do not fall on tokens."""
         found = super().scores(examples, predicted, labels)
@@ -219,11 +250,15 @@ def _is_answer(one: object) -> bool:
 
 
 def _span(example: Example, context: Located) -> tuple[int, int] | None:
-    """First and last token of the first answer whose place is known; None where there is none."""
+    """First and last token of the first answer; None where there is none, its place is unknown, or no token covers it."""
+    return tokens_of_answer(_first(example), context.places)
+
+
+def _first(example: Example) -> Answer:
+    """The first answer whose place is known, which is the one to learn; of no letters and no place where there is none."""
     assert isinstance(example.gold, tuple), "checked"
     answers = (one for one in example.gold if isinstance(one, Answer) and one.start >= 0)
-    first = next(answers, None)
-    return None if first is None else tokens_of_answer(first, context.places)
+    return next(answers, Answer(start=-1, text=""))
 
 
 def _values(span: tuple[int, int] | None, window: Window, first: int) -> dict[str, NDArray[np.generic]]:

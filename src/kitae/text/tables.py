@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kitae.core.errors import KitaeError, did_you_mean
@@ -80,7 +80,7 @@ def find_column(row: dict[str, str], column: str, where: str) -> str | None:
         return row[column]
     head, _, rest = column.partition(".")
     if rest and row.get(head, "").startswith("{"):
-        return find_column(_row(json_object(row[head], where)), rest, where)
+        return find_column(row_of(json_object(row[head], where)), rest, where)
     return None
 
 
@@ -100,10 +100,11 @@ def json_object(line: str, where: str) -> dict[str, object]:
 def _objects(stream: TextStream) -> Iterator[tuple[int, dict[str, str]]]:
     for number, line in enumerate(stream, start=1):
         if not line.isspace():
-            yield number, _row(json_object(line, f"{stream.where}, line {number}"))
+            yield number, row_of(json_object(line, f"{stream.where}, line {number}"))
 
 
-def _row(values: dict[str, object]) -> dict[str, str]:
+def row_of(values: Mapping[str, object]) -> dict[str, str]:
+    """A JSON object as a row of text: see `read_rows`."""
     return {key: value if isinstance(value, str) else _text_of(value) for key, value in values.items()}
 
 
