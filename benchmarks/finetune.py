@@ -35,10 +35,14 @@ from kitae.core.runtime import keep_memory
 from kitae.models.families import build_classifier
 from kitae.models.folder import Part, write_huggingface
 from kitae.models.presets import resolve_preset
-from kitae.procedures.classifier import ClassifierPredict, Use, load
+from kitae.procedures.finetuned import USE, Use, load
 from kitae.procedures.predict import Predictor
-from kitae.procedures.trials import Start, build, read_start
-from kitae.tasks.batches import Encoded, TrainBatches, encode
+from kitae.procedures.trials import Start, TrialConfig, build, read_start
+from kitae.tasks.batches import TrainBatches
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.examples import Example
+from kitae.tasks.kind import Feature
+from kitae.tasks.records import TaskData
 from kitae.tensor.random import numpy_generator, torch_generator
 from kitae.tensor.world import World
 from kitae.text.streams import open_text
@@ -85,12 +89,14 @@ def write_classifier(run: Path, preset: str | None, max_length: int | None, fold
         config = resolve_preset(preset, {}, start.tokenizer.vocab_size, 512).encoder
         state = build_classifier(config, len(LABELS), None, torch_generator(1, "weights")).state_dict()
         start = Start(part=Part(head="sequence", config=config, state=state), tokenizer=start.tokenizer)
-    module = build(start, LABELS, None, seed=1)
+    task = TaskConfig(name="collections", train=("-",), test=("-",))
+    data = TaskData(config=task, train=(), validation=(), test=(), labels=LABELS, leaked=0)
+    module = build(start, data, TrialConfig(), seed=1).learner
     config = module.encoder.config.model_copy(update={"pad_token_id": start.tokenizer.special.pad})
     length = min(max_length or 512, config.max_position_embeddings)
     start.tokenizer.save(folder, max_length=length)
     write_huggingface(Part(head="sequence", config=config, state=module.encoder.state_dict(), labels=LABELS), folder)
-    (folder / "classifier.json").write_text(Use(max_length=length).model_dump_json(), encoding="utf-8")
+    (folder / USE).write_text(Use(labels=LABELS, max_length=length).model_dump_json(), encoding="utf-8")
 
 
 Work = tuple[Callable[[], float], int]
@@ -110,7 +116,7 @@ class Side:
     def __init__(self, folder: Path, texts: list[tuple[str, int]], training: int) -> None:
         self.folder, self.texts, self.training = folder, [text for text, _ in texts], training
         self.labels = [label for _, label in texts]
-        self.max_length = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))["max_length"]
+        self.max_length = json.loads((folder / USE).read_text(encoding="utf-8"))["max_length"]
 
     def prepare(self, kind: str) -> Callable[[], float]:
         """What measures this kind of work."""
@@ -140,21 +146,26 @@ class Kitae(Side):
     """Packed rows for training, batches of like length for prediction."""
 
     @cached_property
-    def encoded(self) -> list[Encoded]:
+    def examples(self) -> list[Example]:
+        """All texts with the names of their collections."""
+        return [Example(id="", text=text, gold=LABELS[label], where="") for text, label in zip(self.texts, self.labels, strict=True)]
+
+    @cached_property
+    def features(self) -> list[list[Feature]]:
         """All texts as ids."""
-        tokenizer = load(self.folder)[1]
-        return [encode(tokenizer, text, max_length=self.max_length) for text in self.texts]
+        model = load(self.folder)[0]
+        return [model.features(example, learn=True) for example in self.examples]
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each text, special ones included."""
-        return [len(text.ids) for text in self.encoded]
+        return [feature.tokens for (feature,) in self.features]
 
     def train(self) -> Work:
         """One epoch of the training loop over the first texts, from the same weights every time."""
-        texts, labels = self.encoded[: self.training], self.labels[: self.training]
-        pad = load(self.folder)[1].special.pad
-        batches = TrainBatches(texts, labels, batch=BATCH, micro_batch=BATCH, pad=pad, seed=1)
+        features = [feature for (feature,) in self.features[: self.training]]
+        pad = load(self.folder)[0].tokenizer.special.pad
+        batches = TrainBatches(features, batch=BATCH, micro_batch=BATCH, pad=pad, seed=1)
         length = Duration(batches.steps_per_epoch, "steps")
         config = TrainConfig(
             length=length,
@@ -166,7 +177,7 @@ class Kitae(Side):
         )
 
         def epoch() -> float:
-            module = load(self.folder)[0]
+            module = load(self.folder)[0].learner
             with tempfile.TemporaryDirectory() as folder:
                 return timed(lambda: fit(module, batches, config, Path(folder), world=World(), seed=1, attach={}))
 
@@ -179,9 +190,8 @@ class Kitae(Side):
 
     def forward(self) -> Work:
         """The same without tokenization."""
-        module, tokenizer, _ = load(self.folder)
-        texts, predict = self.encoded, ClassifierPredict(pad=tokenizer.special.pad)
-        return lambda: timed(lambda: predict(module, texts)), sum(self.lengths)
+        model, examples, features = load(self.folder)[0], self.examples, self.features
+        return lambda: timed(lambda: model.of(examples, features)), sum(self.lengths)
 
 
 class Transformers(Side):
@@ -263,7 +273,7 @@ def agreement(folder: Path, texts: list[tuple[str, int]]) -> dict[str, float]:
     few = texts[:64]
     kitae, peer = Kitae(folder, few, 0), Transformers(folder, few, 0)
     ours, theirs = kitae.predictor()(), peer.predictor()()
-    same = sum(a.ids.tolist() == b for a, b in zip(kitae.encoded, peer.ids, strict=True))
+    same = sum(a.texts[0].ids.tolist() == b for (a,), b in zip(kitae.features, peer.ids, strict=True))
     return {
         "texts": len(few),
         "with equal ids": same,

@@ -10,22 +10,26 @@ from kitae.core.errors import KitaeError
 from kitae.procedures.comparison import TaskResult, compare, tables
 from kitae.procedures.outcome import Outcome, read, write
 from kitae.report.tables import comma_separated, markdown
-from kitae.tasks.metrics import scores
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.kind import Predicted
 from kitae.tasks.records import TaskData
 from kitae.tensor.random import numpy_generator
+
+TASK = TaskConfig(name="t", train=("-",), test=("-",))
 
 
 def trial(folder: Path, data: TaskData, *, encoder: str, seed: int, right: float) -> Path:
     """A trial that gets about that share right; the same hard items for every trial."""
-    truth, generator = np.array(data.numbers(data.test)), numpy_generator("trial", encoder, seed)
+    truth, generator = np.array([LABELS.index(str(example.gold)) for example in data.test]), numpy_generator("trial", encoder, seed)
     hardness = numpy_generator("items").random(len(truth))
     wrong = (truth + generator.integers(1, 3, size=len(truth))) % 3
     predicted = np.where(hardness + generator.normal(0, 0.1, size=len(truth)) < right, truth, wrong)
     path = folder / encoder / str(seed)
     path.mkdir(parents=True)
     shares = np.eye(3)[predicted] * 0.7 + 0.1
-    outcome = Outcome(probabilities=shares, chosen={"epoch": 1.0}, curve=[], seconds={"train": 2.0, "predict": 1.0})
-    write(outcome, data, path, task="t", encoder=encoder, seed=seed)
+    found = [Predicted(value=LABELS[int(row.argmax())], more={"probabilities": row.tolist()}) for row in shares]
+    outcome = Outcome(predicted=found, chosen={"epoch": 1.0}, curve=[], seconds={"train": 2.0, "predict": 1.0})
+    write(outcome, data, path, metric="", encoder=encoder, seed=seed)
     return path
 
 
@@ -35,16 +39,18 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> TaskResult:
     folders = [trial(folder, data, encoder="majority", seed=1, right=0.3)]
     for encoder, right in (("random", 0.6), ("pretrain", 0.85), ("twin", 0.85)):
         folders += [trial(folder, data, encoder=encoder, seed=seed, right=right) for seed in (1, 2, 3, 4, 5)]
-    return compare(folders, task="t", metric="accuracy", samples=2000, seed=1)
+    return compare(folders, task=TASK, metric="accuracy", samples=2000, seed=1)
 
 
 def test_predictions_read_back(tmp_path: Path) -> None:
     data = task(test=50)
     found = read(trial(tmp_path, data, encoder="a", seed=3, right=0.5))
     assert list(found.ids) == [example.id for example in data.test]
-    assert found.truth.tolist() == data.numbers(data.test)
-    assert found.results.scores == pytest.approx(scores(found.truth, found.predicted, labels=3))
-    assert found.results.accuracy.low < found.results.scores["accuracy"] < found.results.accuracy.high
+    assert list(found.golds) == [example.gold for example in data.test]
+    right = np.mean([one.value == gold for one, gold in zip(found.predicted, found.golds, strict=True)])
+    assert found.results.scores["accuracy"] == found.results.scores["micro_f1"] == pytest.approx(right)
+    assert found.results.score is not None
+    assert found.results.score.low < found.results.scores["accuracy"] < found.results.score.high
     with pytest.raises(KitaeError, match="cannot be read"):
         read(tmp_path)
 
@@ -89,6 +95,6 @@ def test_trials_on_other_test_texts_are_refused(tmp_path: Path) -> None:
     one = trial(tmp_path, task(test=30), encoder="a", seed=1, right=0.5)
     other = trial(tmp_path, task(test=33), encoder="b", seed=1, right=0.5)
     with pytest.raises(KitaeError, match="different test examples"):
-        compare([one, other], task="t", metric="accuracy", samples=100, seed=1)
+        compare([one, other], task=TASK, metric="accuracy", samples=100, seed=1)
     with pytest.raises(KitaeError, match="no trials"):
-        compare([], task="t", metric="accuracy", samples=100, seed=1)
+        compare([], task=TASK, metric="accuracy", samples=100, seed=1)

@@ -1,6 +1,7 @@
 """Predictions depend on the text alone, and files of every format come out row by row."""
 
 import csv
+import dataclasses
 import json
 import random
 import shutil
@@ -8,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_trials import LABELS, examples, start, start_folder
+from tiny_trials import LABELS, QUICK, examples, start, start_folder, task
 
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface
-from kitae.procedures.classifier import Use, save
+from kitae.procedures.finetuned import Use, save
 from kitae.procedures.predict import PredictConfig, Predictor, predict_file
 from kitae.procedures.trials import build
 from kitae.tokenization.tokenizer import Tokenizer
@@ -22,7 +23,7 @@ from kitae.tokenization.tokenizer import Tokenizer
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     given = start(folder / "start")
-    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, folder / "model", Use(max_length=20))
+    save(build(given, task(), QUICK, seed=1), Use(labels=LABELS, max_length=20), folder / "model")
     return folder / "model"
 
 
@@ -110,11 +111,12 @@ def test_what_the_model_has_no_rows_for_is_refused_or_cut(model: Path, tmp_path:
     first, second = Predictor.load(model, device="cpu").predict([text, text.rpartition(" ")[0]])
     assert first == second, "both are cut to 20 tokens"
     given = start(tmp_path / "start")
-    save(build(given, LABELS, None, seed=1).eval(), given.tokenizer, tmp_path / "long", Use(max_length=64))
+    save(build(given, task(), QUICK, seed=1), Use(labels=LABELS, max_length=64), tmp_path / "long")
     with pytest.raises(KitaeError, match="max_length = 64, but the encoder has 32 positions: set max_length = 32 or less"):
         Predictor.load(tmp_path / "long", device="cpu")
     wide = start_folder(tmp_path / "wide", extra_tokens=2)
-    save(build(given, LABELS, None, seed=1).eval(), Tokenizer.load(wide), tmp_path / "model", Use(max_length=20))
+    wider = dataclasses.replace(build(given, task(), QUICK, seed=1), tokenizer=Tokenizer.load(wide))
+    save(wider, Use(labels=LABELS, max_length=20), tmp_path / "model")
     with pytest.raises(KitaeError, match="the tokenizer has 67 tokens, the encoder 65"):
         Predictor.load(tmp_path / "model", device="cpu")
 

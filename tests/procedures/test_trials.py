@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from kitae.models.bert import BertConfig
 from kitae.models.families import build_classifier, build_pretraining_lm
 from kitae.models.folder import Part, read_parts
 from kitae.models.order import without_order_head
-from kitae.procedures.classifier import ClassifierPredict
+from kitae.procedures.finetuned import Finetuned
 from kitae.procedures.outcome import Outcome
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, build, read_start, run_trial
-from kitae.tasks.metrics import scores
-from kitae.tasks.records import Example, TaskData
+from kitae.tasks.examples import Example
+from kitae.tasks.kind import Feature, Predicted
+from kitae.tasks.records import TaskData
 from kitae.tensor.random import torch_generator
 from kitae.train import checkpoint
 from kitae.train.monitor import read_metrics
@@ -35,7 +37,11 @@ def run(data: TaskData, folder: Path, *, seed: int = 1, config: TrialConfig = QU
 
 
 def accuracy(outcome: Outcome, data: TaskData) -> float:
-    return scores(data.numbers(data.test), outcome.probabilities.argmax(1), labels=len(LABELS))["accuracy"]
+    return float(np.mean([found.value == example.gold for found, example in zip(outcome.predicted, data.test, strict=True)]))
+
+
+def probabilities(outcome: Outcome) -> np.ndarray:
+    return np.asarray([found.more["probabilities"] for found in outcome.predicted])
 
 
 def test_true_labels_are_learnt_and_permuted_ones_are_not(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_permuting_the_test_labels_changes_nothing_that_is_chosen(tmp_path: Path
     other = run(dataclasses.replace(data, test=relabelled(data.test, 3)), tmp_path / "other")
     assert one.chosen == other.chosen
     assert one.curve == other.curve
-    assert np.array_equal(one.probabilities, other.probabilities)
+    assert np.array_equal(probabilities(one), probabilities(other))
     weights = [(tmp_path / name / "model" / "weights.safetensors").read_bytes() for name in ("one", "other")]
     assert weights[0] == weights[1]
 
@@ -79,8 +85,8 @@ def test_the_first_best_epoch_is_kept_and_saved(tmp_path: Path) -> None:
     part = read_parts(model)["encoder"]
     assert (part.head, part.labels, part.config.model_type) == ("sequence", LABELS, "electra")
     predictor = Predictor.load(tmp_path / "trial", device="cpu")
-    found = np.array([list(p.probabilities.values()) for p in predictor.predict(e.text for e in data.test)])
-    assert np.abs(found - outcome.probabilities).max() < 1e-5, "what was scored is what was saved"
+    found = np.array([list(probabilities(p).values()) for p in predictor.predict(e.text for e in data.test)])
+    assert np.abs(found - probabilities(outcome)).max() < 1e-5, "what was scored is what was saved"
     lines = [json.loads(line) for line in (tmp_path / "trial" / "metrics.jsonl").read_text().splitlines()]
     assert sum(line["kind"] == "evaluate" for line in lines) == 16 if "kind" in lines[0] else len(lines) >= 16
     assert sorted(item.name for item in (tmp_path / "trial").iterdir()) == ["metrics.jsonl", "model"]
@@ -89,9 +95,9 @@ def test_the_first_best_epoch_is_kept_and_saved(tmp_path: Path) -> None:
 def test_the_seed_decides_the_trial(tmp_path: Path) -> None:
     data = task(train=24, test=12)
     config = QUICK.model_copy(update={"epochs": 2, "micro_batch": 3})
-    same = [run(data, tmp_path / name, seed=5, config=config).probabilities for name in ("a", "b")]
-    assert np.array_equal(*same)
-    assert not np.array_equal(same[0], run(data, tmp_path / "c", seed=6, config=config).probabilities)
+    same = [run(data, tmp_path / name, seed=5, config=config) for name in ("a", "b")]
+    assert np.array_equal(*map(probabilities, same))
+    assert not np.array_equal(probabilities(same[0]), probabilities(run(data, tmp_path / "c", seed=6, config=config)))
 
 
 def test_bf16_trains_too(tmp_path: Path) -> None:
@@ -116,7 +122,7 @@ def test_fp16_learns_what_fp32_learns(tmp_path: Path) -> None:
 def test_a_fresh_start_takes_the_architecture_and_leaves_the_weights(tmp_path: Path) -> None:
     given = start(tmp_path / "start")
     kept, fresh, again, other = (
-        build(dataclasses.replace(given, fresh=fresh), LABELS, None, seed=seed).encoder.state_dict()
+        build(dataclasses.replace(given, fresh=fresh), task(), QUICK, seed=seed).learner.encoder.state_dict()
         for fresh, seed in ((False, 1), (True, 1), (True, 1), (True, 2))
     )
     name = "encoder.blocks.0.qkv.weight"
@@ -129,7 +135,7 @@ def test_a_fresh_start_takes_the_architecture_and_leaves_the_weights(tmp_path: P
 
 def test_a_collapsed_trial_and_unknown_texts_are_named(tmp_path: Path) -> None:
     data = task(train=24, test=6)
-    strange = tuple(Example(id=f"s{i}", text="zzz zzz", label=LABELS[i % 3], where="") for i in range(6))
+    strange = tuple(Example(id=f"s{i}", text="zzz zzz", gold=LABELS[i % 3], where="") for i in range(6))
     outcome = run(dataclasses.replace(data, validation=strange), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 2}))
     assert any(warning.startswith("collapsed") for warning in outcome.warnings)
     assert any("6 of 6 validation texts are nothing but unknown tokens" in warning for warning in outcome.warnings)
@@ -137,14 +143,14 @@ def test_a_collapsed_trial_and_unknown_texts_are_named(tmp_path: Path) -> None:
 
 def test_a_loss_of_exactly_zero_is_named(tmp_path: Path) -> None:
     data = task(train=12, test=6)
-    one = {name: tuple(dataclasses.replace(e, label="art") for e in getattr(data, name)) for name in ("train", "validation", "test")}
+    one = {name: tuple(dataclasses.replace(e, gold="art") for e in getattr(data, name)) for name in ("train", "validation", "test")}
     outcome = run(dataclasses.replace(data, labels=("art",), **one), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 2}))
     assert [warning.partition(";")[0] for warning in outcome.warnings] == ["zero loss: nothing was left to learn in epoch 1, 2"]
 
 
 def test_a_collapsed_trial_stops_where_it_is_asked_to_and_keeps_its_best_epoch(tmp_path: Path) -> None:
     data = task(train=24, test=6)
-    strange = tuple(Example(id=f"s{i}", text="zzz zzz", label=LABELS[i % 3], where="") for i in range(6))
+    strange = tuple(Example(id=f"s{i}", text="zzz zzz", gold=LABELS[i % 3], where="") for i in range(6))
     asked = QUICK.model_copy(update={"epochs": 6, "stop_collapsed": 2})
     outcome = run(dataclasses.replace(data, validation=strange), tmp_path / "trial", config=asked)
     assert [point["epoch"] for point in outcome.curve] == [1, 2, 3]
@@ -152,14 +158,14 @@ def test_a_collapsed_trial_stops_where_it_is_asked_to_and_keeps_its_best_epoch(t
     assert "fp32, a lower learning rate" in outcome.warnings[-1]
     assert outcome.chosen["epoch"] == 1
     assert newest(tmp_path / "trial") == tmp_path / "trial" / "model"
-    one = {name: tuple(dataclasses.replace(e, label="art") for e in getattr(data, name)) for name in ("train", "validation", "test")}
+    one = {name: tuple(dataclasses.replace(e, gold="art") for e in getattr(data, name)) for name in ("train", "validation", "test")}
     zero = run(dataclasses.replace(data, labels=("art",), **one), tmp_path / "zero", config=asked)
     assert zero.warnings[0].startswith("collapsed: stopped after epoch 3, the last of 3 in a row in which the training loss was exactly 0")
     healthy = task(train=48)
     plain = run(healthy, tmp_path / "plain", config=QUICK.model_copy(update={"epochs": 6}))
     watched = run(healthy, tmp_path / "watched", config=asked.model_copy(update={"stop_collapsed": 6}))
     assert plain.curve == watched.curve
-    assert np.array_equal(plain.probabilities, watched.probabilities)
+    assert np.array_equal(probabilities(plain), probabilities(watched))
     assert TrialConfig().semantic() == TrialConfig(stop_collapsed=None).semantic() != TrialConfig(stop_collapsed=2).semantic()
     assert "stop_collapsed" not in TrialConfig().semantic()
 
@@ -175,12 +181,12 @@ def test_progress_has_the_name_of_the_trial_and_no_checkpoint_is_written(
 
 
 def test_a_trial_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(self: ClassifierPredict, *arguments: object) -> None:
+    def ask(self: Finetuned, examples: Sequence[Example], features: Sequence[Sequence[Feature]]) -> list[Predicted]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *arguments)
+        return original(self, examples, features)
 
-    original = ClassifierPredict.__call__
-    monkeypatch.setattr(ClassifierPredict, "__call__", ask)
+    original = Finetuned.of
+    monkeypatch.setattr(Finetuned, "of", ask)
     with pytest.raises(Stopped) as stopped:
         run(task(train=24, test=6), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 3}))
     assert (stopped.value.signal, stopped.value.saved) == (signal.SIGTERM, False)
@@ -204,10 +210,10 @@ def test_a_pooler_that_learnt_from_pairs_goes_on(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=tokens, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     state = build_pretraining_lm(config, torch_generator(5, "start")).state_dict()
     part = Part(head="pretraining", config=config, state=state)
-    made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
+    made = build(dataclasses.replace(start(tmp_path / "start"), part=part), task(), QUICK, seed=1).learner
     assert made.encoder.head.dense.weight.equal(state["order.dense.weight"])
     assert made.encoder.head.dense.bias.equal(state["order.dense.bias"])
-    plain = build(dataclasses.replace(start(tmp_path / "start"), part=without_order_head(part)), LABELS, None, seed=1)
+    plain = build(dataclasses.replace(start(tmp_path / "start"), part=without_order_head(part)), task(), QUICK, seed=1).learner
     assert not plain.encoder.head.dense.weight.equal(state["order.dense.weight"])
     assert plain.encoder.head.out.weight.equal(made.encoder.head.out.weight)
     assert plain.encoder.encoder.embed.token.weight.equal(made.encoder.encoder.embed.token.weight)
@@ -217,7 +223,7 @@ def test_a_start_of_another_task_gives_its_encoder_only(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=5 + len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     state = build_classifier(config, 7, None, torch_generator(5, "start")).state_dict()
     part = Part(head="sequence", config=config, state=state, labels=tuple("abcdefg"))
-    made = build(dataclasses.replace(start(tmp_path / "start"), part=part), LABELS, None, seed=1)
+    made = build(dataclasses.replace(start(tmp_path / "start"), part=part), task(), QUICK, seed=1).learner
     assert made.encoder.encoder.embed.token.weight.equal(state["encoder.embed.token.weight"])
     assert not made.encoder.head.dense.weight.equal(state["head.dense.weight"])
 

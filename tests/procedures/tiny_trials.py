@@ -8,7 +8,9 @@ from kitae.models.bert import BertConfig
 from kitae.models.families import build_discriminator
 from kitae.models.folder import Part, write_huggingface
 from kitae.procedures.trials import Start, TrialConfig, read_start
-from kitae.tasks.records import Example, TaskData
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.examples import Example
+from kitae.tasks.records import TaskData
 from kitae.tensor.random import numpy_generator, torch_generator
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import SegmenterSpec
@@ -48,13 +50,14 @@ def examples(count: int, *, name: str, seed: int) -> tuple[Example, ...]:
         words = [WORDS[j] for j in generator.integers(9, 60, size=generator.integers(2, 23))]
         for _ in range(2):
             words.insert(int(generator.integers(len(words) + 1)), WORDS[3 * label + int(generator.integers(3))])
-        made.append(Example(id=f"{name}{i}", text=" ".join(words), label=LABELS[label], where=f"{name}, line {i}"))
+        made.append(Example(id=f"{name}{i}", text=" ".join(words), gold=LABELS[label], where=f"{name}, line {i}"))
     return tuple(made)
 
 
 def task(*, train: int = 240, validation: int = 30, test: int = 60, seed: int = 0) -> TaskData:
     """A task in memory."""
     return TaskData(
+        config=TaskConfig(name="t", train=("-",), test=("-",)),
         train=examples(train, name="train", seed=seed),
         validation=examples(validation, name="validation", seed=seed),
         test=examples(test, name="test", seed=seed),
@@ -66,4 +69,4 @@ def task(*, train: int = 240, validation: int = 30, test: int = 60, seed: int = 
 def relabelled(part: tuple[Example, ...], seed: int) -> tuple[Example, ...]:
     """The same texts with their labels permuted."""
     order = np.random.default_rng(seed).permutation(len(part))
-    return tuple(Example(id=e.id, text=e.text, label=part[i].label, where=e.where) for e, i in zip(part, order, strict=True))
+    return tuple(Example(id=e.id, text=e.text, gold=part[i].gold, where=e.where) for e, i in zip(part, order, strict=True))

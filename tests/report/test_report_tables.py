@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from kitae.report.tables import Table, comma_separated, markdown, neutral, plain, write
+from kitae.report.tables import Table, comma_separated, latex, markdown, neutral, plain, write
 
 NASTY = Table(
     title="Scores of <b>all</b>",
@@ -32,8 +32,22 @@ def test_csv_reads_back_with_full_numbers_and_without_formulas(tmp_path: Path) -
     assert neutral("-cmd") == "'-cmd"
     write(tmp_path, "scores", NASTY)
     assert (tmp_path / "scores.csv").read_text(encoding="utf-8") == comma_separated(NASTY)
+    assert (tmp_path / "scores.tex").read_text(encoding="utf-8") == latex(NASTY)
 
 
 def test_plain_is_aligned_with_wide_characters() -> None:
     table = Table(title="", columns=("label", "n"), rows=[("\u91d1\u878d", 1), ("ab", 22)])
     assert plain(table).splitlines() == ["label  n", "\u91d1\u878d   1", "ab     22"]
+
+
+def test_latex_is_a_table_of_booktabs_whatever_the_cells_hold() -> None:
+    lines = latex(NASTY).splitlines()
+    assert lines[2] == r"\caption{Scores of \textless{}b\textgreater{}all\textless{}/b\textgreater{}}"
+    assert lines[3] == r"\begin{tabular}{lrrl}"
+    assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert lines[7] == r"a\textbar{}b & 0.91 & 5 &  \\"
+    assert lines[8].startswith(r"=HYPERLINK(1) & $-$0.50 & 1 & two lines")
+    specials = Table(title="", columns=("x",), rows=[("50 % & _#_ $5 {a} ^~ \\input{x} [b] a--b",)])
+    (row,) = [line for line in latex(specials).splitlines() if line.startswith("50")]
+    assert row == (r"50 \% \& \_\#\_ \$5 \{a\} \textasciicircum{}\textasciitilde{} \textbackslash{}input\{x\} {[}b] a-{}-b \\")
+    assert "\\caption" not in latex(specials)

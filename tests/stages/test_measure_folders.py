@@ -12,10 +12,12 @@ from tiny_pretraining import TOKENS, pretrain, write_dataset, write_pairs
 
 from kitae.core.artifact import Out, checkpoints, newest
 from kitae.models.folder import Part, read_parts, write_huggingface, write_model
-from kitae.procedures.classifier import Use, save
+from kitae.procedures.finetuned import Use, save
 from kitae.procedures.measure import MeasureConfig, measure
 from kitae.procedures.score import Scorer
-from kitae.procedures.trials import build, read_start
+from kitae.procedures.trials import TrialConfig, build, read_start
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.records import TaskData
 from kitae.tokenization.tokenizer import Tokenizer
 from tiny_recipe import kitae
 
@@ -162,7 +164,9 @@ def known(tmp_path_factory: pytest.TempPathFactory, pair: Out, text: Path) -> di
     shutil.copytree(place / "tokenizer", folder / "bare", dirs_exist_ok=True)
     write_huggingface(parts["generator"], folder / "mute")
     start = read_start(place)
-    save(build(start, ("art", "law"), None, seed=1).eval(), start.tokenizer, folder / "classifier", Use(max_length=20))
+    task = TaskConfig(name="t", train=("-",), test=("-",))
+    data = TaskData(config=task, train=(), validation=(), test=(), labels=("art", "law"), leaked=0)
+    save(build(start, data, TrialConfig(), seed=1), Use(labels=data.labels, max_length=20), folder / "classifier")
     other = Tokenizer(dataclasses.replace(start.tokenizer.definition, tokens=(*TOKENS[:-1], "other")))
     write_dataset(folder / "dataset", documents=20, tokens=tuple(other.tokens))
     (folder / "empty.txt").write_text(" \n\n \n", encoding="utf-8")

@@ -17,7 +17,7 @@ from tiny_pretraining import TOKENS, WORDS, config, losses, pretrain
 from kitae.chain import nodes, recipe
 from kitae.core.artifact import checkpoints, newest
 from kitae.core.errors import KitaeError, Stopped
-from kitae.procedures.classifier import ClassifierPredict
+from kitae.procedures.finetuned import Finetuned
 from kitae.procedures.probe import DownstreamProbe, ProbeConfig
 from kitae.procedures.trials import read_start, run_trial
 from kitae.stages.pretrain import new_objective
@@ -105,7 +105,7 @@ def test_evidence_ends_the_training_and_a_resumed_one_decides_the_same(
     assert newest(whole.path).name == "step-00000006"
     shutil.copytree(whole.path, tmp_path / "killed")
     shutil.rmtree(checkpoints(tmp_path / "killed")[-1])  # back to step 3
-    monkeypatch.setattr(ClassifierPredict, "__call__", None)  # what was probed is not probed again
+    monkeypatch.setattr(Finetuned, "of", None)  # what was probed is not probed again
     again = pretrain(tmp_path / "killed", dataset, **asked)
     assert probed(again.path) == probed(whole.path)
     for name in FILES:
@@ -119,14 +119,14 @@ def test_a_signal_within_a_probe_stops_the_training_there_and_it_is_made_up_for(
 ) -> None:
     asked = {"probe": probe(task), "train": {"probe_every": "5 steps"}}
     whole = pretrain(tmp_path / "whole", dataset, **asked)
-    predict = ClassifierPredict.__call__
+    predict = Finetuned.of
 
-    def interrupted(self: ClassifierPredict, *arguments: object) -> object:
+    def interrupted(self: Finetuned, *arguments: object) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
         return predict(self, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(ClassifierPredict, "__call__", interrupted)
+        patch.setattr(Finetuned, "of", interrupted)
         pretrain(tmp_path / "cut", dataset, **asked)
     assert (stopped.value.signal, stopped.value.step, stopped.value.saved) == (signal.SIGTERM, 5, True)
     assert not probed(tmp_path / "cut")

@@ -38,8 +38,8 @@ def test_split_is_stratified_disjoint_complete_and_seeded(tmp_path: Path) -> Non
     data = load(pool(tmp_path / "x.jsonl"))
     train, validation, test = ids(data)
     assert len(train | validation | test) == len(train) + len(validation) + len(test) == 440
-    assert Counter(example.label for example in data.train) == {"a": 24, "b": 8, "c": 3}
-    assert Counter(example.label for example in data.validation) == {"a": 6, "b": 2, "c": 1}
+    assert Counter(example.gold for example in data.train) == {"a": 24, "b": 8, "c": 3}
+    assert Counter(example.gold for example in data.validation) == {"a": 6, "b": 2, "c": 1}
     assert data.labels == ("a", "b", "c")
     other = load(pool(tmp_path / "x.jsonl", split_seed=2))
     assert ids(other)[0] != train
@@ -71,7 +71,7 @@ def test_given_files_and_validation_share(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", rows({"a": 40, "b": 20}))
     test = write(tmp_path / "test.jsonl", rows({"a": 4, "b": 2}, start=100))
     data = load(TaskConfig(name="t", train=(train,), test=(test,), validation_share=0.2))
-    assert Counter(example.label for example in data.validation) == {"a": 8, "b": 4}
+    assert Counter(example.gold for example in data.validation) == {"a": 8, "b": 4}
     assert len(data.train) == 48
     assert len(data.test) == 6
     assert data.leaked == 0
@@ -81,7 +81,7 @@ def test_limit_keeps_labels_and_counts(tmp_path: Path) -> None:
     write(tmp_path / "x.jsonl", rows({"a": 300, "b": 100}))
     data = load(pool(tmp_path / "x.jsonl", limit=100, split={"train": 0.5, "validation": 0.1, "test": 0.4}))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [50, 10, 40]
-    assert Counter(example.label for example in data.train)["b"] in range(11, 15)
+    assert Counter(example.gold for example in data.train)["b"] in range(11, 15)
 
 
 def test_texts_in_both_train_and_test_are_counted(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import f1_score
 
-from kitae.tasks.metrics import Metric, scores
+from kitae.tasks.metrics import ACCURACY, MACRO_F1, Floats, Metric
 from kitae.tasks.statistics import Replicates, bootstrap, spread
 
 
@@ -18,7 +19,17 @@ def trials(generator: np.random.Generator, truth: np.ndarray, level: np.ndarray,
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def items(metric: Metric, truth: np.ndarray, predicted: np.ndarray, labels: int) -> list[Floats]:
+    names = [str(number) for number in range(labels)]
+    golds = [names[number] for number in truth]
+    return [metric.items(golds, [names[number] for number in row], names) for row in predicted]
+
+
+def right(hits: np.ndarray) -> Floats:
+    return np.stack([hits, np.ones(len(hits))], axis=1)
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, MACRO_F1])
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_an_encoder_against_itself_shows_no_difference(metric: Metric, noise: float) -> None:
     draws, found = 60, 0
@@ -27,7 +38,8 @@ def test_an_encoder_against_itself_shows_no_difference(metric: Metric, noise: fl
         truth = generator.integers(4, size=150)
         level = generator.beta(1.2, 0.5, size=150)  # easy and hard items: correlated between trials
         predicted = {name: trials(generator, truth, level, seeds=5, labels=4, noise=noise) for name in "ab"}
-        replicates = Replicates(truth, predicted, labels=4, metric=metric, samples=1000, seed=draw)
+        judged = {name: items(metric, truth, rows, 4) for name, rows in predicted.items()}
+        replicates = Replicates(metric, judged, samples=1000, seed=draw)
         found += replicates.compare("a", "b").verdict != "no difference shown"
     assert found <= draws / 10, f"{found} of {draws} comparisons of an encoder with itself claim a difference"
 
@@ -41,7 +53,8 @@ def test_a_true_difference_is_found_and_named_the_right_way_round() -> None:
         low, high = level - 0.12, level
         predicted = {"low": trials(generator, truth, low, seeds=5, labels=4, noise=0.01)}
         predicted["high"] = trials(generator, truth, high, seeds=5, labels=4, noise=0.01)
-        replicates = Replicates(truth, predicted, labels=4, metric="accuracy", samples=1000, seed=draw)
+        judged = {name: items(ACCURACY, truth, rows, 4) for name, rows in predicted.items()}
+        replicates = Replicates(ACCURACY, judged, samples=1000, seed=draw)
         one, other = replicates.compare("high", "low"), replicates.compare("low", "high")
         assert one.difference == pytest.approx(-other.difference)
         assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
@@ -53,22 +66,23 @@ def test_a_constant_encoder_can_be_compared_and_itself_equals_itself() -> None:
     generator = np.random.default_rng(0)
     truth = generator.integers(3, size=200)
     predicted = {"majority": np.zeros((1, 200), int), "good": trials(generator, truth, np.full(200, 0.9), seeds=3, labels=3, noise=0)}
-    replicates = Replicates(truth, predicted, labels=3, metric="macro_f1", samples=500)
+    judged = {name: items(MACRO_F1, truth, rows, 3) for name, rows in predicted.items()}
+    replicates = Replicates(MACRO_F1, judged, samples=500)
     assert replicates.compare("good", "majority").verdict == "better"
     same = replicates.compare("good", "good")
     assert (same.difference, same.low, same.high, same.p, same.verdict) == (0, 0, 0, 1, "no difference shown")
-    assert replicates.seeds("good") == pytest.approx([scores(truth, row, labels=3)["macro_f1"] for row in predicted["good"]])
+    assert replicates.seeds("good") == pytest.approx([f1_score(truth, row, average="macro", zero_division=0) for row in predicted["good"]])
 
 
 def test_bootstrap_interval_equals_scipy_and_covers() -> None:
-    items = (np.random.default_rng(1).random(200) < 0.7).astype(float)
-    ours = bootstrap(items, samples=5000)
-    theirs = stats.bootstrap((items,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    hits = (np.random.default_rng(1).random(200) < 0.7).astype(float)
+    ours = bootstrap(ACCURACY, right(hits), samples=5000)
+    theirs = stats.bootstrap((hits,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(0)).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
-    assert ours == bootstrap(items, samples=5000), "seeded"
+    assert ours == bootstrap(ACCURACY, right(hits), samples=5000), "seeded"
     covered = 0
     for draw in range(100):
-        found = bootstrap(np.random.default_rng(draw).random(150) < 0.7, samples=400, seed=draw)
+        found = bootstrap(ACCURACY, right(np.random.default_rng(draw).random(150) < 0.7), samples=400, seed=draw)
         covered += found.low <= 0.7 <= found.high
     assert covered >= 88
 
@@ -79,7 +93,7 @@ def test_interval_of_few_seeds_covers_the_mean_of_many() -> None:
         generator = np.random.default_rng(draw)
         truth = generator.integers(2, size=400)
         predicted = trials(generator, truth, np.full(400, 0.75), seeds=4, labels=2, noise=0.05)
-        found = Replicates(truth, {"a": predicted}, labels=2, metric="accuracy", samples=600, seed=draw).interval("a")
+        found = Replicates(ACCURACY, {"a": items(ACCURACY, truth, predicted, 2)}, samples=600, seed=draw).interval("a")
         covered += found.low <= 0.75 <= found.high
     assert covered >= 0.9 * draws
 

@@ -8,8 +8,11 @@ import torch
 
 from kitae.models.bert import BertConfig
 from kitae.models.families import build_classifier
-from kitae.tasks.batches import Encoded, TrainBatches, by_length, collate, encode, pack, predict
-from kitae.tasks.classification import TERM, Classification, infer
+from kitae.tasks.batches import TrainBatches, assemble, by_length, collate, pack, predict
+from kitae.tasks.classification import TERM, Classification
+from kitae.tasks.encoded import Encoded, encode
+from kitae.tasks.kind import Feature
+from kitae.tensor.batch import Batch
 from kitae.tensor.random import torch_generator
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import SegmenterSpec
@@ -33,14 +36,22 @@ def texts(count: int, *, longest: int = 40, seed: int = 0) -> list[Encoded]:
 
 
 def classification(labels: int = 3) -> Classification:
-    names = [f"label{i}" for i in range(labels)]
-    return Classification(build_classifier(CONFIG, labels, None, torch_generator(1, "x")), labels=names)
+    return Classification(build_classifier(CONFIG, labels, None, torch_generator(1, "x")))
+
+
+def features(encoded: list[Encoded], labels: list[int]) -> list[Feature]:
+    return [Feature(texts=(text,), values={"labels": np.asarray([label])}) for text, label in zip(encoded, labels, strict=True)]
+
+
+@torch.no_grad()
+def infer(module: Classification, batch: Batch) -> torch.Tensor:
+    return torch.stack(list(module.raw(batch)))
 
 
 @pytest.mark.parametrize(("count", "batch", "micro"), [(64, 16, 8), (37, 16, 5), (33, 16, 16), (5, 16, 4), (1, 1, 1)])
 def test_every_epoch_has_every_example_once(count: int, batch: int, micro: int) -> None:
     encoded = texts(count)
-    batches = TrainBatches(encoded, list(range(count)), batch=batch, micro_batch=micro, pad=0, seed=7)
+    batches = TrainBatches(features(encoded, list(range(count))), batch=batch, micro_batch=micro, pad=0, seed=7)
     assert batches.steps_per_epoch == -(-count // batch)
     orders = []
     for epoch in range(2):
@@ -63,11 +74,11 @@ def test_every_epoch_has_every_example_once(count: int, batch: int, micro: int) 
 
 def test_a_micro_batch_is_a_pure_function() -> None:
     encoded = texts(37)
-    one, other = (TrainBatches(encoded, [0] * 37, batch=16, micro_batch=8, pad=0, seed=7) for _ in range(2))
+    one, other = (TrainBatches(features(encoded, [0] * 37), batch=16, micro_batch=8, pad=0, seed=7) for _ in range(2))
     other.micro(11, 0)
     for step, micro in ((5, 1), (0, 0), (11, 1)):
         assert torch.equal(one.micro(step, micro).ids_BL, other.micro(step, micro).ids_BL)
-    third = TrainBatches(encoded, [0] * 37, batch=16, micro_batch=8, pad=0, seed=8)
+    third = TrainBatches(features(encoded, [0] * 37), batch=16, micro_batch=8, pad=0, seed=8)
     assert not torch.equal(one.micro(0, 0).rows, third.micro(0, 0).rows)
 
 
@@ -90,12 +101,13 @@ def test_word_numbers_count_over_the_row() -> None:
 def test_a_text_in_a_packed_row_has_the_logits_it_has_alone() -> None:
     encoded, module = texts(24), classification().eval()
     rows = pack([len(text.ids) for text in encoded], 40)
-    packed = infer(module, collate(encoded, rows, pad=0, numbers=list(range(len(rows)))), CPU)
-    alone = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0]), CPU) for text in encoded])
+    packed = infer(module, collate(encoded, rows, pad=0, numbers=list(range(len(rows)))))
+    alone = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0])) for text in encoded])
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=0)
-    shares = predict(lambda batch: infer(module, batch, CPU), encoded, tokens=100, pad=0, labels=3)
-    assert np.abs(shares - alone.softmax(-1).numpy()).max() < 1e-5
-    assert np.abs(shares.sum(1) - 1).max() < 1e-6
+    found = predict(module, features(encoded, [0] * 24), tokens=100, pad=0, device=CPU)
+    assert np.abs(np.stack(found) - alone.numpy()).max() < 1e-5
+    together = assemble(features(encoded, [0] * 24), pad=0, numbers=range(24))
+    torch.testing.assert_close(infer(module, together), alone, atol=1e-5, rtol=0)
 
 
 def test_prediction_batches_are_full_and_hardly_padded() -> None:
@@ -113,17 +125,17 @@ def test_prediction_batches_are_full_and_hardly_padded() -> None:
 def test_loss_is_the_mean_over_texts_however_they_are_cut() -> None:
     encoded, labels = texts(10), [i % 3 for i in range(10)]
     module = classification().eval()
-    whole = TrainBatches(encoded, labels, batch=10, micro_batch=10, pad=0, seed=3)
-    cut = TrainBatches(encoded, labels, batch=10, micro_batch=4, pad=0, seed=3)
+    whole = TrainBatches(features(encoded, labels), batch=10, micro_batch=10, pad=0, seed=3)
+    cut = TrainBatches(features(encoded, labels), batch=10, micro_batch=4, pad=0, seed=3)
     one = module(whole.micro(0, 0)).total({TERM: 10})
     parts = [module(cut.micro(0, micro)).total({TERM: 10}) for micro in range(3)]
     torch.testing.assert_close(one, torch.stack(parts).sum())
-    logits = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0]), CPU) for text in encoded])
+    logits = torch.cat([infer(module, collate([text], [[0]], pad=0, numbers=[0])) for text in encoded])
     torch.testing.assert_close(one, torch.nn.functional.cross_entropy(logits, torch.tensor(labels)), atol=1e-5, rtol=0)
 
 
 def test_a_micro_batch_without_texts_counts_nothing_and_has_a_zero_gradient() -> None:
-    batches = TrainBatches(texts(2), [0, 1], batch=4, micro_batch=2, pad=0, seed=1)
+    batches = TrainBatches(features(texts(2), [0, 1]), batch=4, micro_batch=2, pad=0, seed=1)
     module = classification()
     batch = batches.micro(0, 1)
     assert module.counts(batch) == {TERM: 0}

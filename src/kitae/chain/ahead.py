@@ -11,7 +11,7 @@ from kitae.models.encoder import EncoderConfig
 from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.sentence_order import check_order
-from kitae.procedures.classifier import check_length
+from kitae.procedures.fitting import check_length
 from kitae.procedures.trials import read_start
 from kitae.procedures.words import check_reading
 from kitae.stages.corpus import CorpusConfig

@@ -156,7 +156,7 @@ def _finetuning(recipe: Recipe, where: str) -> list[Node]:
             parents = {"start": encoder if encoder != "random" else fresh} if encoder in ("random", "pretrain", "adapt") else {}
             label = Path(encoder).name if start else encoder
             trials.append(make(f"finetune/{name}/{label}/{seed}", "finetune", config, parents))
-        evaluate = EvaluateConfig(task=task)
+        evaluate = EvaluateConfig(task=task, metric=table.metric)
         made += [*trials, make(f"evaluate/{name}", "evaluate", evaluate, {trial.name: trial.name for trial in trials})]
     return made
 

@@ -16,8 +16,8 @@ from kitae.models.encoder import EncoderConfig
 from kitae.models.presets import Architecture
 from kitae.objectives.mlm import MaskingConfig
 from kitae.procedures.baselines import BASELINES
-from kitae.procedures.classifier import MOST_TOKENS
 from kitae.procedures.estimate import Work
+from kitae.procedures.fitting import MOST_TOKENS
 from kitae.procedures.trials import read_start, train_config
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.finetune import FinetuneConfig

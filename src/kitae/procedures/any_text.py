@@ -16,7 +16,8 @@ from kitae.data.sampler import DATASET, DatasetFacts
 from kitae.data.shards import Shards, token_dtype
 from kitae.data.spelling import WORDS
 from kitae.data.tokenize import ANY_NUMBER, tokenize
-from kitae.tasks.records import Example, find, load
+from kitae.tasks.examples import Example
+from kitae.tasks.records import find, load
 from kitae.text.clean import Normalization, normalize
 from kitae.text.corpus import Corpus, ShardWriter
 from kitae.text.format import Columns
@@ -123,7 +124,7 @@ def _write(name: str, source: str, reading: Reading, folder: Path) -> list[Path]
 def _documents(name: str, reading: Reading) -> Iterator[str]:
     if name.startswith(TASK):
         for example in examples_of(name):
-            yield example.text
+            yield "\n".join(example.texts)
         return
     path = locate(name)
     if not path.exists():

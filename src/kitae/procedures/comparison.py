@@ -12,7 +12,10 @@ from kitae.core.errors import KitaeError
 from kitae.core.score import Score
 from kitae.procedures.outcome import Trial, read
 from kitae.report.tables import Table
-from kitae.tasks.metrics import Metric
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.examples import Gold
+from kitae.tasks.kinds import kind_of, metric_of
+from kitae.tasks.metrics import confusion
 from kitae.tasks.statistics import Comparison, Replicates, spread
 
 
@@ -22,13 +25,13 @@ class EncoderResult(Config):
     encoder: str
     """Its name in the recipe."""
     seeds: dict[str, dict[str, float]]
-    """Every seed's scores: accuracy, macro_f1, micro_f1."""
+    """Every seed's scores by metric."""
     spread: dict[str, dict[str, float | None]]
     """Per metric: mean, median, sd, min, max over the seeds, and the t-interval of the mean (low, high)."""
     score: Score
     """The metric's mean over the seeds with its 95 % interval over test items and seeds."""
     confusion: list[list[int]]
-    """True label (row) by predicted label (column), added up over the seeds."""
+    """True label (row) by predicted label (column), added up over the seeds; empty for kinds without one label each."""
     seconds: dict[str, float]
     """Mean seconds of training and of prediction of one trial."""
     warnings: list[str]
@@ -40,7 +43,9 @@ class TaskResult(Config):
 
     task: str
     """Name of the task."""
-    metric: Metric
+    kind: str
+    """What it predicts."""
+    metric: str
     """What intervals and comparisons are about."""
     labels: tuple[str, ...]
     """Label names in the order of the confusion matrices."""
@@ -54,8 +59,8 @@ class TaskResult(Config):
     """The comparisons as sentences."""
 
 
-def compare(folders: Sequence[Path], *, task: str, metric: Metric, samples: int, seed: int) -> TaskResult:
-    """Read the trials and compare their encoders, in the order of the folders.
+def compare(folders: Sequence[Path], *, task: TaskConfig, metric: str, samples: int, seed: int) -> TaskResult:
+    """Read the trials and compare their encoders, in the order of the folders; test examples with hidden labels are left out.
 
     Raises KitaeError when there are none, or they were not scored on the same test examples.
     """
@@ -64,26 +69,33 @@ def compare(folders: Sequence[Path], *, task: str, metric: Metric, samples: int,
         trial = read(folder)
         groups.setdefault(trial.results.encoder, []).append(trial)
     if not groups:
-        raise KitaeError(f"the task {task} has no trials to compare", cure="name encoders in finetune.compare")
+        raise KitaeError(f"the task {task.name} has no trials to compare", cure="name encoders in finetune.compare")
     first = next(iter(groups.values()))[0]
     for name, trials in groups.items():
         for trial in trials:
-            if list(trial.ids) != list(first.ids) or not np.array_equal(trial.truth, first.truth):
+            if list(trial.ids) != list(first.ids) or list(trial.golds) != list(first.golds):
                 what = f"the trials of {name} and {first.results.encoder} were scored on different test examples"
-                raise KitaeError(what, cure="run the trials again", where=f"task {task}")
-    predicted = {name: np.stack([trial.predicted for trial in trials]) for name, trials in groups.items()}
-    labels = first.results.labels
-    replicates = Replicates(first.truth, predicted, labels=len(labels), metric=metric, samples=samples, seed=seed)
+                raise KitaeError(what, cure="run the trials again", where=f"task {task.name}")
+    kind, name = kind_of(task), metric_of(task, metric)
+    judged, labels = kind.metrics[name], first.results.labels
+    items = {encoder: [judged.items(*_known(trial), labels) for trial in trials] for encoder, trials in groups.items()}
+    replicates = Replicates(judged, items, samples=samples, seed=seed)
     comparisons = [replicates.compare(a, b) for b, a in combinations(groups, 2)]
     return TaskResult(
-        task=task,
-        metric=metric,
+        task=task.name,
+        kind=task.kind,
+        metric=name,
         labels=labels,
         examples=first.results.examples,
         encoders=[_encoder(name, trials, replicates.interval(name)) for name, trials in groups.items()],
         comparisons=[asdict(comparison) for comparison in comparisons],
         verdicts=[sentence(comparison) for comparison in comparisons],
     )
+
+
+def _known(trial: Trial) -> tuple[list[Gold | None], list[Gold]]:
+    pairs = [(gold, found.value) for gold, found in zip(trial.golds, trial.predicted, strict=True) if gold is not None]
+    return [gold for gold, _ in pairs], [value for _, value in pairs]
 
 
 def sentence(found: Comparison) -> str:
@@ -100,7 +112,7 @@ def sentence(found: Comparison) -> str:
 
 def tables(result: TaskResult) -> dict[str, Table]:
     """The result as tables, by file name."""
-    name = result.metric.replace("_", " ")
+    name, shown = result.metric.replace("_", " "), _shown(result)
     summary = Table(
         title=f"{result.task}: {name} on {result.examples['test']} test texts",
         columns=("encoder", "seeds", "mean", "95 % low", "95 % high", "median", "sd", "min", "max", *_others(result), "train s"),
@@ -113,11 +125,11 @@ def tables(result: TaskResult) -> dict[str, Table]:
     )
     seeds = Table(
         title="Every seed",
-        columns=("encoder", "seed", "accuracy", "macro F1"),
-        rows=[(e.encoder, seed, found["accuracy"], found["macro_f1"]) for e in result.encoders for seed, found in e.seeds.items()],
+        columns=("encoder", "seed", *(_title(name) for name in shown)),
+        rows=[(e.encoder, seed, *(found[name] for name in shown)) for e in result.encoders for seed, found in e.seeds.items()],
     )
     made = {"summary": summary, "comparisons": comparisons, "seeds": seeds}
-    for encoder in result.encoders:
+    for encoder in (encoder for encoder in result.encoders if encoder.confusion):
         made[f"confusion-{_file_name(encoder.encoder)}"] = Table(
             title=f"Confusion of {encoder.encoder}, all seeds (rows: true, columns: predicted)",
             columns=("", *result.labels),
@@ -126,13 +138,23 @@ def tables(result: TaskResult) -> dict[str, Table]:
     return made
 
 
+def _shown(result: TaskResult) -> list[str]:
+    """The metrics that tables show: of classification two (the third is the accuracy again), else all."""
+    found = list(result.encoders[0].spread)
+    return [name for name in found if result.kind != "classification" or name != "micro_f1" or name == result.metric]
+
+
+def _title(name: str) -> str:
+    return name.replace("_f1", " F1").replace("_", " ")
+
+
 def _others(result: TaskResult) -> tuple[str, ...]:
-    return tuple(name.replace("_", " ") for name in ("accuracy", "macro_f1") if name != result.metric)
+    return tuple(name.replace("_", " ") for name in _shown(result) if name != result.metric)
 
 
 def _summary_row(encoder: EncoderResult, result: TaskResult) -> tuple[str | int | float | None, ...]:
     found = encoder.spread[result.metric]
-    means = [encoder.spread[name]["mean"] for name in ("accuracy", "macro_f1") if name != result.metric]
+    means = [encoder.spread[name]["mean"] for name in _shown(result) if name != result.metric]
     middle = (found["median"], found["sd"] if len(encoder.seeds) > 1 else None, found["min"], found["max"])
     score = encoder.score
     return (encoder.encoder, len(encoder.seeds), score.value, score.low, score.high, *middle, *means, encoder.seconds.get("train"))
@@ -146,10 +168,16 @@ def _encoder(name: str, trials: Sequence[Trial], score: Score) -> EncoderResult:
         seeds={str(result.seed): result.scores for result in results},
         spread={metric: asdict(spread([result.scores[metric] for result in results])) for metric in results[0].scores},
         score=score,
-        confusion=np.sum([result.confusion for result in results], axis=0).tolist(),
+        confusion=_confusion(trials),
         seconds={key: float(np.mean(values)) for key, values in seconds.items()},
         warnings=sorted({warning for result in results for warning in result.warnings}),
     )
+
+
+def _confusion(trials: Sequence[Trial]) -> list[list[int]]:
+    if trials[0].results.kind != "classification":
+        return []
+    return np.sum([confusion(*_known(trial), trial.results.labels) for trial in trials], axis=0).tolist()
 
 
 def _file_name(encoder: str) -> str:

@@ -16,7 +16,8 @@ from kitae.models.compose import MaskedLm
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
 from kitae.report.tables import neutral
-from kitae.tasks.batches import Encoded, by_length
+from kitae.tasks.batches import by_length
+from kitae.tasks.encoded import Encoded
 from kitae.tokenization.characters import NumberedCache, vocabulary_rows
 from kitae.tokenization.tokenizer import Tokenizer
 

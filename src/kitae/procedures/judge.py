@@ -4,14 +4,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kitae.procedures.classifier import ClassifierPredict
-from kitae.tasks.batches import Encoded
-from kitae.tasks.classification import Classification
-from kitae.tasks.metrics import Metric, scores
+from kitae.procedures.finetuned import Finetuned
+from kitae.tasks.examples import Example
+from kitae.tasks.kind import Feature, Learner
 from kitae.train.monitor import read_metrics
 
 log = logging.getLogger(__name__)
@@ -27,45 +24,51 @@ class Judge:
 
     def __init__(
         self,
-        module: Classification,
-        texts: Sequence[Encoded],
-        truth: NDArray[np.int64],
+        model: Finetuned,
+        examples: Sequence[Example],
+        features: Sequence[Sequence[Feature]],
         *,
-        metric: Metric,
-        predict: ClassifierPredict,
+        metric: str,
         limit: int | None,
         folder: Path,
     ) -> None:
         """`limit`: so many collapsed epochs in a row are borne. `folder` is where the training writes its records."""
-        self._module, self._texts, self._truth = module, texts, truth
-        self._metric, self._predict = metric, predict
-        self._limit, self._folder = limit, folder
+        self._model, self._examples, self._features = model, examples, features
+        self._metric, self._limit, self._folder = metric, limit, folder
+        self._varied = len({example.gold for example in examples}) > 1
         self._best: dict[str, Tensor] = {}
+        self._tuned: dict[str, float] = {}
         self._constant, self._row = 0, 0
         self._stopped = ""
         self.curve: list[dict[str, float]] = []
         self.chosen: dict[str, float] = {}
 
-    def __call__(self, learner: Classification, step: int, steps_per_epoch: int) -> dict[str, float]:
+    def __call__(self, learner: Learner, step: int, steps_per_epoch: int) -> dict[str, float]:
         """Score the weights that the learner has after this many steps, which are whole epochs. Raises Collapsed beyond the limit."""
-        self._module.load_state_dict(learner.state_dict())
-        probabilities = self._predict(self._module, self._texts)
-        predicted = probabilities.argmax(1)
+        model, examples = self._model, self._examples
+        model.learner.load_state_dict(learner.state_dict())
+        predicted = model.of(examples, self._features)
+        tuned = model.kind.tune(examples, predicted, model.options)
+        if tuned:
+            predicted = model.with_tuned(tuned).of(examples, self._features)
         epoch = step // steps_per_epoch
-        likelihood = probabilities[np.arange(len(predicted)), self._truth]
-        found = scores(self._truth, predicted, labels=len(self._module.labels))
-        found["loss"] = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
+        found = model.kind.scores(examples, predicted, model.labels)
+        losses = [model.kind.loss(example, one, model.labels) for example, one in zip(examples, predicted, strict=True)]
+        known = [loss for loss in losses if loss is not None]
+        if known:
+            found["loss"] = sum(known) / len(known)
         if not self.chosen or found[self._metric] > self.chosen[self._metric]:
-            self.chosen = {"epoch": float(epoch)} | found
-            self._best = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
+            self.chosen = {"epoch": float(epoch)} | found | {f"tuned/{name}": value for name, value in tuned.items()}
+            self._best = {name: tensor.detach().clone() for name, tensor in model.learner.state_dict().items()}
+            self._tuned = tuned
         self.curve.append({"epoch": float(epoch)} | found)
-        self._watch(epoch, steps_per_epoch, constant=len(set(predicted.tolist())) == 1 and len(set(self._truth.tolist())) > 1)
+        self._watch(epoch, steps_per_epoch, constant=model.kind.constant(predicted) and self._varied)
         return found
 
-    def best(self) -> Classification:
-        """The module with the chosen weights."""
-        self._module.load_state_dict(self._best)
-        return self._module
+    def best(self) -> Finetuned:
+        """The model with the chosen weights and their thresholds."""
+        self._model.learner.load_state_dict(self._best)
+        return self._model.with_tuned(self._tuned)
 
     def collapse(self, *, epochs: int) -> list[str]:
         """A warning when the trial was stopped, or every epoch gave every validation text the same label."""

@@ -13,9 +13,10 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.paths import locate
 from kitae.objectives.calibration import calibration_bins, calibration_error
 from kitae.procedures.any_text import TASK, examples_of
-from kitae.procedures.classifier import ClassifierPredict, device_named, load
-from kitae.tasks.batches import encode
-from kitae.tasks.metrics import scores
+from kitae.procedures.finetuned import load
+from kitae.procedures.fitting import device_named
+from kitae.tasks.examples import Example
+from kitae.tasks.metrics import ACCURACY, MACRO_F1, MICRO_F1
 from kitae.text.tables import format_of, need_column, need_text, read_rows
 
 CHUNK = 2048  # texts held at a time
@@ -46,10 +47,10 @@ def measure_labels(folder: Path, names: Sequence[str], *, columns: Sequence[str]
     A name is a CSV, TSV or JSONL file with the columns of the text and of the label, or "task:NAME/SPLIT". Raises KitaeError for a text
     without a label, for a label that the classifier does not know, and for files without texts.
     """
-    module, tokenizer, use = load(folder)
-    module, predict = module.to(device_named(device)), ClassifierPredict(pad=tokenizer.special.pad)
+    model, use = load(folder)
+    model.learner.to(device_named(device))
     columns = tuple(columns or use.columns)
-    places = {name: number for number, name in enumerate(module.labels)}
+    places = {name: number for number, name in enumerate(model.labels)}
     judged: dict[str, _Judged] = {}
     for name in names:
         if name in judged:
@@ -62,7 +63,8 @@ def measure_labels(folder: Path, names: Sequence[str], *, columns: Sequence[str]
                 if said not in places:
                     raise KitaeError(f'the classifier knows no label "{said}"', cure=did_you_mean(said, places), where=where)
                 truth.append(places[said])
-            found.append(predict(module, [encode(tokenizer, text, max_length=use.max_length) for text, _, _ in some]))
+            examples = [Example(id="", text=text, gold=None, where=where) for text, _, where in some]
+            found.append(np.asarray([one.more["probabilities"] for one in model.predict(examples)]))
         if not truth:
             raise KitaeError("there is no labelled text in it", cure="give a file with texts and labels", where=name)
         judged[name] = _Judged(truth=np.asarray(truth, np.int64), probabilities=np.concatenate(found))
@@ -81,7 +83,9 @@ def measure_labels(folder: Path, names: Sequence[str], *, columns: Sequence[str]
 def _scores(judged: _Judged) -> dict[str, float]:
     predicted, labels = judged.probabilities.argmax(1), judged.probabilities.shape[1]
     likelihood = judged.probabilities[np.arange(len(predicted)), judged.truth]
-    made = scores(judged.truth, predicted, labels=labels)
+    names = [str(number) for number in range(labels)]
+    golds, values = [names[number] for number in judged.truth], [names[number] for number in predicted]
+    made = {metric.name: metric.score(golds, values, names) for metric in (ACCURACY, MACRO_F1, MICRO_F1)}
     made["loss"] = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
     sure, right = torch.from_numpy(judged.probabilities.max(1)), torch.from_numpy(predicted == judged.truth)
     error = calibration_error(calibration_bins(sure, right))
@@ -93,7 +97,7 @@ def _read(name: str, columns: Sequence[str], label: str) -> Iterator[tuple[str, 
     """(text, label, where it stands)."""
     if name.startswith(TASK):
         for example in examples_of(name):
-            yield example.text, example.label, example.where
+            yield example.text, str(example.gold), example.where
         return
     path = locate(name)
     if not path.is_file():

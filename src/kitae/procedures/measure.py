@@ -22,7 +22,7 @@ from kitae.objectives.electric import ElectricObjective
 from kitae.objectives.mlm import MaskingConfig, MlmConfig
 from kitae.objectives.protocol import Objective
 from kitae.procedures.any_text import Reading, as_dataset
-from kitae.procedures.classifier import MOST_TOKENS, device_named, read_tokenizer
+from kitae.procedures.fitting import MOST_TOKENS, device_named, read_tokenizer
 from kitae.procedures.heldout import HeldoutMeter
 from kitae.procedures.labelled import measure_labels
 from kitae.procedures.origin import Origin, origin

@@ -1,19 +1,17 @@
 """What a trial comes to: the predictions of every test item, how the choice was made, and the files that hold both."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from kitae.core.artifact import MANIFEST, read_manifest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.score import Score
-from kitae.tasks.metrics import confusion, scores
+from kitae.tasks.examples import Gold, from_json, to_json
+from kitae.tasks.kind import Predicted
+from kitae.tasks.kinds import kind_of, metric_of
 from kitae.tasks.records import TaskData
 from kitae.tasks.statistics import bootstrap
 
@@ -25,20 +23,22 @@ class TrialResults(Config):
 
     task: str
     """Name of the task."""
+    kind: str
+    """What it predicts."""
+    metric: str
+    """What chose the epoch, and what encoders are compared by."""
     encoder: str
     """What was fine-tuned, or the baseline's name."""
     seed: int
     """The trial's seed."""
     labels: tuple[str, ...]
-    """Label names; a label's number is its place here."""
+    """Label names."""
     examples: dict[str, int]
     """How many examples train, validation and test have, and how many test texts also stand in the others ("leaked")."""
     scores: dict[str, float]
-    """Scores on the test examples."""
-    accuracy: Score
-    """Accuracy with its 95 % interval over the test items."""
-    confusion: list[list[int]]
-    """True label (row) by predicted label (column)."""
+    """Scores on the test examples whose label is known; none where all are hidden."""
+    score: Score | None
+    """The metric with its 95 % interval over the test examples."""
     chosen: dict[str, float]
     """What validation chose: the epoch or setting, and its validation scores."""
     curve: list[dict[str, float]]
@@ -51,9 +51,9 @@ class TrialResults(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The test predictions of one model that validation chose. probabilities: [test items, labels]."""
+    """The test predictions of one model that validation chose, one per test example."""
 
-    probabilities: NDArray[np.float64]
+    predicted: Sequence[Predicted]
     chosen: dict[str, float]
     curve: list[dict[str, float]]
     warnings: list[str] = field(default_factory=list)
@@ -73,18 +73,23 @@ def uncleaned(start: Path, task: str) -> list[str]:
     return found
 
 
-def write(outcome: Outcome, data: TaskData, folder: Path, *, task: str, encoder: str, seed: int) -> TrialResults:
+def write(outcome: Outcome, data: TaskData, folder: Path, *, metric: str, encoder: str, seed: int) -> TrialResults:
     """Score the predictions and write results.json and predictions.jsonl; test labels are looked at here and nowhere before."""
-    truth, predicted = np.asarray(data.numbers(data.test)), outcome.probabilities.argmax(1)
+    kind, name = kind_of(data.config), metric_of(data.config, metric)
+    known = [(example, found) for example, found in zip(data.test, outcome.predicted, strict=True) if example.gold is not None]
+    examples, predicted = [example for example, _ in known], [found for _, found in known]
+    golds, values = [example.gold for example in examples], [found.value for found in predicted]
+    judged = kind.metrics[name]
     results = TrialResults(
-        task=task,
+        task=data.config.name,
+        kind=data.config.kind,
+        metric=name,
         encoder=encoder,
         seed=seed,
         labels=data.labels,
         examples={"train": len(data.train), "validation": len(data.validation), "test": len(data.test), "leaked": data.leaked},
-        scores=scores(truth, predicted, labels=len(data.labels)),
-        accuracy=bootstrap(truth == predicted),
-        confusion=confusion(truth, predicted, labels=len(data.labels)).tolist(),
+        scores=kind.scores(examples, predicted, data.labels) if known else {},
+        score=bootstrap(judged, judged.items(golds, values, data.labels)) if known else None,
         chosen=outcome.chosen,
         curve=outcome.curve,
         warnings=outcome.warnings,
@@ -92,25 +97,32 @@ def write(outcome: Outcome, data: TaskData, folder: Path, *, task: str, encoder:
     )
     (folder / RESULTS).write_text(results.model_dump_json(indent=1), encoding="utf-8")
     with (folder / PREDICTIONS).open("w", encoding="utf-8") as file:
-        for example, number, row in zip(data.test, predicted, outcome.probabilities, strict=True):
-            line = {
-                "id": example.id,
-                "label": example.label,
-                "predicted": data.labels[number],
-                "probabilities": [round(p, 6) for p in row.tolist()],
-            }
+        for example, found in zip(data.test, outcome.predicted, strict=True):
+            line = {"id": example.id, "gold": to_json(example.gold), "predicted": to_json(found.value), **_rounded(found.more)}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return results
 
 
+def _rounded(more: Mapping[str, object]) -> dict[str, object]:
+    return {name: _six(value) for name, value in more.items()}
+
+
+def _six(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, list | tuple):
+        return [_six(item) for item in value]
+    return {key: _six(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A trial read back. truth, predicted: label numbers of the test items, in the order of `ids`."""
+    """A trial read back: golds and predictions of the test examples, in the order of `ids`."""
 
     results: TrialResults
     ids: Sequence[str]
-    truth: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    golds: Sequence[Gold | None]
+    predicted: Sequence[Predicted]
 
 
 def read(folder: Path) -> Trial:
@@ -118,9 +130,10 @@ def read(folder: Path) -> Trial:
     try:
         results = TrialResults.model_validate_json((folder / RESULTS).read_bytes())
         lines = [json.loads(line) for line in (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines()]
-        place = {label: i for i, label in enumerate(results.labels)}
-        numbers = {key: np.asarray([place[line[key]] for line in lines], np.int64) for key in ("label", "predicted")}
-        ids = [line["id"] for line in lines]
-    except (OSError, ValidationError, json.JSONDecodeError, KeyError) as error:
+        golds = [from_json(line.pop("gold")) for line in lines]
+        ids = [line.pop("id") for line in lines]
+        values = [from_json(line.pop("predicted")) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise KitaeError(f"the trial cannot be read: {error}", cure="remove its folder and run again", where=str(folder)) from error
-    return Trial(results=results, ids=ids, truth=numbers["label"], predicted=numbers["predicted"])
+    predicted = [Predicted(value=value, more=line) for value, line in zip(values, lines, strict=True) if value is not None]
+    return Trial(results=results, ids=ids, golds=golds, predicted=predicted)

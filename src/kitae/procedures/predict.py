@@ -20,15 +20,14 @@ from kitae.core.artifact import newest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts
-from kitae.procedures.classifier import ClassifierPredict, Use, device_named, load, read_tokenizer
 from kitae.procedures.fill import Filler
+from kitae.procedures.finetuned import Finetuned, Use, load
+from kitae.procedures.fitting import device_named, read_tokenizer
 from kitae.procedures.score import Scorer, is_electric
 from kitae.report.tables import neutral
-from kitae.tasks.batches import encode
-from kitae.tasks.classification import Classification
+from kitae.tasks.examples import Example
 from kitae.text.streams import open_text
 from kitae.text.tables import FORMATS, format_of, need_text, read_rows
-from kitae.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 CHUNK = 2048  # texts held at a time
@@ -68,12 +67,10 @@ class Predictor:
 
     wanted = ""
 
-    def __init__(self, module: Classification, tokenizer: Tokenizer, use: Use, *, chunk: int = CHUNK) -> None:
-        self.labels, self.columns = module.labels, use.columns
+    def __init__(self, model: Finetuned, use: Use, *, chunk: int = CHUNK) -> None:
+        self.labels, self.columns = model.labels, use.columns
         self.header = ("label", *(neutral(f"p({label})") for label in self.labels))
-        self._module, self._tokenizer = module, tokenizer
-        self._max_length, self._chunk = use.max_length, chunk
-        self._predict = ClassifierPredict(pad=tokenizer.special.pad)
+        self._model, self._chunk = model, chunk
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto", chunk: int = CHUNK) -> "Predictor":
@@ -81,17 +78,19 @@ class Predictor:
 
         Raises KitaeError when the folder is damaged or holds no classifier.
         """
-        module, tokenizer, use = load(folder)
-        return cls(module.to(device_named(device)), tokenizer, use, chunk=chunk)
+        model, use = load(folder)
+        model.learner.to(device_named(device))
+        return cls(model, use, chunk=chunk)
 
     def predict(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """One prediction per text, in the order of the texts; an unbounded stream is fine."""
         stream = iter(texts)
         while chunk := list(itertools.islice(stream, self._chunk)):
-            encoded = [encode(self._tokenizer, text, max_length=self._max_length) for text in chunk]
-            for row in self._predict(self._module, encoded):
-                shares = dict(zip(self.labels, row.tolist(), strict=True))
-                yield Prediction(label=self.labels[int(row.argmax())], probabilities=shares)
+            examples = [Example(id="", text=text, gold=None, where="") for text in chunk]
+            for found in self._model.predict(examples):
+                shares = found.more["probabilities"]
+                assert isinstance(shares, list)
+                yield Prediction(label=str(found.value), probabilities=dict(zip(self.labels, shares, strict=True)))
 
 
 class Answer(Protocol):

@@ -28,10 +28,9 @@ from kitae.core.paths import locate
 from kitae.core.recipe import validate
 from kitae.models.folder import Part
 from kitae.objectives.protocol import Objective
-from kitae.procedures.classifier import check_length
+from kitae.procedures.fitting import check_length
 from kitae.procedures.trials import Start, TrialConfig, tune
 from kitae.tasks.config import TaskConfig
-from kitae.tasks.metrics import Metric
 from kitae.tasks.records import find, load
 from kitae.tensor.random import key
 from kitae.tensor.world import World
@@ -55,7 +54,7 @@ class ProbeConfig(Config):
     """Trials of every probe, of which the mean counts; several processes share them out."""
     epochs: Annotated[int, Field(ge=1)] = 3
     """Passes over the task's training texts; the best one counts."""
-    metric: Metric = "accuracy"
+    metric: str = "accuracy"
     """The validation score that decides."""
     finetune: dict[str, object] = Field(default_factory=dict)
     """Overrides of [finetune]'s fields: learning_rate, batch, max_length, ..."""

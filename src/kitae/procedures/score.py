@@ -17,7 +17,8 @@ from kitae.models.compose import Discriminator
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
 from kitae.models.towers import TwoTowerConfig
-from kitae.tasks.batches import Encoded, by_length, encode
+from kitae.tasks.batches import by_length
+from kitae.tasks.encoded import Encoded, encode
 from kitae.tensor.batch import Batch
 from kitae.tokenization.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,15 +18,17 @@ from pydantic import Field, field_validator
 from kitae.core.artifact import newest
 from kitae.core.config import LATER, OPERATIONAL
 from kitae.core.duration import BatchSize, Duration
-from kitae.models.families import build_classifier
+from kitae.models.families import build_headed
 from kitae.models.folder import Part, load_encoder, load_pooler, read_parts
-from kitae.procedures.classifier import MOST_TOKENS, ClassifierPredict, Use, check_length, device_named, read_tokenizer, save
+from kitae.procedures.finetuned import Finetuned, description, save, use_of
+from kitae.procedures.fitting import MOST_TOKENS, check_length, device_named, read_tokenizer
 from kitae.procedures.judge import Collapsed, Judge, zero_loss
 from kitae.procedures.outcome import Outcome
-from kitae.tasks.batches import Encoded, TrainBatches, encode
-from kitae.tasks.classification import Classification
-from kitae.tasks.metrics import Metric
-from kitae.tasks.records import Example, TaskData
+from kitae.tasks.batches import TrainBatches
+from kitae.tasks.examples import Example
+from kitae.tasks.kind import Feature
+from kitae.tasks.kinds import kind_of, metric_of, options_of
+from kitae.tasks.records import TaskData
 from kitae.tensor.random import torch_generator
 from kitae.tensor.world import World
 from kitae.tokenization.tokenizer import Tokenizer
@@ -59,8 +61,9 @@ class TrialConfig(RuleConfig):
     """Largest norm of the gradient."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout in the new head; absent: the encoder's own rate."""
-    metric: Metric = "accuracy"
-    """The validation score that chooses the epoch (the first best one)."""
+    metric: str = ""
+    """The validation score that chooses the epoch (the first best one), and by which encoders are compared. Absent: the task's, or the
+    first one of its kind (accuracy, of classification)."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of training; "fp16" scales the loss, and skips the steps whose gradients overflow."""
     stop_collapsed: Annotated[int | None, LATER, Field(ge=1)] = None
@@ -110,29 +113,25 @@ def read_start(folder: Path, *, fresh: bool = False) -> Start:
     return Start(part=part, tokenizer=tokenizer, fresh=fresh)
 
 
-def run_trial(
-    data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, columns: Sequence[str] = ("text",), title: str = "trial"
-) -> Outcome:
-    """Fine-tune, choose on validation, predict the test texts; writes `folder/model` and `folder/metrics.jsonl`.
+def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, title: str = "trial") -> Outcome:
+    """Fine-tune, choose on validation, predict the test examples; writes `folder/model` and `folder/metrics.jsonl`.
 
-    Pure function of its arguments (on one machine). The labels of the test examples are not read. `columns` names the text's
-    columns for whoever predicts with the model, `title` stands before the progress. A trial that is stopped starts over.
+    Pure function of its arguments (on one machine). The labels of the test examples are not read. `title` stands before the progress.
+    A trial that is stopped starts over.
     """
     tuned = tune(data, start, config, seed=seed, folder=folder, title=title)
     begun = time.perf_counter()
-    probabilities = tuned.predict(tuned.module, _encode(start.tokenizer, data.test, tuned.max_length))
+    predicted = tuned.model.predict(data.test)
     seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
-    save(tuned.module, start.tokenizer, folder / "model", Use(max_length=tuned.max_length, columns=tuple(columns)))
-    return Outcome(probabilities=probabilities, chosen=tuned.chosen, curve=tuned.curve, warnings=tuned.warnings, seconds=seconds)
+    save(tuned.model, use_of(tuned.model, data.config), folder / "model")
+    return Outcome(predicted=predicted, chosen=tuned.chosen, curve=tuned.curve, warnings=tuned.warnings, seconds=seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """A fine-tuned classifier with the weights of its chosen epoch, and how they were chosen."""
+    """A fine-tuned model with the weights of its chosen epoch, and how they were chosen."""
 
-    module: Classification
-    predict: ClassifierPredict
-    max_length: int
+    model: Finetuned
     chosen: dict[str, float]
     curve: list[dict[str, float]]
     warnings: list[str]
@@ -141,55 +140,59 @@ class Tuned:
 
 def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, title: str = "trial") -> Tuned:
     """Fine-tune and choose on validation; writes `folder/metrics.jsonl`. Test texts are looked at for unknown words only."""
-    length = _max_length(start.part, config)
     device = device_named(config.device)
-    texts = {name: _encode(start.tokenizer, part, length) for name, part in _parts(data).items()}
-    warnings = _unknown(start.tokenizer, texts)
-    learner = build(start, data.labels, config.dropout, seed=seed)
-    pad, truth = start.tokenizer.special.pad, np.asarray(data.numbers(data.validation))
-    copy = build(start, data.labels, config.dropout, seed=seed).to(device)
-    predict = ClassifierPredict(pad=pad, half=config.predict_precision == "bf16")
-    batches = TrainBatches(
-        texts["train"], data.numbers(data.train), batch=config.batch, micro_batch=config.micro_batch or config.batch, pad=pad, seed=seed
-    )
+    model = build(start, data, config, seed=seed)
+    features = {name: [model.features(example, learn=name == "train") for example in part] for name, part in _parts(data).items()}
+    warnings = _unknown(start.tokenizer, features)
+    copy = build(start, data, config, seed=seed)
+    copy.learner.to(device)
+    flat = [feature for some in features["train"] for feature in some]
+    pad = start.tokenizer.special.pad
+    batches = TrainBatches(flat, batch=config.batch, micro_batch=config.micro_batch or config.batch, pad=pad, seed=seed)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary) / title  # the folder's name is what the progress shows
-        judge = Judge(copy, texts["validation"], truth, metric=config.metric, predict=predict, limit=config.stop_collapsed, folder=work)
+        metric = metric_of(data.config, config.metric)
+        judge = Judge(copy, data.validation, features["validation"], metric=metric, limit=config.stop_collapsed, folder=work)
         try:
             seconds = fit(
-                learner.to(device),
+                model.learner.to(device),
                 batches,
                 train_config(config, batches.steps_per_epoch),
                 work,
                 world=World(device=device),
                 seed=seed,
                 attach={},
-                evaluate=lambda step: judge(learner, step, batches.steps_per_epoch),
+                evaluate=lambda step: judge(model.learner, step, batches.steps_per_epoch),
             ).seconds
         except Collapsed:
             seconds = time.perf_counter() - begun
         os.replace(work / METRICS, folder / METRICS)
     warnings += judge.collapse(epochs=config.epochs) + zero_loss(folder, batches.steps_per_epoch)
-    return Tuned(
-        module=judge.best(),
-        predict=predict,
-        max_length=length,
-        chosen=judge.chosen,
-        curve=judge.curve,
-        warnings=warnings,
-        seconds=seconds,
-    )
+    return Tuned(model=judge.best(), chosen=judge.chosen, curve=judge.curve, warnings=warnings, seconds=seconds)
 
 
-def build(start: Start, labels: Sequence[str], dropout: float | None, *, seed: int) -> Classification:
+def build(start: Start, data: TaskData, config: TrialConfig, *, seed: int) -> Finetuned:
     """The encoder with a new head, whose weights the seed decides; with `fresh` the encoder's too."""
-    config = start.part.config
-    classifier = build_classifier(config, len(labels), dropout, torch_generator(seed, "head"))
+    kind, options = kind_of(data.config), options_of(data.config)
+    head, numbers = kind.head(options), start.part.config
+    generator = torch_generator(seed, "head")
+    outputs = kind.outputs(data.labels, options)
+    model = build_headed(numbers, head, num_labels=outputs, dropout=config.dropout, generator=generator)
     if not start.fresh:
-        load_encoder(classifier.encoder, start.part)
-        load_pooler(classifier, start.part, "sequence")
-    return Classification(classifier, labels=labels)
+        load_encoder(model.encoder, start.part)
+        load_pooler(model, start.part, head)
+    made = Finetuned(
+        kind=kind,
+        options=options,
+        labels=data.labels,
+        learner=kind.learner(model, data.labels, options, data.train),
+        tokenizer=start.tokenizer,
+        max_length=_max_length(start.part, config),
+        half=config.predict_precision == "bf16",
+    )
+    made.learner.described = description(made)
+    return made
 
 
 def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
@@ -223,18 +226,16 @@ def _parts(data: TaskData) -> dict[str, Sequence[Example]]:
     return {"train": data.train, "validation": data.validation, "test": data.test}
 
 
-def _encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> list[Encoded]:
-    return [encode(tokenizer, example.text, max_length=max_length) for example in examples]
-
-
-def _unknown(tokenizer: Tokenizer, texts: dict[str, list[Encoded]]) -> list[str]:
+def _unknown(tokenizer: Tokenizer, features: Mapping[str, Sequence[Sequence[Feature]]]) -> list[str]:
     warnings: list[str] = []
     if tokenizer.speller is not None:  # reads every word
         return warnings
-    for name, encoded in texts.items():
-        empty = sum(bool((text.ids[1:-1] == tokenizer.special.unk).all()) for text in encoded)
+    known = np.asarray([tokenizer.special.cls, tokenizer.special.sep, tokenizer.special.unk])
+    for name, examples in features.items():
+        texts = [[text.ids for feature in some for text in feature.texts] for some in examples]
+        empty = sum(all(bool(np.isin(ids, known).all()) for ids in some) for some in texts)
         if empty:
-            warnings.append(f"{empty} of {len(encoded)} {name} texts are nothing but unknown tokens: the vocabulary does not fit them")
+            warnings.append(f"{empty} of {len(texts)} {name} texts are nothing but unknown tokens: the vocabulary does not fit them")
             log.warning("%s", warnings[-1])
     return warnings
 

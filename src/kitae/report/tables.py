@@ -1,4 +1,4 @@
-"""Tables for people: the same rows as Markdown, as CSV and as plain text. Cells cannot break out of their place."""
+"""Tables for people: the same rows as Markdown, CSV, LaTeX and plain text. Cells cannot break out of their place."""
 
 import csv
 import io
@@ -8,6 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Cell = str | int | float | None
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # behind a line's end it would be an argument
+}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -32,7 +48,7 @@ class Table:
 def markdown(table: Table) -> str:
     """A heading and a Markdown table; `|` and markup in cells are escaped, numbers are set to the right."""
     lines = [f"## {_escape(table.text(table.title))}", ""] if table.title else []
-    numeric = [all(isinstance(row[i], int | float | None) for row in table.rows) for i in range(len(table.columns))]
+    numeric = [_numeric(table, i) for i in range(len(table.columns))]
     lines.append(_line([_escape(name) for name in table.columns]))
     lines.append(_line(["---:" if right else "---" for right in numeric]))
     lines += [_line([_escape(table.text(cell)) for cell in row]) for row in table.rows]
@@ -49,6 +65,27 @@ def comma_separated(table: Table) -> str:
     return file.getvalue()
 
 
+def latex(table: Table) -> str:
+    """A table for LaTeX with booktabs: caption, columns with numbers to the right. It needs the package booktabs."""
+    right = [_numeric(table, i) for i in range(len(table.columns))]
+    caption = [f"\\caption{{{_latex(table.text(table.title))}}}"] if table.title else []
+    body = [_latex_line([_latex(table.text(cell), number=isinstance(cell, float)) for cell in row]) for row in table.rows]
+    lines = [
+        "\\begin{table}",
+        "\\centering",
+        *caption,
+        f"\\begin{{tabular}}{{{''.join('r' if side else 'l' for side in right)}}}",
+        "\\toprule",
+        _latex_line([_latex(table.text(name)) for name in table.columns]),
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def plain(table: Table) -> str:
     """Aligned columns for a terminal; wide characters count two."""
     cells = [list(table.columns), *([table.text(cell) for cell in row] for row in table.rows)]
@@ -63,8 +100,22 @@ def neutral(text: str) -> str:
 
 
 def write(folder: Path, name: str, table: Table) -> None:
-    """Write `name`.csv into a folder."""
+    """Write `name`.csv and `name`.tex into a folder."""
     (folder / f"{name}.csv").write_text(comma_separated(table), encoding="utf-8")
+    (folder / f"{name}.tex").write_text(latex(table), encoding="utf-8")
+
+
+def _numeric(table: Table, column: int) -> bool:
+    return all(isinstance(row[column], int | float | None) for row in table.rows)
+
+
+def _latex(text: str, *, number: bool = False) -> str:
+    made = "".join(_LATEX.get(character, character) for character in text).replace("--", "-{}-")  # no dash of two
+    return f"$-${made[1:]}" if number and made.startswith("-") else made
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
 
 
 def _escape(text: str) -> str:

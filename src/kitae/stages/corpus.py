@@ -16,7 +16,8 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import did_you_mean
 from kitae.core.paths import file_name, fit, is_url, locate, unfit
 from kitae.tasks.config import TaskConfig
-from kitae.tasks.records import Example, find, load, read_all
+from kitae.tasks.examples import Example
+from kitae.tasks.records import find, load, read_all
 from kitae.text import account
 from kitae.text.build import Built, Holdout, build
 from kitae.text.clean import Normalization
@@ -295,7 +296,7 @@ def _source(config: CorpusConfig, source: SourceConfig, prepared: Path, number: 
         columns = Columns("text", "id")
         with path.open("w", encoding="utf-8") as file:
             for example in load(config.task_named(source.task)).train:
-                file.write(json.dumps({"id": example.id, "text": example.text}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"id": example.id, "text": "\n".join(example.texts)}, ensure_ascii=False) + "\n")
     return Source(
         name=source.label, path=path, format=format, columns=columns, encoding=None if source.task else source.encoding,
         errors="fail" if source.task else source.errors, limit=source.limit, max_characters=source.max_characters,
@@ -310,7 +311,7 @@ def _evaluation_texts(config: CorpusConfig, name: str) -> list[tuple[str, str, s
     if name in {source.task for source in config.source}:
         data = load(task.model_copy(update={"limit": None}))
         examples = (*data.validation, *data.test)
-    return [(name, example.id, example.text) for example in examples]
+    return [(name, example.id, text) for example in examples for text in example.texts]
 
 
 def _log_task(name: str, row: dict[str, object], built: Built) -> None:

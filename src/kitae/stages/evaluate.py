@@ -9,9 +9,8 @@ from kitae.core.config import Config
 from kitae.procedures.comparison import TaskResult, compare, tables
 from kitae.report.tables import markdown, write
 from kitae.tasks.config import TaskConfig
-from kitae.tasks.metrics import Metric
 
-VERSION = 1
+VERSION = 2
 
 
 class EvaluateConfig(Config):
@@ -19,8 +18,8 @@ class EvaluateConfig(Config):
 
     task: TaskConfig
     """The labelled examples."""
-    metric: Metric = "accuracy"
-    """What the encoders are compared by; the others are shown beside it."""
+    metric: str = ""
+    """What the encoders are compared by; the others are shown beside it. Absent: the task's, or the first one of its kind."""
     samples: Annotated[int, Field(ge=100)] = 10_000
     """Draws of the bootstrap."""
 
@@ -33,7 +32,7 @@ def sources(config: EvaluateConfig) -> tuple[str, ...]:
 def run(config: EvaluateConfig, inputs: Inputs, out: Out) -> None:
     """Write results.json, results.md and one CSV per table; the parents are all trials of the task, in the order to show."""
     folders = list(inputs.parents.values())
-    result = compare(folders, task=config.task.name, metric=config.metric, samples=config.samples, seed=inputs.seed)
+    result = compare(folders, task=config.task, metric=config.metric, samples=config.samples, seed=inputs.seed)
     (out.path / "results.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
     (out.path / "results.md").write_text(page(result), encoding="utf-8")
     for name, table in tables(result).items():

@@ -14,7 +14,7 @@ from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
 from kitae.core.paths import locate
 from kitae.models.folder import Part, read_parts, write_model
-from kitae.procedures.classifier import USE
+from kitae.procedures.finetuned import USE
 from kitae.report import card
 from kitae.tokenization import folder as definitions
 from kitae.tokenization import japanese
@@ -50,7 +50,8 @@ from pathlib import Path
 import torch
 
 from kitae.models.folder import load, read_parts
-from kitae.tasks.batches import collate, encode
+from kitae.tasks.batches import collate
+from kitae.tasks.encoded import encode
 from kitae.tokenization.tokenizer import Tokenizer
 
 folder = Path("FOLDER")

@@ -14,7 +14,7 @@ from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import TaskData, load
 from kitae.tensor.random import key
 
-VERSION = 1
+VERSION = 2
 
 
 class FinetuneSettings(TrialConfig):
@@ -50,7 +50,7 @@ def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
     data = load(config.task)
     outcome = _outcome(config, data, inputs, out)
     outcome = replace(outcome, warnings=[*outcome.warnings, *warnings])
-    results = write(outcome, data, out.path, task=name, encoder=config.encoder, seed=config.seed)
+    results = write(outcome, data, out.path, metric=config.metric, encoder=config.encoder, seed=config.seed)
     out.counts.update({"examples": results.examples, "scores": results.scores, "chosen": results.chosen})
     if outcome.warnings:
         out.counts["warnings"] = outcome.warnings
@@ -73,4 +73,4 @@ def _outcome(config: FinetuneConfig, data: TaskData, inputs: Inputs, out: Out) -
     seed = key(inputs.seed, "trial", config.seed)
     title = f"{config.task.name} {Path(config.encoder).name} {config.seed}"
     trial = TrialConfig.model_validate(settings)
-    return run_trial(data, start, trial, seed=seed, folder=out.path, columns=config.task.text, title=title)
+    return run_trial(data, start, trial, seed=seed, folder=out.path, title=title)

@@ -3,6 +3,7 @@
 Shapes: N texts, C labels.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -114,3 +115,9 @@ class ClassificationKind(Kind[ClassificationConfig]):
         """The likeliest label; "probabilities" of all, in their order."""
         shares = torch.from_numpy(raws[0]).softmax(-1).tolist()
         return Predicted(value=labels[int(raws[0].argmax())], more={"probabilities": shares})
+
+    def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float:
+        """Minus the logarithm of the true label's probability."""
+        shares = predicted.more["probabilities"]
+        assert isinstance(shares, list)
+        return -math.log(max(shares[labels.index(str(example.gold))], 1e-12))

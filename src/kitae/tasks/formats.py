@@ -70,7 +70,7 @@ def format_of(path: Path, task: TaskConfig) -> TaskFormat:
             raise KitaeError(f'format = "{task.format}" is unknown', cure=did_you_mean(task.format, known), where=f"task {task.name}")
         return found
     for ending in reversed(path.suffixes):
-        for known in FORMATS.values():
-            if ending.lower() in known.endings:
-                return known
+        for row in FORMATS.values():
+            if ending.lower() in row.endings:
+                return row
     raise KitaeError(f"the name {path.name} does not say what it is", cure=f"say format = one of {', '.join(FORMATS)}", where=str(path))

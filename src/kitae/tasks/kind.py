@@ -62,6 +62,12 @@ class Learner(nn.Module, abc.ABC):
     """A model with its loss: the loop's module of fine-tuning. `encoder` is the model of kitae.models, encoder and head."""
 
     encoder: Model
+    described: Mapping[str, object] = {}
+    """The content of model.json, set by whoever trains it."""
+
+    def describe(self) -> dict[str, object]:
+        """The content of model.json."""
+        return dict(self.described)
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """Nothing is drawn: the batch holds its labels."""
@@ -149,6 +155,11 @@ class Kind(abc.ABC, Generic[Options]):
         """Every metric of predictions, and what else the kind reports."""
         golds, values = [example.gold for example in examples], [one.value for one in predicted]
         return {name: metric.score(golds, values, labels) for name, metric in self.metrics.items()}
+
+    def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float | None:
+        """How wrong a prediction is (in nats where it has probabilities); None where the kind cannot say."""
+        del example, predicted, labels
+        return None
 
     def constant(self, predicted: Sequence[Predicted]) -> bool:
         """Whether all predictions say the same, as those of a model that learnt nothing do."""

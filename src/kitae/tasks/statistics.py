@@ -5,7 +5,7 @@ noise of single predictions counts more than once (Owen, 2007, "The pigeonhole b
 and few seeds make a bootstrap too narrow, so that part is widened to Student's t (Hesterberg, 2015, expanded percentiles).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from kitae.core.score import Score
-from kitae.tasks.metrics import Metric, macro_f1
+from kitae.tasks.metrics import Metric
 from kitae.tensor.random import numpy_generator
 
 Floats = NDArray[np.floating]
@@ -65,35 +65,29 @@ def spread(values: ArrayLike) -> Spread:
     )
 
 
-def bootstrap(values: ArrayLike, *, samples: int = 10_000, seed: int = 1) -> Score:
-    """The mean of one value per item (0 or 1 for accuracy) with its 95 % percentile interval over items."""
-    items = np.asarray(values, float)
-    means = np.concatenate([(weights @ items) / len(items) for weights in _resamples(len(items), samples, seed)])
-    low, high = _percentiles(means)
-    return Score(value=float(items.mean()), low=low, high=high, n=len(items))
+def bootstrap(metric: Metric, items: Floats, *, samples: int = 10_000, seed: int = 1) -> Score:
+    """A metric of items [N, K] with its 95 % percentile interval over them."""
+    drawn = np.concatenate([metric.under(items, weights) for weights in _resamples(len(items), samples, seed)])
+    low, high = _percentiles(drawn)
+    return Score(value=float(metric.under(items, np.ones((1, len(items))))[0]), low=low, high=high, n=len(items))
 
 
 class Replicates:
     """The scores of several encoders' trials under the same resampled test items.
 
-    truth: label numbers [items]; predicted: encoder -> label numbers [seeds, items]. The result depends on `seed` only.
+    items: encoder -> of every seed the metric's items [N, K]. The result depends on `seed` only.
     """
 
-    def __init__(
-        self, truth: ArrayLike, predicted: Mapping[str, ArrayLike], *, labels: int, metric: Metric, samples: int = 10_000, seed: int = 1
-    ) -> None:
-        self._truth = np.asarray(truth, np.int64)
+    def __init__(self, metric: Metric, items: Mapping[str, Sequence[Floats]], *, samples: int = 10_000, seed: int = 1) -> None:
         self._seed, self._samples = seed, samples
         self._columns: dict[str, slice] = {}
-        rows: list[NDArray[np.int64]] = []
-        for name, table in predicted.items():
-            trials = np.atleast_2d(np.asarray(table, np.int64))
-            self._columns[name] = slice(len(rows), len(rows) + len(trials))
-            rows.extend(trials)
-        trials = np.stack(rows)
-        self._observed = _weighted(metric, np.ones((1, len(self._truth))), self._truth, trials, labels)[0]
-        chunks = [_weighted(metric, weights, self._truth, trials, labels) for weights in _resamples(len(self._truth), samples, seed)]
-        self._drawn = np.concatenate(chunks)
+        trials: list[Floats] = []
+        for name, tables in items.items():
+            self._columns[name] = slice(len(trials), len(trials) + len(tables))
+            trials.extend(tables)
+        self._count = len(trials[0])
+        self._observed = _scores(metric, trials, np.ones((1, self._count)))[0]
+        self._drawn = np.concatenate([_scores(metric, trials, weights) for weights in _resamples(self._count, samples, seed)])
 
     def seeds(self, name: str) -> Floats:
         """The scores of an encoder's trials on the real test items."""
@@ -103,7 +97,7 @@ class Replicates:
         """Mean over the seeds with a 95 % interval over items and seeds."""
         scores = self.seeds(name)
         low, high = _percentiles(self._items(name) + _widening(len(scores) - 1) * self._seeds(name))
-        return Score(value=float(scores.mean()), low=low, high=high, n=len(self._truth))
+        return Score(value=float(scores.mean()), low=low, high=high, n=self._count)
 
     def compare(self, a: str, b: str) -> Comparison:
         """Paired over items, with the seeds of each drawn independently."""
@@ -134,22 +128,9 @@ class Replicates:
         return (scores[picks].mean(1) - scores.mean()) * (share * count / (count - 1)) ** 0.5
 
 
-def _weighted(metric: Metric, weights: Floats, truth: NDArray[np.int64], trials: NDArray[np.int64], labels: int) -> Floats:
+def _scores(metric: Metric, trials: Sequence[Floats], weights: Floats) -> Floats:
     """The metric of every trial under every row of item weights: [samples, trials]."""
-    items = len(truth)
-    if metric != "macro_f1":
-        return weights @ (trials == truth).T.astype(weights.dtype) / items
-    true = weights @ _one_hot(truth, labels, weights.dtype)
-    columns = []
-    for predicted in trials:
-        guessed = _one_hot(predicted, labels, weights.dtype)
-        hit = guessed * (predicted == truth)[:, None]
-        columns.append(macro_f1(weights @ hit, weights @ guessed, true))
-    return np.stack(columns, axis=1)
-
-
-def _one_hot(numbers: NDArray[np.int64], labels: int, dtype: np.dtype) -> Floats:
-    return np.eye(labels, dtype=dtype)[numbers]
+    return np.stack([metric.under(items, weights) for items in trials], axis=1)
 
 
 def _resamples(items: int, samples: int, seed: int) -> Iterator[Floats]:

@@ -1,0 +1,162 @@
+"""Figures as SVG: times as box plots, scores by the number of training examples as curves. The numbers come from JSON of artifacts.
+
+A box is the middle half of the values with the median as a line (quartiles interpolated, as numpy's); whiskers end at the farthest
+values within 1.5 box heights of it (Tukey, 1977); every value is a dot.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kitae.report.svg import COLORS, FAINT, Canvas, Scale, number, shortened, spanning, width_of
+
+ROW, LEFT, PANEL, GAP = 30.0, 190.0, 300.0, 26.0
+TOP, BOTTOM = 56.0, 44.0
+HIGH = 400.0
+"""Height of a figure of curves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One panel of box plots: what is measured (with its unit), and the values of every group."""
+
+    title: str
+    groups: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A score after learning from so many examples, with its interval."""
+
+    count: int
+    value: float
+    low: float
+    high: float
+
+
+def box_plots(title: str, panels: Sequence[Panel]) -> str:
+    """Panels side by side, their groups in rows, in the order of the first panel. Positive values far apart stand on a logarithmic axis.
+
+    Groups without values are left empty. Raises ValueError when no panel has any value.
+    """
+    names = list(panels[0].groups)
+    if not any(len(values) for panel in panels for values in panel.groups.values()):
+        raise ValueError("there is nothing to draw")
+    width = LEFT + len(panels) * (PANEL + GAP)
+    canvas = Canvas(width=width, height=TOP + len(names) * ROW + BOTTOM)
+    canvas.text(12, 22, shortened(title, width - 24, 14), size=14)
+    for row, name in enumerate(names):
+        canvas.text(LEFT - 10, _middle(row) + 4, shortened(name, LEFT - 20), anchor="end")
+    for place, panel in enumerate(panels):
+        _panel(canvas, panel, names, LEFT + place * (PANEL + GAP))
+    return canvas.svg(title)
+
+
+def _middle(row: int) -> float:
+    return TOP + (row + 0.5) * ROW
+
+
+def _panel(canvas: Canvas, panel: Panel, names: Sequence[str], left: float) -> None:
+    floor = TOP + len(names) * ROW
+    canvas.text(left + PANEL / 2, TOP - 10, panel.title, anchor="middle")
+    every = [value for values in panel.groups.values() for value in values]
+    if every:
+        log = min(every) > 0 and max(every) > 20 * min(every)
+        scale = spanning(every, left, left + PANEL, log=log, zero=not log and min(every) >= 0)
+        for tick in scale.ticks():
+            canvas.line(scale(tick), TOP, scale(tick), floor, color=FAINT)
+            canvas.text(scale(tick), floor + 16, number(tick), anchor="middle", size=10)
+        if log:
+            canvas.text(left + PANEL, floor + 32, "logarithmic", anchor="end", size=10)
+        for row, name in enumerate(names):
+            if len(panel.groups.get(name, ())):
+                _box(canvas, scale, panel.groups[name], _middle(row), COLORS[row % len(COLORS)])
+    canvas.line(left, TOP, left, floor)
+    canvas.line(left, floor, left + PANEL, floor)
+
+
+def _box(canvas: Canvas, scale: Scale, values: Sequence[float], y: float, color: str) -> None:
+    first, median, third = (float(value) for value in np.quantile(values, (0.25, 0.5, 0.75)))
+    near = [value for value in values if first - 1.5 * (third - first) <= value <= third + 1.5 * (third - first)]
+    half = ROW * 0.3
+    if len(values) > 1:
+        canvas.line(scale(min(near)), y, scale(first), y, color=color)
+        canvas.line(scale(third), y, scale(max(near)), y, color=color)
+        for end in (min(near), max(near)):
+            canvas.line(scale(end), y - half / 2, scale(end), y + half / 2, color=color)
+        canvas.box(scale(first), y - half, max(scale(third) - scale(first), 0.5), 2 * half, color=color)
+        canvas.line(scale(median), y - half, scale(median), y + half, color=color, width=2.5)
+    for place, value in enumerate(values):
+        aside = ((place + 1) % 3 - 1) * half * 0.45  # the first one stands in the middle
+        canvas.dot(scale(value), y + aside, color=color, radius=2, filled=value in near)
+
+
+def curves(title: str, series: Mapping[str, Sequence[Point]], *, x: str, y: str) -> str:
+    """Scores by number of examples, on a logarithmic axis where all are above 0, with their intervals as bars.
+
+    Series stand a little beside each other, so that bars do not hide each other; a point alone is a dot.
+    Raises ValueError when there is no point.
+    """
+    points = [point for line in series.values() for point in line]
+    if not points:
+        raise ValueError("there is nothing to draw")
+    names = list(series)
+    label = min(max(width_of(name) for name in names), 220.0)
+    left, right, top, floor = 64.0, 64.0 + 460.0, TOP + 10, HIGH - 54.0
+    canvas = Canvas(width=right + 34 + label, height=HIGH)
+    canvas.text(12, 22, shortened(title, canvas.width - 24, 14), size=14)
+    counts = sorted({point.count for point in points})
+    across = spanning(counts, left, right, log=counts[0] > 0)
+    up = spanning([value for point in points for value in (point.low, point.high)], floor, top)
+    for tick in up.ticks():
+        canvas.line(left, up(tick), right, up(tick), color=FAINT)
+        canvas.text(left - 6, up(tick) + 4, number(tick), anchor="end", size=10)
+    canvas.line(left, top, left, floor)
+    canvas.line(left, floor, right, floor)
+    _counts(canvas, across, counts, floor)
+    canvas.text((left + right) / 2, floor + 40, x, anchor="middle")
+    canvas.text(left, top - 8, y, anchor="middle", size=11)
+    for place, name in enumerate(names):
+        _curve(canvas, across, up, series[name], color=COLORS[place % len(COLORS)], aside=4.0 * (place - (len(names) - 1) / 2))
+    ends = {name: up(max(line, key=lambda point: point.count).value) for name, line in series.items() if line}
+    for name, height in _spread(ends, top, floor).items():
+        canvas.text(right + 12, height + 4, shortened(name, label + 4), color=COLORS[names.index(name) % len(COLORS)])
+    return canvas.svg(title)
+
+
+def _counts(canvas: Canvas, across: Scale, counts: Sequence[int], floor: float) -> None:
+    """A tick at every number of examples, and its label where there is room."""
+    last = -1e9
+    for count in counts:
+        at, said = across(count), number(count)
+        canvas.line(at, floor, at, floor + 4)
+        if at - width_of(said, 10) / 2 > last + 4:
+            canvas.text(at, floor + 16, said, anchor="middle", size=10)
+            last = at + width_of(said, 10) / 2
+
+
+def _curve(canvas: Canvas, across: Scale, up: Scale, line: Sequence[Point], *, color: str, aside: float) -> None:
+    ordered = sorted(line, key=lambda point: point.count)
+    places = [(across(point.count) + aside, up(point.value)) for point in ordered]
+    if len(ordered) > 1:
+        canvas.path(places, color=color)
+    for point, (x, y) in zip(ordered, places, strict=True):
+        canvas.line(x, up(point.low), x, up(point.high), color=color, width=1.2)
+        for end in (point.low, point.high):
+            canvas.line(x - 2.5, up(end), x + 2.5, up(end), color=color, width=1.2)
+        canvas.dot(x, y, color=color)
+
+
+def _spread(places: Mapping[str, float], top: float, floor: float, apart: float = 15.0) -> dict[str, float]:
+    """Heights of labels close to their places, but never on each other."""
+    made: dict[str, float] = {}
+    last = top - apart
+    for name, place in sorted(places.items(), key=lambda item: item[1]):
+        last = made[name] = max(place, last + apart)
+    over = last - max(floor, top + apart * (len(made) - 1))
+    limit = last - max(over, 0.0)
+    for name in sorted(made, key=lambda name: -made[name]):
+        made[name] = min(made[name], limit)
+        limit = made[name] - apart
+    return made
