@@ -4,6 +4,7 @@ Its texts are CC BY-ND 2.1 JP. Lists of its files, as Laboro-BERT's train, dev a
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +34,8 @@ def livedoor_rows(path: Path, config: RowsConfig) -> Iterator[Row]:
 def read_index(path: Path, task: TaskConfig, config: RowsConfig) -> Iterator[Example]:
     """The articles of a table (tab separated: filename, category), in its order; the task's `beside` is the folder or archive of all.
 
+    Their ids are the lines of the list: Laboro-BERT's training list names four articles twice, and has two in common with its dev list.
+
     Raises KitaeError for a listed article that is not there, or lies in another category.
     """
     if len(task.beside) != 1:
@@ -42,23 +45,24 @@ def read_index(path: Path, task: TaskConfig, config: RowsConfig) -> Iterator[Exa
 
 def _listed(path: Path, config: RowsConfig, *, articles: Path) -> Iterator[Row]:
     del config
-    wanted: dict[str, tuple[int, str]] = {}
+    listed: list[tuple[int, str, str]] = []
     for number, cells in read_rows(path, format="tsv"):
         where = f"{path}, line {number}"
-        wanted[need_column(cells, "filename", where)] = (number, need_column(cells, "category", where))
+        listed.append((number, need_column(cells, "filename", where), need_column(cells, "category", where)))
+    wanted = {name for _, name, _ in listed}
     found = {}
     for member in _articles(articles):
         name = PurePosixPath(member.name).name
         if name in wanted:
             found[name] = _row(member, articles)
-    for name, (number, category) in wanted.items():
+    for number, name, category in listed:
         where = f"{path}, line {number}"
         if name not in found:
             raise KitaeError(f'there is no article "{name}"', cure=f"complete the articles in {articles}", where=where)
-        if found[name].cells["category"] != category:
-            lies = found[name].cells["category"]
+        lies = found[name].cells["category"]
+        if lies != category:
             raise KitaeError(f'"{name}" is listed as {category}, but lies in {lies}', cure="correct one of the two", where=where)
-        yield found[name]
+        yield replace(found[name], id=f"{path.name}:{number}")
 
 
 def _articles(path: Path) -> Iterator[Member]:
