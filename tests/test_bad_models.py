@@ -175,8 +175,8 @@ HARMS: dict[str, tuple[Harm, str]] = {
     "no settings": (lambda place: (place / "config.json").unlink(), "holds no model"),
     "settings that are no JSON": (lambda place: (place / "config.json").write_bytes(b"\xff\xfe"), "config.json is not JSON"),
     "half a character": (lambda place: edit(place, id2label={"0": "no", "1": "\ud800"}), "config.json is not JSON"),
-    "an odd length": (lambda place: (place / "classifier.json").write_text('{"max_length": -5}'), "classifier.json is damaged: max_length"),
-    "no column": (lambda place: (place / "classifier.json").write_text('{"columns": []}'), "classifier.json is damaged: columns"),
+    "an odd length": (lambda place: (place / "task.json").write_text('{"max_length": -5}'), "task.json is damaged: max_length"),
+    "no column": (lambda place: (place / "task.json").write_text('{"columns": []}'), "task.json is damaged: columns"),
 } | {
     f"a header that lies, {number}": (
         lambda place, content=content: (place / "model.safetensors").write_bytes(content),

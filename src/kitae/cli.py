@@ -134,17 +134,23 @@ def evaluate(
 
 @app.command()
 def predict(
-    folder: Annotated[Path, typer.Argument(help="A trial, pre-training or Hugging Face folder: of a classifier, masked LM or Electric.")],
-    source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL (column text) or plain text, a text a line.")],
-    target: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL to write.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A trial, pre-training, export or Hugging Face folder: fine-tuned, masked LM or Electric.")
+    ],
+    source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or plain text, a text a line; - for standard input.")],
+    target: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL to write; - for standard output.")],
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Label new texts (every class with its probability), fill their [MASK] (--set candidates=5) or score them: by what FOLDER holds."""
+    """Predict new texts by what FOLDER holds: labels, numbers, choices, entities, answers, tokens for [MASK] (candidates=5), scores."""
     module = import_module("kitae.procedures.predict")
     config = validate(module.PredictConfig, overridden(tuple(overrides or ())), "--set")
-    count = module.predict_file(folder, source, target, config)
-    print(f"{count} texts -> {target}")
+    try:
+        count = module.predict_file(folder, source, target, config)
+    except BrokenPipeError:  # whoever reads the answers has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+    print(f"{count} texts -> {target}", file=sys.stderr if str(target) == "-" else sys.stdout)
 
 
 @app.command()

@@ -56,7 +56,7 @@ def test_from_text_to_predictions(place: Path) -> None:
     (part,) = read_parts(newest(place / "run" / "adapt")).values()
     assert (part.config.model_type, part.head, part.config.word_characters) == ("character_bert", "mlm", 30)
     (place / "new.txt").write_text("まったく新しい鬱金香の話\n株価が上がった\n", encoding="utf-8")
-    exported = [path.parent for path in (place / "run" / "export").rglob("classifier.json")]
+    exported = [path.parent for path in (place / "run" / "export").rglob("task.json")]
     assert exported
     found = set()
     for number, folder in enumerate((place / "run" / "finetune" / "topics" / "adapt" / "1", *exported)):

@@ -27,7 +27,7 @@ from kitae.models.bert import BertConfig
 from kitae.models.families import build_discriminator, build_masked_lm
 from kitae.models.folder import Part, read_parts, write_huggingface
 from kitae.procedures.fill import Filler, Filling, _windows
-from kitae.procedures.predict import PredictConfig, opened, predict_file
+from kitae.procedures.predict import PredictConfig, Predictor, predict_file
 from kitae.tensor.random import numpy_generator, torch_generator
 from kitae.tokenization.definition import Definition
 from kitae.tokenization.segmenter import SegmenterSpec
@@ -94,14 +94,14 @@ def equal(filling: Filling | None, expected: list[list[dict[str, object]]]) -> N
 @pytest.mark.parametrize("family", ["bert", "electra"])
 def test_candidates_equal_the_pipeline(family: str, tmp_path: Path) -> None:
     folder = write(tmp_path, family)
-    filler, _ = opened(folder, PredictConfig(candidates=7, device="cpu"))
+    filler = Predictor.load(folder, device="cpu", candidates=7)
     hub = folder / "generator" if family == "electra" else folder
     filled = list(filler.predict(TEXTS))
     for text, filling in zip(TEXTS, filled, strict=True):
         equal(filling, theirs(hub, text, count=7))
     assert next(filler.predict(["no mask", CARD])) is None
     if family == "electra":
-        again, _ = opened(hub, PredictConfig(candidates=7, device="cpu"))
+        again = Predictor.load(hub, device="cpu", candidates=7)
         assert list(again.predict(TEXTS)) == filled, "the generator alone fills as in its pair"
 
 
@@ -112,7 +112,7 @@ def test_a_bert_with_its_head_for_pairs_fills_too(tmp_path: Path) -> None:
     wide.save_pretrained(tmp_path)
     (part,) = read_parts(tmp_path).values()
     assert part.head == "pretraining"
-    filler, _ = opened(tmp_path, PredictConfig(device="cpu"))
+    filler = Predictor.load(tmp_path, device="cpu")
     for text, filling in zip(TEXTS, filler.predict(TEXTS), strict=True):
         equal(filling, theirs(tmp_path, text, count=5))
 
@@ -130,14 +130,14 @@ def test_models_of_other_families(family: str, tmp_path: Path) -> None:
         special = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
         ModernBertForMaskedLM(ModernBertConfig(**numbers, **special)).save_pretrained(tmp_path)
     tokenizer().save(tmp_path, max_length=POSITIONS)
-    filler, _ = opened(tmp_path, PredictConfig(device="cpu"))
+    filler = Predictor.load(tmp_path, device="cpu")
     for text, filling in zip(TEXTS, filler.predict(TEXTS), strict=True):
         equal(filling, theirs(tmp_path, text, count=5))
 
 
 def test_order_and_batches_change_nothing(tmp_path: Path) -> None:
     (part,) = read_parts(write(tmp_path)).values()
-    filler = Filler.of(part, tokenizer(), device=torch.device("cpu"))
+    filler = Predictor(Filler.of(part, tokenizer(), device=torch.device("cpu")))
     alone = [next(filler.predict([text])) for text in TEXTS]
     for filling, single in zip(reversed(list(filler.predict(reversed(TEXTS)))), alone, strict=True):
         assert filling is not None
@@ -146,7 +146,7 @@ def test_order_and_batches_change_nothing(tmp_path: Path) -> None:
 
 
 def test_a_long_text_is_seen_through_a_window_around_each_mask(tmp_path: Path) -> None:
-    filler, _ = opened(write(tmp_path), PredictConfig(device="cpu"))
+    filler = Predictor.load(write(tmp_path), device="cpu")
     words = [TOKENS[5 + i % 9] for i in range(100)]
     for place in (0, 3, 50, 97, 99):
         text = " ".join([*words[:place], "[MASK]", *words[place + 1 :]])
@@ -224,17 +224,17 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_cannot_fill_is_refused(tmp_path: Path) -> None:
     pair = write(tmp_path / "pair", "electra")
     with pytest.raises(KitaeError, match="holds no classifier and no masked language model, but: ELECTRA discriminator"):
-        opened(pair / "discriminator", PredictConfig(device="cpu"))
+        Predictor.load(pair / "discriminator", device="cpu")
     folder = write(tmp_path / "model")
     Tokenizer.new((*TOKENS, "new"), SegmenterSpec(kind="mecab", dictionary="ipadic")).save(folder)
     with pytest.raises(KitaeError, match="the tokenizer has 22 tokens, the encoder 21"):
-        opened(folder, PredictConfig(device="cpu"))
+        Predictor.load(folder, device="cpu")
 
 
 def test_rows_of_the_table_without_a_token_have_no_text(tmp_path: Path) -> None:
     (part,) = read_parts(write(tmp_path)).values()
     fewer = Tokenizer(Definition(tokens=TOKENS[:-2], spec=SegmenterSpec(kind="whitespace")))
-    filler = Filler.of(replace(part), fewer, device=torch.device("cpu"), candidates=len(TOKENS))
+    filler = Predictor(Filler.of(replace(part), fewer, device=torch.device("cpu"), candidates=len(TOKENS)))
     (found,) = filler.predict(["[MASK]"])
     assert found is not None
     assert {c.id: c.token for c in found.masks[0]} == dict(enumerate((*TOKENS[:-2], "", "")))

@@ -3,8 +3,11 @@
 import csv
 import dataclasses
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +92,28 @@ def test_files_come_out_row_by_row(model: Path, tmp_path: Path, kind: str, out: 
     first = {"csv": 2, "tsv": 2, "jsonl": 1, "txt": 1}[kind]
     assert [int(row["line"]) for row in rows][:2] == [first, first + (2 if kind == "txt" else 1)]
     assert sorted(item.name for item in tmp_path.iterdir()) == sorted([f"in.{kind}", target.name])
+
+
+def test_a_pipe_is_answered_line_by_line(model: Path, tmp_path: Path) -> None:
+    """Through the command itself: each line waits for the answer to the one before, and an error loses no answer."""
+    line = [sys.executable, "-m", "kitae", "predict", str(model), "-", "-", "--set", 'format="jsonl"', "--set", 'device="cpu"']
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (tmp_path / "errors").open("wb") as errors:
+        process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        found = []
+        for number, text in enumerate(TEXTS[:3]):
+            process.stdin.write(json.dumps({"id": f"n{number}", "text": text}).encode() + b"\n")
+            process.stdin.flush()
+            found.append(json.loads(process.stdout.readline()))
+        process.stdin.write(json.dumps({"text": TEXTS[3]}).encode() + b'\n{"text": 3}\n')
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert (tmp_path / "errors").read_text().startswith('kitae: the column "text" holds a number, not a text')
+    found += map(json.loads, rest.splitlines())
+    assert [(row["line"], row.get("id")) for row in found] == [(1, "n0"), (2, "n1"), (3, "n2"), (4, None)]
+    assert [row["label"] for row in found] == [answer.label for answer in Predictor.load(model, device="cpu").predict(TEXTS[:4])]
 
 
 def test_bad_requests_are_named(model: Path, tmp_path: Path) -> None:

@@ -28,5 +28,5 @@ def test_a_trial(tmp_path):
     assert outcome is not None
     texts = examples(60, name="test", seed=0)
     predicted = Predictor.load(folder / "model").predict([example.text for example in texts])
-    right = sum(prediction.label == example.label for prediction, example in zip(predicted, texts, strict=True))
+    right = sum(prediction.label == example.gold for prediction, example in zip(predicted, texts, strict=True))
     assert right > 45, "chance is 20 of 60"

@@ -85,7 +85,7 @@ def test_the_first_best_epoch_is_kept_and_saved(tmp_path: Path) -> None:
     part = read_parts(model)["encoder"]
     assert (part.head, part.labels, part.config.model_type) == ("sequence", LABELS, "electra")
     predictor = Predictor.load(tmp_path / "trial", device="cpu")
-    found = np.array([list(probabilities(p).values()) for p in predictor.predict(e.text for e in data.test)])
+    found = np.array([list(p.probabilities.values()) for p in predictor.predict(e.text for e in data.test)])
     assert np.abs(found - probabilities(outcome)).max() < 1e-5, "what was scored is what was saved"
     lines = [json.loads(line) for line in (tmp_path / "trial" / "metrics.jsonl").read_text().splitlines()]
     assert sum(line["kind"] == "evaluate" for line in lines) == 16 if "kind" in lines[0] else len(lines) >= 16

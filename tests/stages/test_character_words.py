@@ -216,7 +216,7 @@ def test_masks_are_filled_beside_words_that_no_vocabulary_has(trained, made):
     part = read_parts(newest(trained.path))["encoder"]
     loaded = Tokenizer.load(made / "tokenizer")
     texts = ["w1 [MASK] 新語 w5", "w2 w3", "鬱金香 w7 鬱金香\n別語 [MASK] [MASK]"]
-    first, none, second = Filler.of(part, loaded, device=torch.device("cpu"), candidates=4).predict(texts)
+    first, none, second = Predictor(Filler.of(part, loaded, device=torch.device("cpu"), candidates=4)).predict(texts)
     assert none is None
     model = load(part)
     for filling, words, places in (

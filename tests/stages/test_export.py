@@ -33,7 +33,7 @@ def checkpoint(folder: Path, module: torch.nn.Module, parts: dict[str, Part], *,
     (place / "model.json").write_text(json.dumps(described, ensure_ascii=False))
     Tokenizer.new(TOKENS, SegmenterSpec(kind="mecab", dictionary="ipadic")).save(place / "tokenizer")
     if step is None:
-        (place / "classifier.json").write_text(json.dumps({"max_length": 50}))
+        (place / "task.json").write_text(json.dumps({"max_length": 50}))
     seal(place, kind="checkpoint", facts={"step": step} if step is not None else {})
     return place
 
@@ -133,7 +133,7 @@ def test_halves_and_classifier_give_our_logits(exported):
     assert config["id2label"] == {"0": "経済", "1": "天気", "2": "other"}
     assert config["max_position_embeddings"] == LENGTH
     assert config["pad_token_id"] == TOKENS.index("[PAD]") == 1
-    assert json.loads((out.path / trial / "classifier.json").read_text()) == {"max_length": 50}
+    assert json.loads((out.path / trial / "task.json").read_text()) == {"max_length": 50}
     assert out.counts["folders"] == {
         "pretrain/generator": "ElectraForMaskedLM",
         "pretrain/discriminator": "ElectraForPreTraining",

@@ -14,6 +14,7 @@ from kitae.core.artifact import Out, checkpoints, newest
 from kitae.models.folder import Part, read_parts, write_huggingface, write_model
 from kitae.procedures.finetuned import Use, save
 from kitae.procedures.measure import MeasureConfig, measure
+from kitae.procedures.predict import Predictor
 from kitae.procedures.score import Scorer
 from kitae.procedures.trials import TrialConfig, build, read_start
 from kitae.tasks.config import TaskConfig
@@ -134,7 +135,7 @@ def test_the_pseudo_log_likelihood_is_that_of_the_scorer(dataset: Path, tmp_path
     out = pretrain(tmp_path / "run", dataset, objective="electric", train={"length": "2 steps"})
     whole = [" ".join(f"w{(first * i) % 60}" for i in range(1, 31)) for first in range(7)]  # as long as a row: none is cut
     place = newest(out.path)
-    scorer = Scorer.of(read_parts(place), Tokenizer.load(place / "tokenizer"))
+    scorer = Predictor(Scorer.of(read_parts(place), Tokenizer.load(place / "tokenizer")))
     (tmp_path / "whole.txt").write_text("\n\n".join(whole), encoding="utf-8")
     found = measure(out.path, [str(tmp_path / "whole.txt")], CPU)
     expected = list(scorer.predict(whole))

@@ -12,7 +12,7 @@ from tiny_pretraining import losses, pretrain
 from kitae.core.artifact import Inputs, Out, newest
 from kitae.core.errors import KitaeError
 from kitae.models.folder import load, read_parts
-from kitae.procedures.predict import PredictConfig, predict_file
+from kitae.procedures.predict import PredictConfig, Predictor, predict_file
 from kitae.procedures.score import Scorer, is_electric
 from kitae.stages.export import ExportConfig
 from kitae.stages.export import run as export
@@ -49,7 +49,7 @@ def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
     shaken = {name: weight + 0.2 * torch.randn(weight.shape, generator=draw) for name, weight in part.state.items()}
     parts |= {"discriminator": dataclasses.replace(part, state=shaken)}
     texts = ["w1 w2 w3 w4 w5", "w40 w41", "", "w9 w10 w11\nw12 w13", " ".join(f"w{i % 60}" for i in range(70))]
-    found = list(Scorer.of(parts, tokenizer).predict(texts))
+    found = list(Predictor(Scorer.of(parts, tokenizer)).predict(texts))
     assert [score.tokens for score in found] == [5, 2, 0, 5, 70]
     assert found[2].log_likelihood == 0.0
     model = load(parts["discriminator"])
@@ -59,8 +59,10 @@ def test_sentences_are_scored_in_one_pass_each_by_itself(trained: Out) -> None:
     assert found[0].json() == {"log_likelihood": round(found[0].log_likelihood, 6), "tokens": 5}
     assert list(found[0].rows()) == [[f"{found[0].log_likelihood:.6f}", "5"]]
     halves = [" ".join(texts[4].split()[start : start + 30]) for start in (0, 30, 60)]  # rows have room for 30
-    assert found[4].log_likelihood == pytest.approx(sum(s.log_likelihood for s in Scorer.of(parts, tokenizer).predict(halves)), abs=1e-3)
-    small = Scorer(model, tokenizer, positions=32, chunk=2)
+    assert found[4].log_likelihood == pytest.approx(
+        sum(s.log_likelihood for s in Predictor(Scorer.of(parts, tokenizer)).predict(halves)), abs=1e-3
+    )
+    small = Predictor(Scorer(model, tokenizer, positions=32), chunk=2)
     assert [s.log_likelihood for s in small.predict(texts)] == pytest.approx([s.log_likelihood for s in found], abs=1e-3)
     with pytest.raises(KitaeError, match="the discriminator is missing"):
         Scorer.of({"generator": parts["generator"]}, tokenizer)
@@ -71,9 +73,9 @@ def test_a_score_depends_on_its_text_only(trained: Out) -> None:
     place = newest(trained.path)
     parts, tokenizer = read_parts(place), Tokenizer.load(place / "tokenizer")
     texts = [" ".join(f"w{(7 * i + j) % 60}" for j in range(i % 45)) for i in range(60)]
-    found = [score.log_likelihood for score in Scorer.of(parts, tokenizer).predict(texts)]
-    backwards = [score.log_likelihood for score in Scorer.of(parts, tokenizer).predict(texts[::-1])][::-1]
-    alone = [next(Scorer.of(parts, tokenizer).predict([text])).log_likelihood for text in texts]
+    found = [score.log_likelihood for score in Predictor(Scorer.of(parts, tokenizer)).predict(texts)]
+    backwards = [score.log_likelihood for score in Predictor(Scorer.of(parts, tokenizer)).predict(texts[::-1])][::-1]
+    alone = [next(Predictor(Scorer.of(parts, tokenizer)).predict([text])).log_likelihood for text in texts]
     assert found == pytest.approx(backwards, rel=1e-5, abs=1e-5)
     assert found == pytest.approx(alone, rel=1e-5, abs=1e-5)
 
@@ -88,7 +90,7 @@ def test_predict_scores_the_texts_of_a_file(trained: Out, tmp_path: Path) -> Non
     texts = ["w1 w2 w3 w4 w5", "w40 w41", "w9 w3 w27"]
     (tmp_path / "in.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     place = newest(trained.path)
-    expected = [score.json() for score in Scorer.of(read_parts(place), Tokenizer.load(place / "tokenizer")).predict(texts)]
+    expected = [score.json() for score in Predictor(Scorer.of(read_parts(place), Tokenizer.load(place / "tokenizer"))).predict(texts)]
     for number, folder in enumerate((trained.path, place, tmp_path / "export" / "pretrain")):
         assert predict_file(folder, tmp_path / "in.txt", tmp_path / f"{number}.jsonl", PredictConfig(device="cpu")) == 3
         rows = [json.loads(line) for line in (tmp_path / f"{number}.jsonl").read_text().splitlines()]

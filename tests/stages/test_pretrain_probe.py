@@ -67,7 +67,8 @@ def test_a_probe_changes_nothing_of_the_training(dataset: Path, task: dict[str, 
     assert plain.counts["heldout"] == with_probe.counts["heldout"]
     scores = probed(with_probe.path)[12]
     assert with_probe.counts["probe"] == scores
-    assert set(scores) == {f"probe/halves/{name}" for name in ("accuracy", "macro_f1", "micro_f1", "loss", "epoch", "accuracy_sd")}
+    names = ("accuracy", "macro_f1", "micro_f1", "mcc", "f1", "accuracy_and_f1", "loss", "epoch", "accuracy_sd")
+    assert set(scores) == {f"probe/halves/{name}" for name in names}
     assert not [item for item in (with_probe.path / "probes").iterdir() if item.name.startswith(".")]
 
 

@@ -1,10 +1,10 @@
-"""Masks in new texts, filled by a masked language model as transformers' fill-mask pipeline does it, in bounded memory.
+"""Masks in new texts, filled by a masked language model as transformers' fill-mask pipeline does it.
 
 What is predicted for a text depends on that text only. Shapes: N masks, V vocabulary.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,14 @@ from kitae.core.errors import KitaeError
 from kitae.models.compose import MaskedLm
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
+from kitae.procedures.inputs import Reads
 from kitae.report.tables import neutral
 from kitae.tasks.batches import by_length
 from kitae.tasks.encoded import Encoded
+from kitae.tasks.examples import Example
 from kitae.tokenization.characters import NumberedCache, vocabulary_rows
 from kitae.tokenization.tokenizer import Tokenizer
 
-CHUNK = 2048  # texts held at a time
 TOKENS = 4096  # positions of one batch
 Rows = NDArray[np.uint16]
 
@@ -57,43 +58,41 @@ class Filling:
 
 
 class Filler:
-    """A masked language model and its tokenizer, ready to fill; in fp32. Compare `Predictor`, which gives labels.
+    """A masked language model and its tokenizer, ready to fill; in fp32. `kitae.procedures.predict.Predictor` reads its texts.
 
     The mask is the tokenizer's own name of it, such as [MASK] or <mask>. Lines of a text are separate sentences.
     """
 
     header = ("mask", "rank", "token", "token_id", "score")
 
-    def __init__(self, model: MaskedLm, tokenizer: Tokenizer, *, positions: int, candidates: int = 5, chunk: int = CHUNK) -> None:
+    def __init__(self, model: MaskedLm, tokenizer: Tokenizer, *, positions: int, candidates: int = 5, reads: Reads | None = None) -> None:
         """positions: the longest text in tokens, special ones included. Raises KitaeError for more candidates than tokens."""
         size = model.config.vocab_size
         if candidates > size:
             raise KitaeError(f"candidates = {candidates}, but the model knows {size} tokens", cure=f"set candidates = {size} or less")
         self.wanted = tokenizer.definition.names[2]
         self._model, self._tokenizer, self._room = model.eval(), tokenizer, positions - 2
-        self._candidates, self._chunk = candidates, chunk
+        self._candidates, self.reads = candidates, reads or Reads()
         self._device = next(model.parameters()).device
         self._rows = vocabulary_rows(tokenizer.definition) if tokenizer.speller is not None else np.zeros((0, 0), np.uint16)
 
     @classmethod
-    def of(cls, part: Part, tokenizer: Tokenizer, *, device: torch.device, candidates: int = 5) -> "Filler":
+    def of(cls, part: Part, tokenizer: Tokenizer, *, device: torch.device, candidates: int = 5, reads: Reads | None = None) -> "Filler":
         """From a part with a vocabulary head: a masked language model, or an ELECTRA's generator."""
         model = load_model(part)
         assert isinstance(model, MaskedLm), "the head says what the model is"
-        return cls(model.to(device), tokenizer, positions=part.config.positions, candidates=candidates)
+        return cls(model.to(device), tokenizer, positions=part.config.positions, candidates=candidates, reads=reads)
 
-    def predict(self, texts: Iterable[str]) -> Iterator[Filling | None]:
-        """One filling per text, in their order, None for a text without a mask; an unbounded stream is fine.
+    def answers(self, examples: Sequence[Example]) -> list[Filling | None]:
+        """One filling per text, in their order, None for a text without a mask.
 
         A text that is too long for the model is seen through windows: one around each mask, with as much text on either side as
         fits, so that a mask at the end of a long text is filled as well as one at its beginning.
         """
-        stream = iter(texts)
-        while chunk := list(itertools.islice(stream, self._chunk)):
-            numbers = None if self._tokenizer.speller is None else NumberedCache(self._tokenizer.definition)
-            ids = self._ids(chunk, numbers)
-            rows = None if numbers is None else np.concatenate([self._rows, numbers.rows()])
-            yield from self._fill(ids, rows)
+        numbers = None if self._tokenizer.speller is None else NumberedCache(self._tokenizer.definition)
+        ids = self._ids([example.text for example in examples], numbers)
+        rows = None if numbers is None else np.concatenate([self._rows, numbers.rows()])
+        return self._fill(ids, rows)
 
     def _ids(self, texts: Sequence[str], numbers: NumberedCache | None) -> list[list[int]]:
         lines = [text.split("\n") for text in texts]

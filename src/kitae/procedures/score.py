@@ -1,12 +1,11 @@
-"""How likely texts are to an Electric model: a pseudo-log-likelihood in one pass, in bounded memory.
+"""How likely texts are to an Electric model: a pseudo-log-likelihood in one pass.
 
 Clark et al. 2020 (arXiv:2012.08561), section 2: the sum over a text's tokens of -E, where E is the discriminator's score of a token
 (`kitae.objectives.electric`). In nats, normalized only as far as training made it so: compare texts by it, do not read it as a probability.
 The sum grows with length; divide by `tokens` to compare texts of different length.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +16,13 @@ from kitae.models.compose import Discriminator
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
 from kitae.models.towers import TwoTowerConfig
+from kitae.procedures.inputs import Reads
 from kitae.tasks.batches import by_length
 from kitae.tasks.encoded import Encoded, encode
+from kitae.tasks.examples import Example
 from kitae.tensor.batch import Batch
 from kitae.tokenization.tokenizer import Tokenizer
 
-CHUNK = 2048  # texts held at a time
 TOKENS = 4096  # positions of one batch
 ENDLESS = 1 << 60
 
@@ -46,37 +46,36 @@ class SentenceScore:
 
 
 class Scorer:
-    """An Electric's discriminator and its tokenizer, ready to score; in fp32."""
+    """An Electric's discriminator and its tokenizer, ready to score; in fp32. `kitae.procedures.predict.Predictor` reads its texts."""
 
     header = ("log_likelihood", "tokens")
     wanted = ""
 
-    def __init__(self, model: Discriminator, tokenizer: Tokenizer, *, positions: int, chunk: int = CHUNK) -> None:
+    def __init__(self, model: Discriminator, tokenizer: Tokenizer, *, positions: int, reads: Reads | None = None) -> None:
         """positions: the longest piece in tokens, special ones included."""
-        self._model, self._tokenizer, self._room, self._chunk = model.eval(), tokenizer, positions - 2, chunk
+        self._model, self._tokenizer, self._room = model.eval(), tokenizer, positions - 2
+        self.reads = reads or Reads()
         self._device = next(model.parameters()).device
 
     @classmethod
-    def of(cls, parts: Mapping[str, Part], tokenizer: Tokenizer, *, device: torch.device | str = "cpu") -> "Scorer":
+    def of(
+        cls, parts: Mapping[str, Part], tokenizer: Tokenizer, *, device: torch.device | str = "cpu", reads: Reads | None = None
+    ) -> "Scorer":
         """From the parts of an Electric checkpoint (`is_electric`). Raises KitaeError when the discriminator is missing."""
         if "discriminator" not in parts:
             raise KitaeError("the discriminator is missing, whose energies are the scores", cure="give a checkpoint of Electric")
         part = parts["discriminator"]
         model = load_model(part)
         assert isinstance(model, Discriminator), "the head says what the model is"
-        return cls(model.to(device), tokenizer, positions=part.config.positions)
+        return cls(model.to(device), tokenizer, positions=part.config.positions, reads=reads)
 
-    def predict(self, texts: Iterable[str]) -> Iterator[SentenceScore]:
-        """One score per text, in their order; an unbounded stream is fine.
+    @torch.no_grad()
+    def answers(self, examples: Sequence[Example]) -> list[SentenceScore]:
+        """One score per text, in their order.
 
         Lines of a text are separate sentences of one piece. A text that is longer than the model's pieces is scored in consecutive parts.
         """
-        stream = iter(texts)
-        while chunk := list(itertools.islice(stream, self._chunk)):
-            yield from self._score(chunk)
-
-    @torch.no_grad()
-    def _score(self, texts: list[str]) -> list[SentenceScore]:
+        texts = [example.text for example in examples]
         pieces: list[Encoded] = []
         owners: list[int] = []
         for number, text in enumerate(texts):

@@ -1,6 +1,7 @@
 """Metrics, each as numbers of every example that add up, and a value of their sums; so a bootstrap needs no second look at the texts.
 
-A test holds every one of them together with scikit-learn, scipy, seqeval or the official script.
+Those of one label per text stand here; see `correlations` and `indicators` for numbers and for several labels. Tests hold every one of
+them together with scikit-learn, scipy, seqeval or the official script.
 Shapes: N examples, K numbers, S samples (any leading axes), C labels.
 """
 
@@ -47,6 +48,39 @@ def places(golds: Sequence[Gold | None], labels: Sequence[str]) -> NDArray[np.in
     return np.asarray([number[str(gold)] for gold in golds], np.int64)
 
 
+def share(sums: Floats) -> Floats:
+    """First number over the second."""
+    return ratio(sums[..., 0], sums[..., 1])
+
+
+def macro_f1(sums: Floats) -> Floats:
+    """The plain mean of the F1 of labels that occur in the truth or the predictions (scikit-learn's default)."""
+    hits, guessed, true = np.split(sums, 3, axis=-1)
+    total = guessed + true
+    return ratio(2 * hits, total).sum(-1) / np.maximum((total > 0).sum(-1), 1)
+
+
+def binary_f1(sums: Floats) -> Floats:
+    """The F1 of the last label."""
+    hits, guessed, true = (part[..., -1] for part in np.split(sums, 3, axis=-1))
+    return ratio(2 * hits, guessed + true)
+
+
+def mcc(sums: Floats) -> Floats:
+    """Matthews' correlation of truth and predictions, for any number of labels (Gorodkin, 2004); 0 where one of them is constant."""
+    hits, guessed, true = np.split(sums, 3, axis=-1)
+    total = true.sum(-1)
+    over = hits.sum(-1) * total - (guessed * true).sum(-1)
+    squares = (total**2 - (guessed**2).sum(-1)) * (total**2 - (true**2).sum(-1))
+    return np.sign(over) * ratio(np.abs(over), np.sqrt(np.maximum(squares, 0)))
+
+
+def accuracy_and_f1(sums: Floats) -> Floats:
+    """The mean of the accuracy and the F1 of the last label."""
+    hits, _, true = np.split(sums, 3, axis=-1)
+    return (ratio(hits.sum(-1), true.sum(-1)) + binary_f1(sums)) / 2
+
+
 def _right(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequence[str]) -> Floats:
     del labels
     return np.asarray([(gold == value, 1) for gold, value in zip(golds, values, strict=True)], np.float64).reshape(-1, 2)
@@ -58,22 +92,15 @@ def _by_label(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequ
     return np.concatenate([true * guessed, guessed, true], axis=1)
 
 
-def macro_f1(sums: Floats) -> Floats:
-    """The plain mean of the F1 of labels that occur in the truth or the predictions (scikit-learn's default)."""
-    hits, guessed, true = np.split(sums, 3, axis=-1)
-    total = guessed + true
-    return ratio(2 * hits, total).sum(-1) / np.maximum((total > 0).sum(-1), 1)
-
-
-def share(sums: Floats) -> Floats:
-    """First number over the second."""
-    return ratio(sums[..., 0], sums[..., 1])
-
-
 ACCURACY = Metric(name="accuracy", items=_right, value=share)
 MACRO_F1 = Metric(name="macro_f1", items=_by_label, value=macro_f1)
 MICRO_F1 = Metric(name="micro_f1", items=_right, value=share)
 """Of one label per text it is the accuracy."""
+F1 = Metric(name="f1", items=_by_label, value=binary_f1)
+"""Of the last label, which is the positive one of two."""
+MCC = Metric(name="mcc", items=_by_label, value=mcc)
+ACCURACY_AND_F1 = Metric(name="accuracy_and_f1", items=_by_label, value=accuracy_and_f1)
+"""What GLUE counts of MRPC and QQP (Wang et al., 2019, section 3)."""
 
 
 def confusion(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequence[str]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, cast
 
 import zstandard
 
@@ -177,6 +177,18 @@ def _opened(file: BinaryIO, compression: str | None) -> _Readable:
     return {".bz2": bzip2, ".xz": xz, ".zst": zstd}[compression](file) if compression else file
 
 
+def open_pipe(file: _Readable, *, where: str) -> CheckedStream:
+    """The unpacked bytes of a pipe, such as standard input without a buffer. No more is asked for than one `read` gives: lines come out
+    as they come in, unless they are packed.
+    """
+    head = b""
+    while any(len(head) < len(magic) and magic.startswith(head) for magic in MAGIC) and (more := file.read(512)):
+        head += more
+    whole = CheckedStream(_Joined(head, file), where=where)
+    found = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), None)
+    return CheckedStream(_opened(cast(BinaryIO, whole), found), where=where) if found else whole
+
+
 class TextStream:
     """Lines or the whole text of checked bytes; `\\r\\n` and `\\r` become `\\n`, a byte order mark is taken off.
 
@@ -241,7 +253,7 @@ class TextStream:
 class _Joined:
     """The head that was looked at, then the rest."""
 
-    def __init__(self, head: bytes, rest: CheckedStream) -> None:
+    def __init__(self, head: bytes, rest: _Readable) -> None:
         self._head, self._rest = head, rest
 
     def read(self, size: int = -1, /) -> bytes:

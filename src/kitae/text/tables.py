@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -134,8 +134,8 @@ def _objects(stream: TextStream) -> Iterator[tuple[int, dict[str, str]]]:
             yield number, row_of(json_object(line, f"{stream.where}, line {number}"))
 
 
-def row_of(values: dict[str, object]) -> dict[str, str]:
-    """An object of JSON as a row: what is no text as it is written in JSON, null as ""."""
+def row_of(values: Mapping[str, object]) -> dict[str, str]:
+    """A JSON object as a row of text: see `read_rows`."""
     return {key: value if isinstance(value, str) else _text_of(value) for key, value in values.items()}
 
 
