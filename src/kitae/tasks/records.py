@@ -9,7 +9,7 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.extensions import extension, names
 from kitae.core.paths import locate
 from kitae.tasks.config import Parts, Split, TaskConfig
-from kitae.tasks.examples import Example
+from kitae.tasks.examples import Example, Span
 from kitae.tasks.formats import read_examples
 from kitae.tasks.kinds import kind_of, options_of
 from kitae.tensor.random import numpy_generator
@@ -157,12 +157,18 @@ def _divide_groups(
             parts[0].extend(group)
         elif number is not None:
             later.append((number, group))
-    known = {example.gold for example in parts[0] if isinstance(example.gold, str)}
+    known = {label for example in parts[0] for label in _labels_in(example)}
     for number, group in later:
-        new = {example.gold for example in group if isinstance(example.gold, str)} - known
+        new = {label for example in group for label in _labels_in(example)} - known
         parts[0 if new else number].extend(group)
         known |= new
     return parts
+
+
+def _labels_in(example: Example) -> list[str]:
+    """The labels, tags and kinds of entities in an example's gold."""
+    golds = example.gold if isinstance(example.gold, tuple) else (example.gold,)
+    return [gold if isinstance(gold, str) else gold.label for gold in golds if isinstance(gold, str | Span)]
 
 
 def _thin(examples: list[Example], share: float) -> list[Example]:
