@@ -14,7 +14,10 @@ from kitae.core.extensions import extension, names
 from kitae.core.recipe import validate
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
+from kitae.tasks.readers.conllu import ConlluConfig, read_conllu
+from kitae.tasks.readers.spans import SpansConfig, read_spans
 from kitae.tasks.readers.tables import TableConfig, read_table
+from kitae.tasks.readers.words import ConllConfig, read_conll
 
 GROUP = "kitae.task_formats"
 """Entry points of installed packages: a name and a `TaskFormat`. They cannot replace a row of FORMATS."""
@@ -40,6 +43,9 @@ FORMATS: Mapping[str, TaskFormat] = {
     "jsonl": TaskFormat(
         line="one JSON object a line", read=read_table("jsonl"), config=TableConfig, endings=(".jsonl", ".json", ".ndjson")
     ),
+    "conll": TaskFormat(line="a word and its tag a line", read=read_conll, config=ConllConfig, endings=(".conll", ".bio", ".iob")),
+    "conllu": TaskFormat(line="Universal Dependencies", read=read_conllu, config=ConlluConfig, endings=(".conllu",)),
+    "spans": TaskFormat(line="JSON with entities as characters from and to", read=read_spans, config=SpansConfig),
 }
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.recipe import merge, validate
 from kitae.tasks.config import FILES, TaskConfig
+from kitae.tasks.presets import tagging
 
-PRESETS: Mapping[str, Mapping[str, object]] = {}
+PRESETS: Mapping[str, Mapping[str, object]] = {**tagging.PRESETS}
 PACKED = ("", ".xz", ".gz", ".bz2", ".zst")
 """What compression adds to a file's name; a preset's files may lie there packed or not."""
 
