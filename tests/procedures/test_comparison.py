@@ -1,15 +1,19 @@
 """The comparison of trials: every seed, intervals, pairs and sentences."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from tiny_trials import LABELS, task
 
 from kitae.core.errors import KitaeError
-from kitae.procedures.comparison import TaskResult, compare, tables
+from kitae.procedures.comparison import Quoted, TaskResult, compare
 from kitae.procedures.outcome import Outcome, read, write
-from kitae.report.tables import comma_separated, markdown
+from kitae.procedures.result_tables import page, tables, times
+from kitae.procedures.trial_set import read_trials
+from kitae.report.tables import comma_separated, latex, markdown
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.kind import Predicted
 from kitae.tasks.records import TaskData
@@ -39,7 +43,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> TaskResult:
     folders = [trial(folder, data, encoder="majority", seed=1, right=0.3)]
     for encoder, right in (("random", 0.6), ("pretrain", 0.85), ("twin", 0.85)):
         folders += [trial(folder, data, encoder=encoder, seed=seed, right=right) for seed in (1, 2, 3, 4, 5)]
-    return compare(folders, task=TASK, metric="accuracy", samples=2000, seed=1)
+    return compare(read_trials(folders, TASK, data.test), samples=2000, seed=1)
 
 
 def test_predictions_read_back(tmp_path: Path) -> None:
@@ -95,6 +99,57 @@ def test_trials_on_other_test_texts_are_refused(tmp_path: Path) -> None:
     one = trial(tmp_path, task(test=30), encoder="a", seed=1, right=0.5)
     other = trial(tmp_path, task(test=33), encoder="b", seed=1, right=0.5)
     with pytest.raises(KitaeError, match="different test examples"):
-        compare([one, other], task=TASK, metric="accuracy", samples=100, seed=1)
+        read_trials([one, other], TASK, task(test=33).test)
     with pytest.raises(KitaeError, match="no trials"):
-        compare([], task=TASK, metric="accuracy", samples=100, seed=1)
+        read_trials([], TASK, ())
+    with pytest.raises(KitaeError, match='"test29", which is no test example now'):
+        read_trials([one], TASK, task(test=29).test)
+
+
+def test_mcnemar_stands_beside_the_bootstrap(result: TaskResult) -> None:
+    pairs = {(row["a"], row["b"]): row for row in result.comparisons}
+    told, same = pairs["pretrain", "random"], pairs["twin", "pretrain"]
+    assert float(told["mcnemar_p"]) < 0.001
+    assert float(told["only_a"]) > float(told["only_b"])
+    assert float(same["mcnemar_p"]) > 0.05
+    assert tables(result)["comparisons"].columns[-1] == "McNemar p"
+
+
+def test_quoted_scores_are_rows_of_their_own_and_in_no_statistics(tmp_path: Path, result: TaskResult) -> None:
+    data = task(test=60)
+    folders = [trial(tmp_path, data, encoder=name, seed=1, right=0.8) for name in ("a", "b")]
+    found = read_trials(folders, TASK, data.test)
+    quoted = Quoted(name="BERT_large & co", score=0.951, source="Some et al. (2020), table 3", url="https://example.org/a_b")
+    plain, marked = compare(found, samples=200, seed=1), compare(found, samples=200, seed=1, quoted=[quoted])
+    assert plain.model_copy(update={"quoted": [quoted]}) == marked
+    summary = tables(marked)["summary"]
+    assert summary.rows[-1][:4] == ["BERT_large & co", None, 0.951, None]
+    assert summary.rows[-1][-1] == "quoted, not measured here: Some et al. (2020), table 3, https://example.org/a_b"
+    assert [row[-1] for row in summary.rows[:-1]] == [None, None]
+    assert r"BERT\_large \& co & " in latex(summary)
+    assert "no statistics hold them" in page(marked)
+    assert "source" not in tables(plain)["summary"].columns
+    with pytest.raises(ValidationError):
+        Quoted(name="x", score=95.1, source="y")
+
+
+def test_hidden_labels_leave_nothing_to_compare(tmp_path: Path) -> None:
+    data = task(test=30)
+    hidden = dataclasses.replace(data, test=tuple(dataclasses.replace(example, gold=None) for example in data.test))
+    folders = []
+    for encoder in ("a", "b"):
+        path = tmp_path / encoder
+        path.mkdir()
+        found = [Predicted(value="art") for _ in hidden.test]
+        write(Outcome(predicted=found, chosen={}, curve=[]), hidden, path, metric="", encoder=encoder, seed=1)
+        folders.append(path)
+    result = compare(read_trials(folders, TASK, hidden.test), samples=100, seed=1)
+    assert (result.encoders, result.comparisons, tables(result)) == ([], [], {})
+    assert "all 30 test examples are hidden" in page(result)
+
+
+def test_times_of_every_trial_are_kept_and_drawn(result: TaskResult) -> None:
+    assert result.encoders[1].times == {"train": [2.0] * 5, "predict": [1.0] * 5}
+    picture = times(result)
+    assert picture.count("<circle") == 2 * 16
+    assert "training, seconds" in picture

@@ -52,7 +52,10 @@ def test_all_encoders_of_a_task_end_in_one_table(pool: TaskConfig, tmp_path: Pat
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "accuracy on 45 test texts" in page
     assert "no difference shown" in page
-    assert (tmp_path / "summary.csv").is_file()
+    for name in ("summary.csv", "summary.tex", "comparisons.csv", "classes.tex", "slices.csv", "worst.csv", "errors.json", "times.svg"):
+        assert (tmp_path / name).is_file(), name
+    assert "## By class" in page
+    assert "## By slice: accuracy" in page
     assert out.counts["verdicts"] == found["verdicts"]
 
 
@@ -85,7 +88,7 @@ def test_an_encoder_whose_texts_were_not_cleaned_of_the_task_is_marked(pool: Tas
 def test_sources_are_the_files_and_the_start(pool: TaskConfig) -> None:
     assert finetune.sources(config(pool, "random", 1)) == pool.files
     assert finetune.sources(config(pool, "there", 1, start="there")) == (*pool.files, "there")
-    assert evaluate.sources(EvaluateConfig(task=pool)) == ()
+    assert evaluate.sources(EvaluateConfig(task=pool)) == pool.files
 
 
 def test_operational_settings_stay_out_of_the_fingerprint(pool: TaskConfig) -> None:

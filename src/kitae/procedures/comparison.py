@@ -1,21 +1,18 @@
 """All trials of a task side by side: every seed, their spread, intervals, and which encoder is better than which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
-from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, StringConstraints
 
 from kitae.core.config import Config
-from kitae.core.errors import KitaeError
 from kitae.core.score import Score
-from kitae.procedures.outcome import Trial, read
-from kitae.report.tables import Table
-from kitae.tasks.config import TaskConfig
-from kitae.tasks.examples import Gold
-from kitae.tasks.kinds import kind_of, metric_of
-from kitae.tasks.metrics import confusion
+from kitae.procedures.trial_set import TrialSet
+from kitae.tasks.mcnemar import mcnemar
+from kitae.tasks.metrics import Floats, confusion
 from kitae.tasks.statistics import Comparison, Replicates, spread
 
 
@@ -34,8 +31,25 @@ class EncoderResult(Config):
     """True label (row) by predicted label (column), added up over the seeds; empty for kinds without one label each."""
     seconds: dict[str, float]
     """Mean seconds of training and of prediction of one trial."""
+    times: dict[str, list[float]]
+    """Seconds of training and of prediction of every trial, in the order of the seeds."""
     warnings: list[str]
     """What looked wrong in any of its trials."""
+
+
+class Quoted(Config):
+    """A score that was published elsewhere, to show beside those that were measured here."""
+
+    name: str
+    """The system."""
+    score: Annotated[float, Field(ge=-1, le=1)]
+    """Its score by the metric that the task is judged by, as a share: 0.931 for 93.1 %."""
+    source: Annotated[str, StringConstraints(min_length=1)]
+    """Where it was published: authors, year, table."""
+    url: str = ""
+    """Address of the source."""
+    task: str = ""
+    """Name of the task; needed where the recipe has several."""
 
 
 class TaskResult(Config):
@@ -50,52 +64,49 @@ class TaskResult(Config):
     labels: tuple[str, ...]
     """Label names in the order of the confusion matrices."""
     examples: dict[str, int]
-    """How many examples train, validation and test have; "leaked" counts test texts that also stand in the others."""
+    """How many examples train, validation and test have; "leaked" counts test texts that also stand in the others, "scored" those whose
+    gold is known."""
     encoders: list[EncoderResult]
-    """In the order of the recipe's `compare`."""
+    """In the order of the recipe's `compare`; none where the gold of every test example is hidden."""
     comparisons: list[dict[str, str | float]]
-    """Every pair: a, b, difference (a - b), low, high, p, verdict on a."""
+    """Every pair: a, b, difference (a - b), low, high, p, verdict on a; and where examples are right or wrong, McNemar's exact test of the
+    votes of each one's seeds: how many examples only a (only_a) and only b (only_b) gets right, and mcnemar_p."""
     verdicts: list[str]
     """The comparisons as sentences."""
+    quoted: list[Quoted] = []
+    """Scores of other systems, as others published them; in no statistics."""
 
 
-def compare(folders: Sequence[Path], *, task: TaskConfig, metric: str, samples: int, seed: int) -> TaskResult:
-    """Read the trials and compare their encoders, in the order of the folders; test examples with hidden labels are left out.
-
-    Raises KitaeError when there are none, or they were not scored on the same test examples.
-    """
-    groups: dict[str, list[Trial]] = {}
-    for folder in folders:
-        trial = read(folder)
-        groups.setdefault(trial.results.encoder, []).append(trial)
-    if not groups:
-        raise KitaeError(f"the task {task.name} has no trials to compare", cure="name encoders in finetune.compare")
-    first = next(iter(groups.values()))[0]
-    for name, trials in groups.items():
-        for trial in trials:
-            if list(trial.ids) != list(first.ids) or list(trial.golds) != list(first.golds):
-                what = f"the trials of {name} and {first.results.encoder} were scored on different test examples"
-                raise KitaeError(what, cure="run the trials again", where=f"task {task.name}")
-    kind, name = kind_of(task), metric_of(task, metric)
-    judged, labels = kind.metrics[name], first.results.labels
-    items = {encoder: [judged.items(*_known(trial), labels) for trial in trials] for encoder, trials in groups.items()}
-    replicates = Replicates(judged, items, samples=samples, seed=seed)
-    comparisons = [replicates.compare(a, b) for b, a in combinations(groups, 2)]
+def compare(found: TrialSet, *, samples: int, seed: int, quoted: Sequence[Quoted] = ()) -> TaskResult:
+    """Compare the encoders of a task's trials. Where the gold of all test examples is hidden, there is nothing to compare."""
+    first = found.first
+    encoders: list[EncoderResult] = []
+    comparisons: list[dict[str, str | float]] = []
+    verdicts: list[str] = []
+    if found.examples:
+        replicates, decided = Replicates(found.metric, found.items(), samples=samples, seed=seed), found.decided()
+        encoders = [_encoder(name, found, replicates.interval(name)) for name in found.results]
+        for b, a in combinations(found.results, 2):
+            one = replicates.compare(a, b)
+            tested = {} if decided is None else _tested(decided[a], decided[b])
+            comparisons.append(asdict(one) | tested)
+            verdicts.append(sentence(one))
     return TaskResult(
-        task=task.name,
-        kind=task.kind,
-        metric=name,
-        labels=labels,
-        examples=first.results.examples,
-        encoders=[_encoder(name, trials, replicates.interval(name)) for name, trials in groups.items()],
-        comparisons=[asdict(comparison) for comparison in comparisons],
-        verdicts=[sentence(comparison) for comparison in comparisons],
+        task=first.task,
+        kind=first.kind,
+        metric=found.metric.name,
+        labels=first.labels,
+        examples=first.examples | {"scored": len(found.examples)},
+        encoders=encoders,
+        comparisons=comparisons,
+        verdicts=verdicts,
+        quoted=list(quoted),
     )
 
 
-def _known(trial: Trial) -> tuple[list[Gold | None], list[Gold]]:
-    pairs = [(gold, found.value) for gold, found in zip(trial.golds, trial.predicted, strict=True) if gold is not None]
-    return [gold for gold, _ in pairs], [value for _, value in pairs]
+def _tested(a: Sequence[Floats], b: Sequence[Floats]) -> dict[str, float]:
+    test = mcnemar(a, b)
+    return {"only_a": test.only_a, "only_b": test.only_b, "mcnemar_p": test.p}
 
 
 def sentence(found: Comparison) -> str:
@@ -110,75 +121,23 @@ def sentence(found: Comparison) -> str:
     return f"{found.a} against {found.b}: no difference shown, {both}"
 
 
-def tables(result: TaskResult) -> dict[str, Table]:
-    """The result as tables, by file name."""
-    name, shown = result.metric.replace("_", " "), _shown(result)
-    summary = Table(
-        title=f"{result.task}: {name} on {result.examples['test']} test texts",
-        columns=("encoder", "seeds", "mean", "95 % low", "95 % high", "median", "sd", "min", "max", *_others(result), "train s"),
-        rows=[_summary_row(encoder, result) for encoder in result.encoders],
-    )
-    comparisons = Table(
-        title="Pairs of encoders",
-        columns=("encoder", "against", "difference", "95 % low", "95 % high", "p", "verdict"),
-        rows=[tuple(row[key] for key in ("a", "b", "difference", "low", "high", "p", "verdict")) for row in result.comparisons],
-    )
-    seeds = Table(
-        title="Every seed",
-        columns=("encoder", "seed", *(_title(name) for name in shown)),
-        rows=[(e.encoder, seed, *(found[name] for name in shown)) for e in result.encoders for seed, found in e.seeds.items()],
-    )
-    made = {"summary": summary, "comparisons": comparisons, "seeds": seeds}
-    for encoder in (encoder for encoder in result.encoders if encoder.confusion):
-        made[f"confusion-{_file_name(encoder.encoder)}"] = Table(
-            title=f"Confusion of {encoder.encoder}, all seeds (rows: true, columns: predicted)",
-            columns=("", *result.labels),
-            rows=[(label, *row) for label, row in zip(result.labels, encoder.confusion, strict=True)],
-        )
-    return made
-
-
-def _shown(result: TaskResult) -> list[str]:
-    """The metrics that tables show: of classification accuracy and macro F1 (the others follow from the task's metric), else all."""
-    found = list(result.encoders[0].spread)
-    return [name for name in found if result.kind != "classification" or name in ("accuracy", "macro_f1", result.metric)]
-
-
-def _title(name: str) -> str:
-    return name.replace("_f1", " F1").replace("_", " ")
-
-
-def _others(result: TaskResult) -> tuple[str, ...]:
-    return tuple(name.replace("_", " ") for name in _shown(result) if name != result.metric)
-
-
-def _summary_row(encoder: EncoderResult, result: TaskResult) -> tuple[str | int | float | None, ...]:
-    found = encoder.spread[result.metric]
-    means = [encoder.spread[name]["mean"] for name in _shown(result) if name != result.metric]
-    middle = (found["median"], found["sd"] if len(encoder.seeds) > 1 else None, found["min"], found["max"])
-    score = encoder.score
-    return (encoder.encoder, len(encoder.seeds), score.value, score.low, score.high, *middle, *means, encoder.seconds.get("train"))
-
-
-def _encoder(name: str, trials: Sequence[Trial], score: Score) -> EncoderResult:
-    results = [trial.results for trial in trials]
-    seconds: Mapping[str, list[float]] = {key: [result.seconds.get(key, 0.0) for result in results] for key in ("train", "predict")}
+def _encoder(name: str, found: TrialSet, score: Score) -> EncoderResult:
+    results = found.results[name]
+    times = {key: [result.seconds.get(key, 0.0) for result in results] for key in ("train", "predict")}
     return EncoderResult(
         encoder=name,
         seeds={str(result.seed): result.scores for result in results},
         spread={metric: asdict(spread([result.scores[metric] for result in results])) for metric in results[0].scores},
         score=score,
-        confusion=_confusion(trials),
-        seconds={key: float(np.mean(values)) for key, values in seconds.items()},
+        confusion=_confusion(found, name),
+        seconds={key: float(np.mean(values)) for key, values in times.items()},
+        times=times,
         warnings=sorted({warning for result in results for warning in result.warnings}),
     )
 
 
-def _confusion(trials: Sequence[Trial]) -> list[list[int]]:
-    if trials[0].results.kind != "classification":
+def _confusion(found: TrialSet, name: str) -> list[list[int]]:
+    if found.first.kind != "classification":
         return []
-    return np.sum([confusion(*_known(trial), trial.results.labels) for trial in trials], axis=0).tolist()
-
-
-def _file_name(encoder: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_." else "_" for character in Path(encoder).name)
+    golds, labels = [example.gold for example in found.examples], found.first.labels
+    return np.sum([confusion(golds, [one.value for one in seed], labels) for seed in found.predicted[name]], axis=0).tolist()

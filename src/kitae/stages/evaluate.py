@@ -1,58 +1,70 @@
-"""Trials of one task -> comparison of its encoders, as JSON, Markdown and CSV."""
+"""Trials of one task -> comparison of its encoders and their errors, as JSON, Markdown, CSV, LaTeX and SVG."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from kitae.core.artifact import Inputs, Out
-from kitae.core.config import Config
-from kitae.procedures.comparison import TaskResult, compare, tables
-from kitae.report.tables import markdown, write
+from kitae.core.config import LATER, Config
+from kitae.procedures.comparison import Quoted, compare
+from kitae.procedures.errors import error_tables, errors
+from kitae.procedures.result_tables import page, tables, times
+from kitae.procedures.trial_set import read_trials
+from kitae.report.tables import write
 from kitae.tasks.config import TaskConfig
+from kitae.tasks.records import load
 
-VERSION = 2
+VERSION = 3
 
 
-class EvaluateConfig(Config):
-    """How to compare."""
+class EvaluateSettings(Config):
+    """How to compare; what all tasks of a recipe share."""
+
+    samples: Annotated[int, Field(ge=100)] = 10_000
+    """Draws of the bootstrap."""
+    worst: Annotated[int, LATER, Field(ge=0)] = 50
+    """How many of each encoder's worst examples are named."""
+    worst_texts: Annotated[bool, LATER] = True
+    """Whether the worst examples are shown with their texts; false leaves texts, answers and entities' letters out, and keeps ids, places
+    and labels."""
+    quoted: Annotated[tuple[Quoted, ...], LATER] = ()
+    """Published scores of other systems, shown as rows of their own with their source."""
+
+
+class EvaluateConfig(EvaluateSettings):
+    """How to compare the trials of a task."""
 
     task: TaskConfig
     """The labelled examples."""
     metric: str = ""
     """What the encoders are compared by; the others are shown beside it. Absent: the task's, or the first one of its kind."""
-    samples: Annotated[int, Field(ge=100)] = 10_000
-    """Draws of the bootstrap."""
 
 
 def sources(config: EvaluateConfig) -> tuple[str, ...]:
-    """None: what is compared comes from the trials."""
-    return ()
+    """The task's files, whose examples are shown where encoders err."""
+    return config.task.files
 
 
 def run(config: EvaluateConfig, inputs: Inputs, out: Out) -> None:
-    """Write results.json, results.md and one CSV per table; the parents are all trials of the task, in the order to show."""
-    folders = list(inputs.parents.values())
-    result = compare(folders, task=config.task, metric=config.metric, samples=config.samples, seed=inputs.seed)
+    """Write results.json, results.md, errors.json, times.svg, and every table as CSV and LaTeX.
+
+    The parents are all trials of the task, in the order to show.
+    """
+    task = config.task
+    trials = read_trials(list(inputs.parents.values()), task, load(task).test, metric=config.metric)
+    result = compare(trials, samples=config.samples, seed=inputs.seed, quoted=config.quoted)
     (out.path / "results.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
-    (out.path / "results.md").write_text(page(result), encoding="utf-8")
-    for name, table in tables(result).items():
+    made = tables(result)
+    wrong = {}
+    if result.encoders:
+        found = errors(trials, worst=config.worst, texts=config.worst_texts, seed=inputs.seed)
+        (out.path / "errors.json").write_text(found.model_dump_json(indent=1), encoding="utf-8")
+        (out.path / "times.svg").write_text(times(result), encoding="utf-8")
+        wrong = error_tables(found)
+    for name, table in {**made, **wrong}.items():
         write(out.path, name, table)
+    shown = [wrong[name] for name in ("classes", "slices") if name in wrong]
+    (out.path / "results.md").write_text(page(result, shown), encoding="utf-8")
     scores = {encoder.encoder: encoder.score.model_dump() for encoder in result.encoders}
     out.counts.update({"metric": result.metric, "scores": scores, "verdicts": result.verdicts})
-    task = config.task
     out.licences.append({"name": task.name, "licence": task.licence or "not stated", "source": task.citation or ", ".join(task.files)})
-
-
-def page(result: TaskResult) -> str:
-    """The whole comparison as Markdown: table, verdicts, pairs, seeds, confusion."""
-    made = tables(result)
-    counts = result.examples
-    head = (
-        f"Trained on {counts['train']} texts, the epoch chosen on {counts['validation']}, scored once on {counts['test']}. "
-        f"Intervals cover the choice of test texts and of seeds ({len(result.labels)} labels); each is for one comparison alone."
-    )
-    parts = [markdown(made.pop("summary")), head, "\n".join(f"- {verdict}" for verdict in result.verdicts)]
-    if counts.get("leaked"):
-        parts.append(f"Warning: {counts['leaked']} test texts also stand in the training or validation texts.")
-    parts += [f"Warning, {encoder.encoder}: {warning}" for encoder in result.encoders for warning in encoder.warnings]
-    return "\n\n".join(part.strip() for part in [*parts, *(markdown(table) for table in made.values())] if part) + "\n"

@@ -20,6 +20,7 @@ from kitae.tensor.random import numpy_generator
 Floats = NDArray[np.floating]
 LEVEL = 0.95
 _CHUNK = 1 << 21  # numbers drawn at a time: bounds the memory
+_EXACT = 1 << 24  # fp32 holds every whole number below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def spread(values: ArrayLike) -> Spread:
 
 def bootstrap(metric: Metric, items: Floats, *, samples: int = 10_000, seed: int = 1) -> Score:
     """A metric of items [N, K] with its 95 % percentile interval over them."""
-    drawn = np.concatenate([metric.under(items, weights) for weights in _resamples(len(items), samples, seed)])
+    drawn = np.concatenate([_scores(metric, [items], weights)[:, 0] for weights in _resamples(len(items), samples, seed)])
     low, high = _percentiles(drawn)
     return Score(value=float(metric.under(items, np.ones((1, len(items))))[0]), low=low, high=high, n=len(items))
 
@@ -130,7 +131,13 @@ class Replicates:
 
 def _scores(metric: Metric, trials: Sequence[Floats], weights: Floats) -> Floats:
     """The metric of every trial under every row of item weights: [samples, trials]."""
-    return np.stack([metric.under(items, weights) for items in trials], axis=1)
+    return np.stack([metric.under(items, weights.astype(_precision(metric, items))) for items in trials], axis=1)
+
+
+def _precision(metric: Metric, items: Floats) -> type[np.floating]:
+    """fp32 where it adds counts up exactly, at half of the time; sums of squares would lose their digits in it."""
+    counts = metric.resampled is None and bool((items == np.rint(items)).all())
+    return np.float32 if counts and len(items) * float(np.abs(items).max(initial=1)) < _EXACT else np.float64
 
 
 def _resamples(items: int, samples: int, seed: int) -> Iterator[Floats]:

@@ -1,0 +1,122 @@
+"""A task's comparison for people: tables, figures and one page of Markdown."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kitae.procedures.comparison import EncoderResult, Quoted, TaskResult
+from kitae.report.figures import Panel, box_plots
+from kitae.report.tables import Cell, Table, markdown
+
+QUOTED = "quoted, not measured here"
+
+
+def tables(result: TaskResult) -> dict[str, Table]:
+    """The result as tables, by file name; none where nothing was scored."""
+    if not result.encoders:
+        return {}
+    shown = _shown(result)
+    comparisons = Table(
+        title="Pairs of encoders",
+        columns=("encoder", "against", "difference", "95 % low", "95 % high", "p", "verdict", *_tested(result)),
+        rows=[_pair(row) for row in result.comparisons],
+    )
+    seeds = Table(
+        title="Every seed",
+        columns=("encoder", "seed", *(_title(name) for name in shown), "train s", "predict s"),
+        rows=[
+            (one.encoder, seed, *(found.get(name) for name in shown), train, predict)
+            for one in result.encoders
+            for (seed, found), train, predict in zip(one.seeds.items(), one.times["train"], one.times["predict"], strict=True)
+        ],
+    )
+    made = {"summary": _summary(result), "comparisons": comparisons, "seeds": seeds}
+    for encoder in (encoder for encoder in result.encoders if encoder.confusion):
+        made[f"confusion-{_file_name(encoder.encoder)}"] = Table(
+            title=f"Confusion of {encoder.encoder}, all seeds (rows: true, columns: predicted)",
+            columns=("", *result.labels),
+            rows=[(label, *row) for label, row in zip(result.labels, encoder.confusion, strict=True)],
+        )
+    return made
+
+
+def page(result: TaskResult, others: Sequence[Table] = ()) -> str:
+    """The whole comparison as Markdown: table, verdicts, warnings, pairs, seeds, confusion, and other tables behind them."""
+    counts = result.examples
+    if not result.encoders:
+        hidden = f"The labels of all {counts['test']} test examples are hidden: the trials' folders hold what was predicted."
+        return f"## {result.task}\n\n{hidden}\n"
+    made = tables(result)
+    head = (
+        f"Trained on {counts['train']} texts, the epoch chosen on {counts['validation']}, scored once on {counts['scored']}. "
+        f"Intervals cover the choice of test texts and of seeds ({len(result.labels)} labels); each is for one comparison alone."
+    )
+    parts = [markdown(made.pop("summary")), head, "\n".join(f"- {verdict}" for verdict in result.verdicts)]
+    if result.quoted:
+        parts.append(f"Rows with a source are {QUOTED}: other training, other seeds, perhaps other splits; no statistics hold them.")
+    if counts.get("leaked"):
+        parts.append(f"Warning: {counts['leaked']} test texts also stand in the training or validation texts.")
+    parts += [f"Warning, {encoder.encoder}: {warning}" for encoder in result.encoders for warning in encoder.warnings]
+    parts += [markdown(table) for table in [*made.values(), *others]]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def times(result: TaskResult) -> str:
+    """Seconds of every trial's training and prediction, as box plots."""
+    panels = [
+        Panel(title=f"{what}, seconds", groups={one.encoder: one.times[key] for one in result.encoders})
+        for key, what in (("train", "training"), ("predict", "prediction"))
+    ]
+    return box_plots(f"{result.task}: time of each trial", panels)
+
+
+def source(quoted: Quoted) -> str:
+    """How a quoted score is marked in a table."""
+    return f"{QUOTED}: {quoted.source}{f', {quoted.url}' if quoted.url else ''}"
+
+
+def _summary(result: TaskResult) -> Table:
+    others = [name for name in _shown(result) if name != result.metric]
+    columns = ["encoder", "seeds", "mean", "95 % low", "95 % high", "median", "sd", "min", "max", *map(_plain, others), "train s"]
+    rows: list[list[Cell]] = [list(_summary_row(encoder, result.metric, others)) for encoder in result.encoders]
+    if result.quoted:
+        columns.append("source")
+        rows = [[*row, None] for row in rows]
+        for one in result.quoted:
+            rows.append([one.name, None, one.score, *[None] * (len(columns) - 4), source(one)])
+    title = f"{result.task}: {_plain(result.metric)} on {result.examples['scored']} test texts"
+    return Table(title=title, columns=columns, rows=rows)
+
+
+def _summary_row(encoder: EncoderResult, metric: str, others: Sequence[str]) -> Iterator[Cell]:
+    found, score = encoder.spread[metric], encoder.score
+    yield from (encoder.encoder, len(encoder.seeds), score.value, score.low, score.high)
+    yield from (found["median"], found["sd"] if len(encoder.seeds) > 1 else None, found["min"], found["max"])
+    yield from (encoder.spread[name]["mean"] for name in others)
+    yield encoder.seconds.get("train")
+
+
+def _tested(result: TaskResult) -> tuple[str, ...]:
+    return ("only encoder right", "only other right", "McNemar p") if any("mcnemar_p" in row for row in result.comparisons) else ()
+
+
+def _pair(row: dict[str, str | float]) -> tuple[Cell, ...]:
+    keys = ("a", "b", "difference", "low", "high", "p", "verdict")
+    return (*(row[key] for key in keys), *(row[key] for key in ("only_a", "only_b", "mcnemar_p") if key in row))
+
+
+def _shown(result: TaskResult) -> list[str]:
+    """The metrics that tables show: of classification accuracy and macro F1 (the others follow from the task's metric), else all."""
+    found = list(result.encoders[0].spread)
+    return [name for name in found if result.kind != "classification" or name in ("accuracy", "macro_f1", result.metric)]
+
+
+def _title(name: str) -> str:
+    return name.replace("_f1", " F1").replace("_", " ")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _file_name(encoder: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in Path(encoder).name)
