@@ -196,7 +196,7 @@ def _by_head(place: Path, part: Part) -> Use | None:
         if len(part.labels) == 1:
             return Use(kind="regression", kind_config={"scaling": "none"}, max_length=length)
         if problem == "regression":
-            what = f"{place} gives {len(part.labels)} numbers for every text"
+            what = f"the model gives {len(part.labels)} numbers for every text"
             raise KitaeError(what, cure="give a model of one number, or a classifier", where=str(place))
         return Use(labels=part.labels, max_length=length)
     return None
