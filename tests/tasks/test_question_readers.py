@@ -15,7 +15,7 @@ from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Answer, Example
 from kitae.tasks.formats import read_examples
 from kitae.tasks.kinds import kind_of, options_of
-from kitae.tasks.presets.questions import QUESTIONS
+from kitae.tasks.presets.questions import PRESETS
 from kitae.tasks.presets.table import task_like
 from kitae.tasks.readers.places import nearest
 from kitae.tasks.records import load
@@ -76,7 +76,7 @@ def test_a_preset_finds_folders_that_are_packed(shared: Path) -> None:
 
 
 def test_every_preset_is_a_task() -> None:
-    for name in QUESTIONS:
+    for name in PRESETS:
         config = task_like(name, "somewhere", name="t")
         options_of(config)
         assert config.metric in kind_of(config).metrics or not config.metric

@@ -27,7 +27,7 @@ JSQUAD: Mapping[str, object] = {
     "citation": "Kurihara et al., JGLUE: Japanese General Language Understanding Evaluation, LREC 2022",
 }
 
-QUESTIONS: Mapping[str, Mapping[str, object]] = {
+PRESETS: Mapping[str, Mapping[str, object]] = {
     "squad/v1.1": {
         **ENGLISH,
         "metric": "f1_v1",
