@@ -40,7 +40,8 @@ def asked(count: int, name: str, *, impossible: bool) -> tuple[Example, ...]:
         start = sum(len(word) + 1 for word in words[:place])
         words[place:place] = wanted if here else []
         gold = (Answer(start=start, text=" ".join(wanted)),) if here else ()
-        made.append(Example(id=f"{name}{i}", text=" ".join([f"w{which}"] * 3), second=" ".join(words), gold=gold, where=f"{name}, line {i}"))
+        question = " ".join([f"w{which}"] * 3)
+        made.append(Example(id=f"{name}{i}", text=question, second=" ".join(words), gold=gold, where=f"{name}, line {i}"))
     return tuple(made)
 
 
@@ -56,9 +57,9 @@ def task(**options: Any) -> TaskData:
     )
 
 
-@pytest.mark.parametrize(("head", "epochs"), [("simple", 7), ("joint", 14)])
+@pytest.mark.parametrize(("head", "epochs"), [("simple", 7), ("joint", 11)])
 def test_both_heads_learn(tmp_path: Path, head: str, epochs: int) -> None:
-    data, start = task(answering=head, unanswerable=True, doc_stride=6), read_start(start_folder(tmp_path / "start"))
+    data, start = task(answering=head, unanswerable=True, doc_stride=6, beam=5), read_start(start_folder(tmp_path / "start"))
     folder = tmp_path / "trial"
     folder.mkdir()
     outcome = run_trial(data, start, QUICK.model_copy(update={"epochs": epochs}), seed=1, folder=folder)
@@ -75,6 +76,13 @@ def test_both_heads_learn(tmp_path: Path, head: str, epochs: int) -> None:
     shares = [entry["probability"] for one in (*again, *outcome.predicted) for entry in one.more["nbest"]]  # type: ignore[attr-defined]
     half = len(shares) // 2
     assert np.abs(np.asarray(shares[:half]) - np.asarray(shares[half:])).max() < 1e-5
+    official = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in (folder / "submissions").iterdir()}
+    assert set(official) == {"predictions", "best_answers", "null_odds", "nbest_predictions"}
+    for example, found in zip(data.test, outcome.predicted, strict=True):
+        assert official["predictions"][example.id] == (found.value[0].text if found.value else "")  # type: ignore[index,union-attr]
+        assert official["best_answers"][example.id] == official["nbest_predictions"][example.id][0]["text"]
+        kept = official["null_odds"][example.id] <= use.tuned["null_threshold"]
+        assert official["predictions"][example.id] == (official["best_answers"][example.id] if kept else "")
     assert use.tuned["null_threshold"] == outcome.chosen["tuned/null_threshold"]
     assert results.scores["NoAns_exact"] > 0.7
     assert results.scores["HasAns_total"] == 40

@@ -211,10 +211,24 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, make: Callable[[Path]
 
 def test_ids_that_repeat_are_named(tmp_path: Path) -> None:
     train = squad(tmp_path, *(question(id=f"q{number}") for number in range(20)), question(id="q3"))
-    config = TaskConfig(name="t", kind="span", format="squad", train=(str(train),), test=(str(train),), id="id")
+    config = TaskConfig(name="t", kind="span", format="squad", train=(str(train),), validation=("-",), test=("-",))
+    config = config.model_copy(update={"validation": config.train, "test": config.train})
     with pytest.raises(KitaeError, match='the id "q3" occurs twice') as caught:
         load(config)
     assert caught.value.where == f"{train}, question q3"
+
+
+def test_questions_of_one_context_stay_together(tmp_path: Path) -> None:
+    for number in range(12):
+        made = [question(id=f"{number}q{other}") for other in range(5)]
+        squad(tmp_path, *made, context=f"{CONTEXT} {number}").rename(tmp_path / f"s{number}.json")
+    config = TaskConfig.model_validate(
+        {"name": "t", "kind": "span", "format": "squad", "path": str(tmp_path), "split": {"train": 0.5, "validation": 0.25, "test": 0.25}}
+    )
+    data = load(config)
+    contexts = [{example.second for example in part} for part in (data.train, data.validation, data.test)]
+    assert [len(some) for some in contexts] == [6, 3, 3]
+    assert len(set.union(*contexts)) == 12
 
 
 def test_mrqa_answers_are_those_that_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

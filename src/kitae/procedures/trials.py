@@ -24,7 +24,7 @@ from kitae.procedures.finetuned import Finetuned, description, save, use_of
 from kitae.procedures.fitting import MOST_TOKENS, check_length, device_named, read_tokenizer
 from kitae.procedures.judge import Collapsed, Judge, zero_loss
 from kitae.procedures.outcome import Outcome
-from kitae.procedures.submissions import write_submissions
+from kitae.procedures.submissions import write_official, write_submissions
 from kitae.tasks.batches import TrainBatches
 from kitae.tasks.examples import Example
 from kitae.tasks.kind import Feature
@@ -126,6 +126,7 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
     save(tuned.model, use_of(tuned.model, data.config), folder / "model")
     write_submissions(tuned.model, data.config, folder)
+    write_official(tuned.model.kind.files(data.test, predicted), folder)
     return Outcome(predicted=predicted, chosen=tuned.chosen, curve=tuned.curve, warnings=tuned.warnings, seconds=seconds)
 
 

@@ -88,6 +88,24 @@ def null_odds(predicted: Predicted) -> float:
     return float(odds)
 
 
+def official(ids: Sequence[str], predicted: Sequence[Predicted]) -> dict[str, object]:
+    """The files that SQuAD's and MRQA's scripts and leaderboards take, as names and contents.
+
+    predictions.json: id -> answer, "" where there is none. nbest_predictions.json: id -> the best answers. Where a model may say that
+    there is no answer also null_odds.json, id -> odds, and best_answers.json, the answers whatever the odds: evaluate-v2.0.py gives our
+    scores for best_answers.json with null_odds.json and the model's threshold.
+    """
+    known = list(zip(ids, predicted, strict=True))
+    found: dict[str, object] = {
+        "predictions.json": {id_: text_of(one) for id_, one in known},
+        "nbest_predictions.json": {id_: one.more.get("nbest", []) for id_, one in known},
+    }
+    if any("null_odds" in one.more for one in predicted):
+        found["null_odds.json"] = {id_: null_odds(one) for id_, one in known}
+        found["best_answers.json"] = {id_: best_text(one) for id_, one in known}
+    return found
+
+
 def _joined(
     raws: Sequence[Raw], places: Sequence[NDArray[np.integer]], of: Sequence[Window]
 ) -> list[tuple[Raw, NDArray[np.integer], Window, NDArray[np.bool_]]]:

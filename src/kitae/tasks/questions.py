@@ -18,7 +18,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.compose import JointSpanFinder, SpanFinder
 from kitae.models.family import Head, Model
 from kitae.tasks.answer_scores import METRICS, RULES, squad2_fields, usable_threshold
-from kitae.tasks.answers import Search, best_answers, best_text, nothing, null_odds, shares
+from kitae.tasks.answers import Search, best_answers, best_text, nothing, null_odds, official, shares
 from kitae.tasks.encoded import framed, separators, tokens_of
 from kitae.tasks.examples import Answer, Example, Gold
 from kitae.tasks.finding import CONTEXT, JointSpans, Spans
@@ -215,6 +215,10 @@ class SpanKind(Kind[SpanConfig]):
         if cut:
             found.append(f"{cut} of {len(asked)} answers to learn stand in no window as a whole: raise max_length, or lower doc_stride")
         return found
+
+    def files(self, examples: Sequence[Example], predicted: Sequence[Predicted]) -> dict[str, object]:
+        """See Kind: what the official scripts read (see `kitae.tasks.answers.official`)."""
+        return official([example.id for example in examples], predicted)
 
     def scores(self, examples: Sequence[Example], predicted: Sequence[Predicted], labels: Sequence[str]) -> dict[str, float]:
         """Every metric; the other fields of SQuAD 2.0 where some question has no answer; how many answers do not fall on tokens."""

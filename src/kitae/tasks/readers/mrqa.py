@@ -58,6 +58,7 @@ def read_mrqa(path: Path, task: TaskConfig, config: MrqaConfig) -> Iterator[Exam
                 second=context,
                 gold=(*kept, *(Answer(start=-1, text=text) for text in accepted if text not in known)) or None,
                 slices=slices_of(task.slices, (question, header, values), where),
+                group=context,
                 where=where,
             )
     if not found:

@@ -77,6 +77,7 @@ def _questions(
             second=context,
             gold=gold,
             slices=slices_of(task.slices, (question, paragraph, article), where),
+            group=context,
             where=where,
         )
 
