@@ -15,9 +15,9 @@ def marks(example: Example, gold: Gold) -> frozenset[Mark]:
 
 
 def _marks(example: Example, gold: Gold) -> Iterator[Mark]:
-    if isinstance(gold, float):
+    if isinstance(gold, int | float) and not example.choices:
         return
-    if isinstance(gold, str | int):
+    if isinstance(gold, str | int | float):
         yield str(gold), 0, 0
         return
     answers = [item for item in gold if isinstance(item, Answer)]
