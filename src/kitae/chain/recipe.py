@@ -5,12 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kitae.chain.debug import shrink
 from kitae.chain.sizes import with_own_presets
 from kitae.core import recipe as raw_recipe
 from kitae.core.config import OPERATIONAL, Config
-from kitae.core.duration import Duration
 from kitae.core.errors import KitaeError, did_you_mean
-from kitae.models.presets import PRESETS
 from kitae.procedures.machine import PlanConfig
 from kitae.procedures.probe import ProbeConfig
 from kitae.procedures.regrow import RegrowConfig
@@ -30,13 +29,6 @@ from kitae.train.phases import longest, phases_of
 CORPUS_KEYS = ("holdout", "language", "normalization", "decontaminate")
 """What [adapt] may set for its own corpus."""
 BASELINES = ("majority", "tfidf")
-DEBUG_TOKENS, DEBUG_DOCUMENTS, DEBUG_EXAMPLES = 3000, 300, 120
-DEBUG: raw_recipe.Raw = {  # what `scale = "debug"` lays over a recipe: the same chain, in minutes
-    "tokenizer": {"vocab_size": DEBUG_TOKENS},
-    "pretrain": {"train": {"length": "20 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
-    "adapt": {"train": {"length": "10 steps", "batch": "1024 tokens", "micro_batch": "1024 tokens"}},
-    "finetune": {"seeds": [1, 2], "epochs": 1},
-}
 
 
 class AdaptTable(Config):
@@ -92,6 +84,9 @@ class Recipe(Config):
     """Everything random follows from it."""
     scale: Literal["full", "debug"] = "full"
     """"debug" shrinks model, data and lengths to minutes."""
+    debug: Annotated[dict[str, object], OPERATIONAL] = Field(default_factory=dict)
+    """What scale = "debug" takes besides: tables as in the recipe that are laid over it, for example [debug.corpus] with sources that
+    lie at hand; [debug.tokenizer] replaces the whole table."""
     data: dict[str, str] = Field(default_factory=dict)
     """Roots of paths: `shared = "$NAME|default"` makes "shared:file" a path below it."""
     keep: Literal["all", "needed"] = "all"
@@ -131,7 +126,7 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Path]:
     where = str(path)
     raw = with_own_presets(raw, where)
     if raw.get("scale") == "debug":
-        raw = _debug(raw)
+        raw = shrink(raw, where)
     tasks = raw.get("task", {})
     if isinstance(tasks, dict):
         raw["task"] = {key: {"name": key, **table} if isinstance(table, dict) else table for key, table in tasks.items()}
@@ -152,78 +147,6 @@ def task_named(recipe: Recipe, name: str, where: str) -> TaskConfig:
         return find(name, recipe.task)
     except KitaeError as error:
         raise KitaeError(error.what, cure=error.cure, where=where) from error
-
-
-def _debug(raw: raw_recipe.Raw) -> raw_recipe.Raw:
-    known = {key: value for key, value in DEBUG.items() if key in raw}
-    tokenizer = raw.get("tokenizer")
-    if isinstance(tokenizer, dict) and "from" in tokenizer:
-        del known["tokenizer"]
-    elif isinstance(tokenizer, dict) and tokenizer.get("algorithm", "wordpiece") == "wordpiece":
-        known["tokenizer"] = {"vocab_size": DEBUG_TOKENS, "limit_alphabet": 1000}
-    small = raw_recipe.merge(raw, known)
-    for table in (small.get("pretrain"), small.get("adapt")):
-        if isinstance(table, dict) and isinstance(table.get("train"), dict):
-            table["train"] = _without_times(_small_phases(table["train"]))
-    pretrain = small.get("pretrain")
-    if isinstance(pretrain, dict) and isinstance(pretrain.get("model"), str):
-        name = pretrain["model"]
-        tiny = max(
-            (known for known in PRESETS if known.endswith("-tiny") and name.startswith(known.removesuffix("tiny"))), key=len, default=""
-        )
-        if tiny:
-            given, sizes = pretrain.get("config"), (*PRESETS[tiny].encoder, "generator", "embedding_size")
-            kept = {key: value for key, value in given.items() if key not in sizes} if isinstance(given, dict) else {}
-            pretrain |= {"model": tiny, "config": kept}
-    for table in (small.get("corpus"), small.get("adapt")):
-        sources = table.get("source") if isinstance(table, dict) else None
-        for source in sources if isinstance(sources, list) else ():
-            source.setdefault("limit", DEBUG_DOCUMENTS)
-        if isinstance(table, dict) and isinstance(table.get("holdout"), str):
-            table["holdout"] = 0.05
-    tasks = small.get("task")
-    for task in tasks.values() if isinstance(tasks, dict) else ():
-        task.setdefault("limit", DEBUG_EXAMPLES)
-    return small
-
-
-def _small_phases(train: raw_recipe.Raw) -> raw_recipe.Raw:
-    """Settings of a training whose phases keep their proportions, but not their batches. What is no phase is left for the checks."""
-    phases = train.get("phases")
-    tables = [phase for phase in phases if isinstance(phase, dict)] if isinstance(phases, list) else []
-    try:
-        lengths = [Duration.parse(str(phase["length"])) for phase in tables]
-    except (KeyError, ValueError):
-        return train
-    if not lengths or len({length.unit for length in lengths}) > 1 or lengths[0].unit in ("of length", "seconds"):
-        return train | ({"phases": [_without_batch(phase) for phase in tables]} if tables else {})
-    whole = sum(length.amount for length in lengths)
-    shares = [str(Duration(length.amount / whole, "of length")) for length in lengths]
-    return train | {"phases": [{**_without_batch(phase), "length": share} for phase, share in zip(tables, shares)]}
-
-
-def _without_batch(phase: raw_recipe.Raw) -> raw_recipe.Raw:
-    return {key: value for key, value in phase.items() if key not in ("batch", "micro_batch")}
-
-
-def _without_times(train: raw_recipe.Raw) -> raw_recipe.Raw:
-    """Settings of a training without what is in seconds, minutes, ...: parts of a wall-clock length are none of a length in steps."""
-
-    def timed(value: object) -> bool:
-        try:
-            return isinstance(value, str) and Duration.parse(value).unit == "seconds"
-        except ValueError:
-            return False
-
-    kept: raw_recipe.Raw = {}
-    for key, value in train.items():
-        if isinstance(value, dict):
-            kept[key] = _without_times(value)
-        elif isinstance(value, list):
-            kept[key] = [item for item in value if not timed(item)]
-        elif not timed(value):
-            kept[key] = value
-    return kept
 
 
 def _check(recipe: Recipe, where: str) -> None:

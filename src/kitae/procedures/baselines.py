@@ -1,88 +1,122 @@
-"""What an encoder has to beat: the most frequent label, and character n-grams with logistic regression (scikit-learn)."""
+"""What an encoder has to beat: what is most frequent, whatever the text says, and linear models of n-grams (scikit-learn)."""
 
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
-from kitae.core.errors import KitaeError
+from kitae.procedures.linear import choose, label_texts, label_words, name_several, value_texts
 from kitae.procedures.outcome import Outcome
-from kitae.tasks.examples import Example
+from kitae.tasks.examples import Answer, Example, Gold, Span
 from kitae.tasks.kind import Predicted
-from kitae.tasks.kinds import kind_of, metric_of
-from kitae.tasks.metrics import places
+from kitae.tasks.kinds import kind_of
 from kitae.tasks.records import TaskData
 
-MOST_TEXTS = 4000
-STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # inverse regularisation, from strong to weak
 Baseline = Callable[[TaskData, str], Outcome]
+"""(task, the metric that chooses) -> predictions. Test labels are not looked at."""
 
 
 def majority(data: TaskData, metric: str) -> Outcome:
-    """The training examples' most frequent label for every text; probabilities are the labels' shares. Nothing is chosen."""
-    share = np.bincount(_numbers(data, data.train), minlength=len(data.labels)) / len(data.train)
-    return Outcome(
-        predicted=_predicted(data, np.tile(share, (len(data.test), 1))),
-        chosen=_validate(data, np.full(len(data.validation), share.argmax())),
-        curve=[],
-        seconds={"train": 0.0, "predict": 0.0},
-    )
+    """What training examples say most often. Nothing is learnt from the texts but which words and names occurred; nothing is chosen.
+
+    A label: the most frequent one; probabilities are the labels' shares. The place of the right choice: the most frequent place. A number:
+    the mean. Several labels: those that more than half of the examples have. A tag per word: the word's own most frequent tag, and for new
+    words the most frequent of all. Entities: every name that was one in training and not more often none, the longest first. An answer:
+    none, which is right where questions have none.
+    """
+    guess = _majority(data)
+    predicted = [guess(example) for example in data.test]
+    chosen = kind_of(data.config).scores(data.validation, [guess(example) for example in data.validation], data.labels)
+    return Outcome(predicted=predicted, chosen=chosen, curve=[], seconds={"train": 0.0, "predict": 0.0})
+
+
+def _majority(data: TaskData) -> Callable[[Example], Predicted]:
+    golds = [example.gold for example in data.train]
+    first = golds[0]
+    if isinstance(first, tuple):
+        return _several(data)
+    if isinstance(first, str):
+        counts = [golds.count(label) for label in data.labels]
+        shares = [count / len(golds) for count in counts]
+        label = data.labels[int(np.argmax(counts))]
+        return lambda example: Predicted(value=label, more={"probabilities": shares})
+    if isinstance(first, float):
+        mean = float(np.mean([float(str(gold)) for gold in golds]))
+        return lambda example: Predicted(value=mean)
+    place = Counter(golds).most_common(1)[0][0]
+    assert place is not None, "training examples have gold"
+    return lambda example: Predicted(value=min(int(str(place)), len(example.choices) - 1))
+
+
+def _several(data: TaskData) -> Callable[[Example], Predicted]:
+    """Of gold that is a list: which kind of list the first one says that is not empty."""
+    lists = [example.gold for example in data.train if isinstance(example.gold, tuple)]
+    item = next((gold[0] for gold in lists if gold), None)
+    if isinstance(item, Span):
+        return _names(data.train)
+    if isinstance(item, Answer) or item is None:
+        return lambda example: Predicted(value=())
+    if any(example.words for example in data.train):
+        return _tags(data.train)
+    counts = Counter(label for gold in lists for label in gold)
+    shares = [counts[label] / len(lists) for label in data.labels]
+    labels = tuple(label for label, share in zip(data.labels, shares, strict=True) if share > 0.5)
+    return lambda example: Predicted(value=labels, more={"probabilities": shares})
+
+
+def _tags(train: Sequence[Example]) -> Callable[[Example], Predicted]:
+    tags: dict[str, Counter[str]] = {}
+    for example in train:
+        assert isinstance(example.gold, tuple), "a tag per word"
+        for (start, end), tag in zip(example.words, example.gold, strict=True):
+            tags.setdefault(example.text[start:end], Counter())[str(tag)] += 1
+    usual = _most(sum(tags.values(), Counter()))
+    by_word = {word: _most(found) for word, found in tags.items()}
+    return lambda example: Predicted(value=tuple(by_word.get(example.text[start:end], usual) for start, end in example.words))
+
+
+def _most(counts: Counter[str]) -> str:
+    """The most frequent one; of equals the first by name, so that the order of the examples plays no part."""
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def _names(train: Sequence[Example]) -> Callable[[Example], Predicted]:
+    labels: dict[str, Counter[str]] = {}
+    for example in train:
+        for span in example.gold if isinstance(example.gold, tuple) else ():
+            assert isinstance(span, Span), "gold of one form"
+            labels.setdefault(example.text[span.start : span.end], Counter())[span.label] += 1
+    text = "\n".join(example.text for example in train)
+    known = {name: _most(found) for name, found in labels.items() if 2 * sum(found.values()) >= text.count(name)}
+    lengths = sorted({len(name) for name in known}, reverse=True)
+
+    def guess(example: Example) -> Predicted:
+        found, place = [], 0
+        while place < len(example.text):
+            length = next((size for size in lengths if example.text[place : place + size] in known), 0)
+            if length:
+                found.append(Span(start=place, end=place + length, label=known[example.text[place : place + length]]))
+            place += length or 1
+        return Predicted(value=tuple(found))
+
+    return guess
 
 
 def tfidf(data: TaskData, metric: str) -> Outcome:
-    """TF-IDF of character 1- to 3-grams and logistic regression, trained on train; C is the first best on validation."""
-    start = time.perf_counter()
-    vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, dtype=np.float32)
-    counted, truth = vectorizer.fit_transform([example.text for example in data.train]), _numbers(data, data.train)
-    turn = rotation(counted)
-    features, held = turn(counted), turn(vectorizer.transform([example.text for example in data.validation]))
-    curve, best, name = [], None, metric_of(data.config, metric)
-    for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=2000).fit(features, truth)
-        found = {"C": strength} | _validate(data, model.predict(held))
-        if best is None or found[name] > best[1][name]:
-            best = (model, found)
-        curve.append(found)
-    assert best is not None
-    trained = time.perf_counter()
-    probabilities = np.zeros((len(data.test), len(data.labels)))
-    probabilities[:, best[0].classes_] = best[0].predict_proba(turn(vectorizer.transform([example.text for example in data.test])))
-    seconds = {"train": trained - start, "predict": time.perf_counter() - trained}
-    return Outcome(predicted=_predicted(data, probabilities), chosen=best[1], curve=curve, seconds=seconds)
+    """Linear models of TF-IDF of character 1- to 3-grams, trained on train; their strength is the first best on validation.
 
-
-def rotation(features: csr_matrix) -> Callable[[csr_matrix], csr_matrix | np.ndarray]:
-    """Coordinates along the training texts instead of one per n-gram, when there are fewer texts than n-grams.
-
-    A regularised linear model's weights lie in the span of its training texts, and rotating the coordinates changes neither
-    products nor norms: the same model, fitted about a hundred times faster. Many texts are left as they are.
+    Labels, several labels and choices by logistic regression, numbers by ridge regression, a tag per word by the word, its ends and its
+    neighbours. Of pairs both texts and what they share. Raises KitaeError for entities and answers: n-grams say nothing of places.
     """
-    texts, grams = features.shape
-    if texts > MOST_TEXTS or texts >= grams:
-        return lambda rows: rows
-    spectrum, vectors = np.linalg.eigh((features @ features.T).toarray().astype(np.float64))
-    kept = spectrum > spectrum.max() * 1e-10
-    basis = vectors[:, kept] / np.sqrt(spectrum[kept])
-    return lambda rows: (rows @ features.T).toarray() @ basis
-
-
-def _validate(data: TaskData, predicted: np.ndarray) -> dict[str, float]:
-    guessed = [Predicted(value=data.labels[number]) for number in predicted]
-    return kind_of(data.config).scores(data.validation, guessed, data.labels)
-
-
-def _numbers(data: TaskData, examples: Sequence[Example]) -> NDArray[np.int64]:
-    if data.config.kind != "classification":
-        raise KitaeError(f"this baseline is one of classification, not of {data.config.kind}", cure="take it out of finetune.compare")
-    return places([example.gold for example in examples], data.labels)
-
-
-def _predicted(data: TaskData, shares: NDArray[np.float64]) -> list[Predicted]:
-    return [Predicted(value=data.labels[int(row.argmax())], more={"probabilities": row.tolist()}) for row in shares]
+    first: Gold | None = data.train[0].gold
+    if isinstance(first, str):
+        return label_texts(data, metric)
+    if isinstance(first, float):
+        return value_texts(data, metric)
+    if isinstance(first, tuple):
+        worded = any(example.words for example in data.train)
+        return label_words(data, metric) if worded else name_several(data, metric)
+    return choose(data, metric)
 
 
 BASELINES: Mapping[str, Baseline] = {"majority": majority, "tfidf": tfidf}

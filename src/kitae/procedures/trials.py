@@ -144,6 +144,9 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
     model = build(start, data, config, seed=seed)
     features = {name: [model.features(example, learn=name == "train") for example in part] for name, part in _parts(data).items()}
     warnings = _unknown(start.tokenizer, features)
+    for remark in model.kind.remarks(features["train"]):
+        warnings.append(remark)
+        log.warning("%s", remark)
     copy = build(start, data, config, seed=seed)
     copy.learner.to(device)
     flat = [feature for some in features["train"] for feature in some]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kitae.tokenization.characters import Speller
+from kitae.tokenization.segmenter import SURFACES
 from kitae.tokenization.tokenizer import Tokenizer
 
 DOUBLE = "<s>"
@@ -49,7 +50,7 @@ def encode(tokenizer: Tokenizer, text: str, *, max_length: int, second: str | No
         return framed(tokenizer, tokens_of(tokenizer, text, most=max_length - 2).part(0, max_length - 2))
     room = max_length - 2 - separators(tokenizer)
     a, b = tokens_of(tokenizer, text, most=room), tokens_of(tokenizer, second, most=room)
-    first, last = shares(len(a.ids), len(b.ids), room)
+    first, last = shares(len(a.ids), len(b.ids), room, even=tokenizer.definition.spec.kind in SURFACES)
     return framed(tokenizer, a.part(0, first), b.part(0, last))
 
 
@@ -58,16 +59,18 @@ def separators(tokenizer: Tokenizer) -> int:
     return 2 if tokenizer.tokens[tokenizer.special.cls] == DOUBLE else 1
 
 
-def shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text of a pair are kept, as the library tokenizers cuts (truncation.rs, LongestFirst)."""
+def shares(first: int, second: int, room: int, *, even: bool = False) -> tuple[int, int]:
+    """How many tokens of each text of a pair are kept, as the library tokenizers cuts (truncation.rs, LongestFirst).
+
+    Where both have more than half of the room and this is odd, the longer text keeps one more, of equal ones the second; with `even` the
+    first does always, as in transformers' tokenizers written in Python (`truncate_sequences`): BertJapaneseTokenizer is one.
+    """
     if first + second <= room:
         return first, second
-    shorter = min(first, second)
-    longer = shorter if shorter > room else max(shorter, room - shorter)
-    if shorter + longer > room:
-        shorter = room // 2
-        longer = shorter + room % 2
-    return (longer, shorter) if first > second else (shorter, longer)
+    shorter, half = min(first, second), room // 2
+    if shorter <= half:
+        return (room - shorter, shorter) if first > second else (shorter, room - shorter)
+    return (room - half, half) if even or first > second else (half, room - half)
 
 
 def tokens_of(tokenizer: Tokenizer, text: str, *, most: int | None = None) -> Tokens:

@@ -120,6 +120,11 @@ class Kind(abc.ABC, Generic[Options]):
     def check(self, example: Example, labels: Sequence[str], options: Options) -> None:
         """Raise KitaeError (with the example's `where`) for gold that is not of this kind or not among the labels. Gold is not None."""
 
+    def canonical(self, example: Example, options: Options) -> Example:
+        """An example as it was read in the one form that the kind works with. Raises KitaeError for gold that has no such form."""
+        del options
+        return example
+
     @abc.abstractmethod
     def gold(self, cell: str, where: str, options: Options) -> Gold:
         """The gold that a cell of a table holds. Raises KitaeError for one that is none."""
@@ -155,6 +160,11 @@ class Kind(abc.ABC, Generic[Options]):
         """Every metric of predictions, and what else the kind reports."""
         golds, values = [example.gold for example in examples], [one.value for one in predicted]
         return {name: metric.score(golds, values, labels) for name, metric in self.metrics.items()}
+
+    def remarks(self, features: Sequence[Sequence[Feature]]) -> list[str]:
+        """Warnings about what is to be learnt, by the features of every training example: gold that the tokens cannot give exactly."""
+        del features
+        return []
 
     def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float | None:
         """How wrong a prediction is (in nats where it has probabilities); None where the kind cannot say."""

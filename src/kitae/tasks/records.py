@@ -92,7 +92,8 @@ def read_all(config: TaskConfig) -> list[Example]:
 
 
 def _read(config: TaskConfig, files: Sequence[str]) -> list[Example]:
-    return [example for file in files for example in read_examples(locate(file), config)]
+    kind, options = kind_of(config), options_of(config)
+    return [kind.canonical(example, options) for file in files for example in read_examples(locate(file), config)]
 
 
 def _divide(
