@@ -9,6 +9,7 @@ from kitae.core.artifact import MANIFEST, read_manifest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.score import Score
+from kitae.procedures.silent import said_of
 from kitae.tasks.examples import Gold, from_json, to_json
 from kitae.tasks.kind import Predicted
 from kitae.tasks.kinds import kind_of, metric_of
@@ -16,6 +17,8 @@ from kitae.tasks.records import TaskData
 from kitae.tasks.statistics import bootstrap
 
 RESULTS, PREDICTIONS = "results.json", "predictions.jsonl"
+CONSTANT = "majority"
+"""The baseline that says one thing only, as it should."""
 
 
 class TrialResults(Config):
@@ -92,7 +95,7 @@ def write(outcome: Outcome, data: TaskData, folder: Path, *, metric: str, encode
         score=bootstrap(judged, judged.items(golds, values, data.labels)) if known else None,
         chosen=outcome.chosen,
         curve=outcome.curve,
-        warnings=outcome.warnings,
+        warnings=[*outcome.warnings, *([] if encoder == CONSTANT else said_of(kind, data, outcome.predicted))],
         seconds=outcome.seconds,
     )
     (folder / RESULTS).write_text(results.model_dump_json(indent=1), encoding="utf-8")

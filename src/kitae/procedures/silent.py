@@ -11,13 +11,17 @@ from torch import Tensor
 
 from kitae.core.errors import KitaeError
 from kitae.tasks.examples import Example, Gold, to_json
-from kitae.tasks.kind import Kind, Predicted, Raw
+from kitae.tasks.kind import Kind, Learner, Predicted, Raw
 from kitae.tasks.marks import marks
 from kitae.tasks.records import TaskData
 
 log = logging.getLogger(__name__)
 SHOWN = 8
 """So many names are written out."""
+UNMOVED = 1e-6
+"""Weights whose change is a smaller share of their norm count as untrained: new biases are 0 and move at any learning rate."""
+ALIKE = 1e-6
+"""Probabilities that differ by less are the same."""
 CURE = "try fp32, a lower learning rate, or more epochs"
 
 
@@ -39,10 +43,16 @@ def said_of(kind: Kind, data: TaskData, predicted: Sequence[Predicted]) -> list[
     return warnings
 
 
+def head_of(learner: Learner) -> dict[str, Tensor]:
+    """A copy of the weights that are not the encoder's."""
+    state = learner.state_dict()
+    return {name: state[name].detach().cpu().clone() for name in state if not name.startswith("encoder.encoder.")}
+
+
 def untrained(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
-    """A warning when no weight of a new head has changed; both are states of a learner."""
-    head = [name for name in before if not name.startswith("encoder.encoder.") and before[name].is_floating_point()]
-    if not head or any(not before[name].cpu().equal(after[name].cpu()) for name in head):
+    """A warning when the weights of a head have not changed (by less than a millionth); both are what `head_of` gave."""
+    moved = sum(float((after[name].double() - tensor.double()).square().sum()) for name, tensor in before.items())
+    if not before or moved > UNMOVED**2 * sum(float(tensor.double().square().sum()) for tensor in before.values()):
         return []
     text = "the head was not trained: its weights are what they were before; look at the learning rate, skipped steps and frozen layers"
     log.warning("%s", text)
@@ -63,7 +73,7 @@ def _constant(kind: Kind, examples: Sequence[Example], predicted: Sequence[Predi
     value = predicted[0].value
     said = f'"{value}"' if isinstance(value, str) else f"about {value:g}" if isinstance(value, float) else "the same"
     shares = [one.more.get("probabilities") for one in predicted]
-    alike = isinstance(shares[0], list) and bool(np.ptp(np.asarray(shares, float), axis=0).max() < 1e-4)
+    alike = isinstance(shares[0], list) and bool(np.ptp(np.asarray(shares, float), axis=0).max() < ALIKE)
     more = ", with the same probabilities: what is read does not reach the outputs" if alike else ""
     return [f"constant: all {len(examples)} test examples got {said}{more}; {CURE}"]
 

@@ -52,8 +52,8 @@ def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
     outcome = replace(outcome, warnings=[*outcome.warnings, *warnings])
     results = write(outcome, data, out.path, metric=config.metric, encoder=config.encoder, seed=config.seed)
     out.counts.update({"examples": results.examples, "scores": results.scores, "chosen": results.chosen})
-    if outcome.warnings:
-        out.counts["warnings"] = outcome.warnings
+    if results.warnings:
+        out.counts["warnings"] = results.warnings
     out.licences.append(licence(config.task))
 
 
