@@ -49,7 +49,7 @@ def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
         raise KitaeError(warnings[0], cure=cure, where=f"[finetune] {config.encoder}")
     data = load(config.task)
     outcome = _outcome(config, data, inputs, out)
-    outcome = replace(outcome, warnings=[*outcome.warnings, *warnings])
+    outcome = replace(outcome, warnings=[*data.remarks, *outcome.warnings, *warnings])
     results = write(outcome, data, out.path, metric=config.metric, encoder=config.encoder, seed=config.seed)
     out.counts.update({"examples": results.examples, "scores": results.scores, "chosen": results.chosen})
     if outcome.warnings:
