@@ -13,6 +13,7 @@ from kitae.tasks.examples import Example
 from kitae.tasks.formats import read_examples
 from kitae.tasks.kinds import kind_of, options_of
 from kitae.tasks.remarks import labels_in, remarks
+from kitae.tasks.unlabelled import read_submission
 from kitae.tensor.random import numpy_generator
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,12 @@ def load(config: TaskConfig) -> TaskData:
 
 
 def read_all(config: TaskConfig) -> list[Example]:
-    """Every example of a task in the order of its files, whichever way they are split. Raises KitaeError as `load` does for a bad line."""
-    return _read(config, (*config.path, *config.train, *config.validation, *config.test))
+    """Every example of a task in the order of its files, whichever way they are split, and those of its submissions.
+
+    Raises KitaeError as `load` does for a bad line.
+    """
+    labelled = _read(config, (*config.path, *config.train, *config.validation, *config.test))
+    return [*labelled, *(example for one in config.submissions.values() for example in read_submission(config, one))]
 
 
 def _read(config: TaskConfig, files: Sequence[str]) -> list[Example]:
