@@ -30,8 +30,8 @@ def test_every_preset_is_a_task_with_licence_and_citation(like: str) -> None:
     ("like", "folder", "counts", "labels"),
     [
         ("glue/cola", "glue", (7696, 855, 1043), {"0": 322, "1": 721}),
-        ("glue/mrpc", "glue", (2 * 3301, 366, 408), {"0": 129, "1": 279}),
-        ("glue/sts-b", "glue", (2 * 5174, 575, 1500), None),
+        ("glue/mrpc", "glue", (3301, 366, 408), {"0": 129, "1": 279}),
+        ("glue/sts-b", "glue", (5174, 575, 1500), None),
         ("jglue/jsts-valid", "jglue", (11206, 1245, 1457), None),
         ("jglue/jcommonsenseqa-valid", "jglue", (8045, 894, 1119), None),
         ("jglue/jcola", "jcola", (6227, 692, 865), {"0": 139, "1": 726}),

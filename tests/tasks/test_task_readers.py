@@ -228,11 +228,12 @@ def test_pairs_are_learnt_in_both_orders(tmp_path: Path) -> None:
     split = {"train": 0.5, "validation": 0.2, "test": 0.3}
     own = {"name": "t", "path": str(tmp_path / "x.jsonl"), "split": split, "text": "a", "second": "b"}
     once, twice = (load(TaskConfig.model_validate({**own, "both_orders": both})) for both in (False, True))
-    assert twice.train[: len(once.train)] == once.train
-    swapped = {(one.second, one.text, one.gold) for one in twice.train[len(once.train) :]}
+    assert (twice.train, twice.validation, twice.test) == (once.train, once.validation, once.test)
+    assert once.learned == once.train
+    assert twice.learned[: len(once.train)] == once.train
+    swapped = {(one.second, one.text, one.gold) for one in twice.learned[len(once.train) :]}
     assert swapped == {(one.text, one.second, one.gold) for one in once.train}
-    assert (twice.validation, twice.test) == (once.validation, once.test)
-    assert len({one.id for one in twice.train}) == len(twice.train)
+    assert len({one.id for one in twice.learned}) == 2 * len(once.train)
 
 
 def test_rows_are_chosen_and_left_out_by_name_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

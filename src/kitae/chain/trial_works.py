@@ -89,7 +89,7 @@ def _trial(name: str, nodes: Sequence[Node], config: TaskTrial, data: TaskData, 
     looked = len(data.train[:TEXTS])
     sizes = [size for texts in features for size in texts]
     mean, longest = sum(sizes) / len(sizes), max(8, round(max(sizes)))
-    learnt = len(data.train) * len(features) / looked
+    learnt = len(data.learned) * len(features) / looked
     per_epoch = math.ceil(learnt / config.batch)
     texts = min(config.micro_batch or config.batch, config.batch) * len(sizes) / len(features)
     rows = max(1, round(texts * mean / longest))  # texts share rows as long as the longest
@@ -114,7 +114,7 @@ def _trial(name: str, nodes: Sequence[Node], config: TaskTrial, data: TaskData, 
     if isinstance(config, CandidateConfig):
         tested = 0
         trials = (config.search.trials or TRIALS) * len(config.seeds) if config.search is not None else 1
-    predicted = (config.epochs * len(data.validation) + tested) / (3 * config.epochs * len(data.train))
+    predicted = (config.epochs * len(data.validation) + tested) / (3 * config.epochs * len(data.learned))
     return Training(name=name, nodes=tuple(node.name for node in nodes), work=work, more=trials * (1 + predicted))
 
 

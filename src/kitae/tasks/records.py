@@ -49,6 +49,14 @@ class TaskData:
     remarks: tuple[str, ...] = ()
     """What looks wrong in the labels."""
 
+    @property
+    def learned(self) -> tuple[Example, ...]:
+        """The training examples as they are learnt: where the task says so, after them each pair the other way round."""
+        if not self.config.both_orders:
+            return self.train
+        swapped = (replace(one, id=f"{one.id}/swapped", text=one.second or "", second=one.text) for one in self.train)
+        return (*self.train, *swapped)
+
 
 def find(name: str, own: Mapping[str, TaskConfig] | None = None) -> TaskConfig:
     """A task by name: of the recipe's `own`, built-in, or of an installed package. Raises KitaeError when there is none."""
@@ -91,11 +99,6 @@ def load(config: TaskConfig) -> TaskData:
     leaked = sum(example.texts in known for example in test)
     if leaked:
         log.warning("task %s: %d of %d test texts also stand in the training or validation examples", config.name, leaked, len(test))
-    if config.both_orders:
-        train = [
-            *train,
-            *(replace(example, id=f"{example.id}/swapped", text=example.second or "", second=example.text) for example in train),
-        ]
     return TaskData(
         config=config,
         train=tuple(train),
