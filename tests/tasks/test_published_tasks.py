@@ -138,6 +138,15 @@ def test_versions_of_jglue(like: str, tmp_path: Path) -> None:
         assert (len(data.train), len(data.validation)) == (27, 3)
 
 
+def test_marc_ja_as_its_script_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "marc_ja-v1.2").mkdir()
+    table = [{"sentence": f"よい本 {i}", "label": ("positive", "negative")[i % 2], "review_id": f"R{i}"} for i in range(20)]
+    for part in ("train", "valid"):
+        (tmp_path / "marc_ja-v1.2" / f"{part}-v1.2.json").write_text("\n".join(map(json.dumps, table)), encoding="utf-8")
+    data = load(task_like("jglue-v1.2/marc-ja", tmp_path))
+    assert (len(data.train), len(data.validation), len(data.test), data.labels) == (18, 2, 20, ("negative", "positive"))
+
+
 def test_what_a_task_like_a_published_one_may_say(tmp_path: Path) -> None:
     own = {"name": "t", "like": "kyoto", "folder": str(tmp_path)}
     assert "split" in expand(own, "r.toml")

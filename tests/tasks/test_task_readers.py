@@ -39,6 +39,38 @@ def test_tables_without_a_header_are_read_by_column_number(tmp_path: Path) -> No
     assert [one.text for one in commas] == ["a, b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("ending", "content", "own", "wanted"),
+    [
+        ("csv", 'text,label\n"a, b",x\n', {}, ("a, b", None, (), "x")),
+        ("csv", "text,label\na,x | y\n", {"kind": "multilabel", "kind_config": {"separator": "|"}}, ("a", None, (), ("x", "y"))),
+        ("jsonl", '{"text": "a", "label": ["x", "y"]}', {"kind": "multilabel"}, ("a", None, (), ("x", "y"))),
+        ("tsv", "p\tq\tscore\na\tb\t-2.5\n", {"text": "p", "second": "q", "label": "score", "kind": "regression"}, ("a", "b", (), -2.5)),
+        (
+            "csv",
+            "question,A,B,C,right\nq,1,2,3,C\n",
+            {"text": "question", "choices": ["A", "B", "C"], "label": "right", "kind": "choice", "kind_config": {"first": "A"}},
+            ("q", None, ("1", "2", "3"), 2),
+        ),
+        (
+            "tsv",
+            "0\tq\tyes\tno\n",
+            {"text": "1", "choices": ["2", "3"], "label": "0", "kind": "choice", "format_config": {"header": False}},
+            ("q", None, ("yes", "no"), 0),
+        ),
+        (
+            "csv",
+            "3,b,a\n",
+            {"text": "-1", "second": "-2", "label": "0", "kind": "regression", "format_config": {"header": False}},
+            ("a", "b", (), 3.0),
+        ),
+    ],
+)
+def test_a_table_of_ones_own(ending: str, content: str, own: dict[str, object], wanted: tuple[object, ...], tmp_path: Path) -> None:
+    (found,) = read(tmp_path / f"x.{ending}", content, **own)
+    assert (found.text, found.second, found.choices, found.gold) == wanted
+
+
 def test_quotes_marks_and_line_ends(tmp_path: Path) -> None:
     rows = 'text\tlabel\r\n"a" b\tx\r\n"c\td\r\n'
     plain = read(tmp_path / "x.tsv", b"\xef\xbb\xbf" + rows.encode())
