@@ -177,12 +177,12 @@ def test_targets_are_whole_or_absent_and_always_the_same(tmp_path: Path, packing
 
 
 def test_rows_and_json_of_what_has_none_or_half_a_character(tmp_path: Path) -> None:
-    none, half = Entities(entities=()), Entities(entities=(Entity(start=0, end=1, label="PER", text="\ud800"),))
+    none, half = Entities(entities=()), Entities(entities=(Entity(start=0, end=1, label="PER", text="\ud800", score=1),))
     target = tmp_path / "out.jsonl"
     with opened(target, "jsonl", ()) as (write, _):
         write(Item(line=1, id=None, example=None), none)
         write(Item(line=2, id=None, example=None), half)
     rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     assert rows[0] == {"line": 1, "entities": []}
-    assert rows[1]["entities"] == [{"start": 0, "end": 1, "label": "PER", "text": "\ud800"}]
-    assert list(none.rows()) == [["", "", "", ""]]
+    assert rows[1]["entities"] == [{"start": 0, "end": 1, "label": "PER", "text": "\ud800", "score": 1}]
+    assert list(none.rows()) == [[""] * 5]

@@ -14,7 +14,8 @@ from kitae.models.families import FAMILIES, build_classifier, build_discriminato
 from kitae.models.folder import Part, describe, load, read_parts
 from kitae.models.presets import resolve_preset
 from kitae.models.sharing import share_embeddings
-from kitae.stages.export import USES, ExportConfig, run, sources
+from kitae.procedures.usage import USES
+from kitae.stages.export import ExportConfig, run, sources
 from kitae.tensor.batch import Layout, Texts
 from kitae.tokenization.segmenter import SegmenterSpec
 from kitae.tokenization.tokenizer import Tokenizer
@@ -133,7 +134,7 @@ def test_halves_and_classifier_give_our_logits(exported):
     assert config["id2label"] == {"0": "経済", "1": "天気", "2": "other"}
     assert config["max_position_embeddings"] == LENGTH
     assert config["pad_token_id"] == TOKENS.index("[PAD]") == 1
-    assert json.loads((out.path / trial / "task.json").read_text()) == {"max_length": 50}
+    assert json.loads((out.path / trial / "task.json").read_text())["max_length"] == 50
     assert out.counts["folders"] == {
         "pretrain/generator": "ElectraForMaskedLM",
         "pretrain/discriminator": "ElectraForPreTraining",

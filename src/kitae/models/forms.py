@@ -70,7 +70,7 @@ def sequence_form(family: str, make: MakeHead, rows: Rows, *, unused: tuple[str,
         make=make,
         rows=rows,
         unused=unused,
-        fixed={"problem_type": ("single_label_classification", None)},
+        fixed={"problem_type": ("single_label_classification", "multi_label_classification", "regression", None)},
     )
 
 

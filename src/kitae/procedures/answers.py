@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from kitae.report.tables import neutral
 from kitae.tasks.examples import Example, to_json
@@ -85,65 +85,75 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Entity:
-    """A stretch of a text, text[start:end], and its label."""
+    """A stretch of a text, text[start:end], with its label."""
 
     start: int
     end: int
     label: str
     text: str
+    score: float
+    """The mean probability of its tags."""
+
+    def json(self) -> dict[str, object]:
+        """Its fields."""
+        return {**vars(self), "score": round(self.score, 6)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entities:
-    """The labelled stretches of a text, from left to right."""
+    """The entities of a text, from left to right; or all of its words, each with its tag."""
 
     entities: tuple[Entity, ...]
+    words: bool = False
+    """Whether they are words, of a model with plain tags such as parts of speech."""
 
     def rows(self) -> Iterator[list[str]]:
         """A row for each; one of empty cells where there is none."""
         for found in self.entities:
-            yield [str(found.start), str(found.end), neutral(found.label), neutral(found.text)]
+            yield [str(found.start), str(found.end), neutral(found.label), neutral(found.text), *_shown([found.score])]
         if not self.entities:
-            yield ["", "", "", ""]
+            yield [""] * 5
 
     def json(self) -> dict[str, object]:
         """See Answer."""
-        return {"entities": [vars(found) for found in self.entities]}
+        return {"words" if self.words else "entities": [found.json() for found in self.entities]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tags:
-    """A tag for every word of a text."""
+class Runner:
+    """One of the best answers to a question, context[start:end]."""
 
-    words: tuple[Entity, ...]
-
-    def rows(self) -> Iterator[list[str]]:
-        """A row for each word."""
-        for found in self.words:
-            yield [str(found.start), str(found.end), neutral(found.label), neutral(found.text)]
-
-    def json(self) -> dict[str, object]:
-        """See Answer."""
-        return {"words": [vars(found) for found in self.words]}
+    text: str
+    start: int
+    end: int
+    score: float
+    """Its share among the best answers, which add up to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The answer of a question, context[start:end]; "" and no places where the context holds none."""
+    """The answer to a question; `text` is "" and the places are None where the context holds none."""
 
-    answer: str
+    text: str
     start: int | None
     end: int | None
-    more: Mapping[str, object] = field(default_factory=dict)
-    """Scores and the runners-up, as the kind tells them."""
+    score: float
+    """Its share among the best answers; of no answer 0."""
+    best: tuple[Runner, ...]
+    """The best answers, whether or not there is one."""
+    null_odds: float | None = None
+    """How much speaks for no answer, of models that can say so; above their threshold none is given."""
 
     def rows(self) -> Iterator[list[str]]:
         """One row."""
-        yield [neutral(self.answer), *("" if place is None else str(place) for place in (self.start, self.end))]
+        places = ["" if place is None else str(place) for place in (self.start, self.end)]
+        yield [neutral(self.text), *places, *_shown([self.score]), *(_shown([self.null_odds]) if self.null_odds is not None else [""])]
 
     def json(self) -> dict[str, object]:
         """See Answer."""
-        return {"answer": self.answer, "start": self.start, "end": self.end, **self.more}
+        best = [{**vars(one), "score": round(one.score, 6)} for one in self.best]
+        null = {} if self.null_odds is None else {"null_odds": round(self.null_odds, 6)}
+        return {"answer": self.text, "start": self.start, "end": self.end, "score": round(self.score, 6), **null, "best": best}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +187,39 @@ def _label(example: Example, found: Predicted, labels: Sequence[str]) -> Label:
     return Label(label=str(found.value), probabilities=_by_label(found, labels))
 
 
+def _labels(example: Example, found: Predicted, labels: Sequence[str]) -> Labels:
+    assert isinstance(found.value, tuple), "several labels"
+    return Labels(labels=tuple(map(str, found.value)), probabilities=_by_label(found, labels))
+
+
+def _number(example: Example, found: Predicted, labels: Sequence[str]) -> Number:
+    assert isinstance(found.value, int | float), "a number"
+    return Number(value=found.value)
+
+
+def _choice(example: Example, found: Predicted, labels: Sequence[str]) -> Choice:
+    assert isinstance(found.value, int), "a place"
+    shares = found.more["probabilities"]
+    assert isinstance(shares, Sequence), "a number for every choice"
+    return Choice(choice=found.value, text=example.choices[found.value], probabilities=tuple(shares))
+
+
+def _entities(example: Example, found: Predicted, labels: Sequence[str]) -> Entities:
+    words = "words" in found.more
+    return Entities(entities=tuple(Entity(**one) for one in _dicts(found.more["words" if words else "entities"])), words=words)
+
+
+def _found(example: Example, found: Predicted, labels: Sequence[str]) -> Found:
+    best = tuple(
+        Runner(text=one["text"], start=one["start"], end=one["end"], score=one["probability"]) for one in _dicts(found.more["nbest"])
+    )
+    odds = found.more.get("null_odds")
+    assert odds is None or isinstance(odds, float), "a number"
+    if not found.value:
+        return Found(text="", start=None, end=None, score=0.0, best=best, null_odds=odds)
+    return Found(text=best[0].text, start=best[0].start, end=best[0].end, score=best[0].score, best=best, null_odds=odds)
+
+
 def _said(example: Example, found: Predicted, labels: Sequence[str]) -> Said:
     return Said(value=to_json(found.value), more=found.more)
 
@@ -187,15 +230,29 @@ def _by_label(found: Predicted, labels: Sequence[str]) -> dict[str, float]:
     return dict(zip(labels, shares, strict=True))
 
 
+def _dicts(listed: object) -> Sequence[dict[str, Any]]:
+    assert isinstance(listed, Sequence), "a list of dictionaries"
+    return listed
+
+
 def _with_probabilities(name: str) -> Callable[[Sequence[str]], tuple[str, ...]]:
     return lambda labels: (name, *(neutral(f"p({label})") for label in labels))
 
 
+def _always(*names: str) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    return lambda labels: names
+
+
 FORMS: Mapping[str, Form] = {
     "classification": Form(header=_with_probabilities("label"), make=_label),
+    "multilabel": Form(header=_with_probabilities("labels"), make=_labels),
+    "regression": Form(header=_always("value"), make=_number),
+    "choice": Form(header=_always("choice", "text", "probabilities"), make=_choice),
+    "tagging": Form(header=_always("start", "end", "label", "text", "score"), make=_entities, exact=True),
+    "span": Form(header=_always("answer", "start", "end", "score", "null_odds"), make=_found, exact=True),
 }
-"""By the name of the kind."""
-OTHER = Form(header=lambda labels: ("value",), make=_said)
+"""By the name of the kind. To add one: its class of answers above, how it is made, and a row."""
+OTHER = Form(header=_always("value"), make=_said)
 
 
 def form_of(kind: str) -> Form:

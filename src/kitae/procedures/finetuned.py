@@ -15,6 +15,7 @@ from kitae.core.errors import KitaeError
 from kitae.models.family import LABELLED
 from kitae.models.folder import Part, describe, read_parts
 from kitae.models.folder import load as load_model
+from kitae.models.settings import read_config
 from kitae.procedures.fitting import MOST_TOKENS, check_length, read_tokenizer
 from kitae.tasks.batches import predict
 from kitae.tasks.config import TaskConfig
@@ -135,26 +136,24 @@ def outputs(kind: Kind[Any], labels: Sequence[str], options: Any) -> tuple[str, 
 
 
 def load(folder: Path) -> tuple[Finetuned, Use]:
-    """From a trial, its model folder, or a Hugging Face folder with a sequence classification head; on the CPU.
+    """From a trial, its model folder, or a Hugging Face folder with the head of a task; on the CPU.
 
     Raises KitaeError when the folder is damaged or holds no fine-tuned model.
     """
     place = newest(folder)
     part = read_parts(place).get("encoder")
-    use = _use(place, part)
+    own = read_use(place)
+    use = own or (None if part is None else _by_head(place, part))
     if part is None or use is None:
-        cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), or an exported classifier"
-        raise KitaeError(f"{folder} holds no classifier", cure=cure)
+        cure = "give the folder of a fine-tuning trial (finetune/TASK/ENCODER/SEED), or an export of one"
+        raise KitaeError(f"{folder} holds no fine-tuned model", cure=cure)
     kind, options = kind_of(use.task), options_of(use.task)
     if part.head != kind.head(options) or part.labels != outputs(kind, use.labels, options):
         raise KitaeError(f"{USE} does not belong to the model beside it", cure="run the trial again", where=str(place))
     check_length(use.max_length, part, where=str(place / USE))
     learner = kind.learner(load_model(part), use.labels, options, ())
-    more = load_file(place / MORE) if (place / MORE).is_file() else {}
-    own = {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith("encoder.")}
-    if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in more.items()}:
-        raise KitaeError(f"{MORE} is missing or belongs to another model", cure="run the trial again", where=str(place))
-    learner.load_state_dict(more, strict=False)
+    if own is not None:
+        _load_more(learner, place)
     model = Finetuned(
         kind=kind,
         options=options,
@@ -167,17 +166,37 @@ def load(folder: Path) -> tuple[Finetuned, Use]:
     return model, use
 
 
-def _use(place: Path, part: Part | None) -> Use | None:
-    """What task.json says; of a folder without one, what its head can be used for."""
-    if part is None:
+def _load_more(learner: Learner, place: Path) -> None:
+    """What a learner holds beside the model. Raises KitaeError for anything but that."""
+    more = load_file(place / MORE) if (place / MORE).is_file() else {}
+    own = {name: tensor.shape for name, tensor in learner.state_dict().items() if not name.startswith("encoder.")}
+    if own != {name: tensor.shape for name, tensor in more.items()}:
+        raise KitaeError(f"{MORE} is missing or belongs to another model", cure="run the trial again", where=str(place))
+    learner.load_state_dict(more, strict=False)
+
+
+def read_use(place: Path) -> Use | None:
+    """The content of task.json; None where there is none. Raises KitaeError when it is damaged."""
+    if not (place / USE).is_file():
         return None
-    if (place / USE).is_file():
-        try:
-            return Use.model_validate_json((place / USE).read_bytes())
-        except ValidationError as error:
-            raise KitaeError(f"{USE} is damaged: {complaint(error)}", cure="run the trial again", where=str(place)) from error
-    if part.head != "sequence":
-        return None
-    if len(part.labels) < 2:
-        raise KitaeError(f"{place} gives a number for every text, no label", cure="give a classifier of two labels or more")
-    return Use(labels=part.labels, max_length=min(part.config.positions, MOST_TOKENS))
+    try:
+        return Use.model_validate_json((place / USE).read_bytes())
+    except ValidationError as error:
+        raise KitaeError(f"{USE} is damaged: {complaint(error)}", cure="run the trial again", where=str(place)) from error
+
+
+def _by_head(place: Path, part: Part) -> Use | None:
+    """What a Hugging Face folder without task.json can be used for, by its head and config.json; None for other heads."""
+    length = min(part.config.positions, MOST_TOKENS)
+    if part.head == "sequence":
+        raw = read_config(place / "config.json") if (place / "config.json").is_file() else {}
+        problem = raw.get("problem_type")
+        if problem == "multi_label_classification":
+            return Use(kind="multilabel", labels=part.labels, max_length=length)
+        if len(part.labels) == 1:
+            return Use(kind="regression", kind_config={"scaling": "none"}, max_length=length)
+        if problem == "regression":
+            what = f"the model gives {len(part.labels)} numbers for every text"
+            raise KitaeError(what, cure="give a model of one number, or a classifier", where=str(place))
+        return Use(labels=part.labels, max_length=length)
+    return None

@@ -13,62 +13,14 @@ from kitae.core.artifact import MANIFEST, Inputs, Out, newest, read_manifest
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
 from kitae.core.paths import locate
-from kitae.models.folder import Part, read_parts, write_model
-from kitae.procedures.finetuned import USE
+from kitae.models.folder import Part, read_parts
+from kitae.procedures.handing import Handed, handed
+from kitae.procedures.usage import usage
 from kitae.report import card
 from kitae.tokenization import folder as definitions
 from kitae.tokenization import japanese
 
 VERSION = 1
-
-USES = {
-    "mlm": "logits = model(**batch).logits  # at [MASK]: what the vocabulary's tokens are worth there",
-    "pretraining": "found = model(**batch)  # prediction_logits of tokens; seq_relationship_logits of pairs: 0 is the text's own order",
-    "rtd": "logits = model(**batch).logits  # positive: the token was replaced",
-    "sequence": "logits = model(**batch).logits\nprint([model.config.id2label[i] for i in logits.argmax(-1).tolist()])",
-    "token": "logits = model(**batch).logits\nprint([[model.config.id2label[i] for i in row] for row in logits.argmax(-1).tolist()])",
-    "span": "found = model(**batch)  # found.start_logits and found.end_logits of every token; give the question as TEXT, the text as pair",
-    "choice": "batch = {name: tensor[None] for name, tensor in batch.items()}  # one question, of which every text is a choice\n"
-    "logits = model(**batch).logits",
-    "none": "vectors = model(**batch).last_hidden_state",
-}
-JAPANESE = "BertJapaneseTokenizer"
-NO_CLASSES = ("modernbert",)
-"""Families for which AutoTokenizer of transformers 5 passes over the class that a folder names."""
-ENCODER_ALONE = "transformers has no class for the head and reads the encoder alone; kitae reads both"
-
-
-KITAE = """# transformers has no class for this model
-from pathlib import Path
-
-from kitae.models.folder import load, read_parts
-
-models = {name: load(part) for name, part in read_parts(Path("FOLDER")).items()}"""
-CHARACTERS = """# transformers has no class for this model
-from pathlib import Path
-
-import torch
-
-from kitae.models.folder import load, read_parts
-from kitae.tasks.batches import collate
-from kitae.tasks.encoded import encode
-from kitae.tokenization.tokenizer import Tokenizer
-
-folder = Path("FOLDER")
-tokenizer, model = Tokenizer.load(folder), load(read_parts(folder)["encoder"])
-text = encode(tokenizer, "TEXT", max_length=model.config.positions)
-batch = collate([text], [[0]], pad=tokenizer.special.pad, numbers=[0])
-with torch.no_grad():
-    vectors = model.encoder(batch)"""
-"""For models that read characters."""
-LABELS = """# transformers has no class for this model
-from pathlib import Path
-
-from kitae.procedures.predict import Predictor
-
-predictor = Predictor.load(Path("FOLDER"))  # or: kitae predict
-print([prediction.label for prediction in predictor.predict(["TEXT"])])"""
-"""For classifiers that read characters."""
 
 
 class ExportConfig(Config):
@@ -95,12 +47,14 @@ def run(config: ExportConfig, inputs: Inputs, out: Out) -> None:
         parts = read_parts(place)
         for name, part in parts.items():
             target = out.path / role / name if len(parts) > 1 else out.path / role
-            told = _export(name, part, place, target)
+            given = handed(_padded(part, place), place)
+            told = _export(name, given, place, target)
             what = role if role in inputs.parents else f"{role}; results are those at the end of its run"
             title, manifests = f"{part.title} ({what})", _manifests(folder, place, inputs.parents)
-            library = "transformers" if part.known.auto else "kitae"
-            card.write(target, title=title, manifests=manifests, usage=_usage(part, told, target), library=library)
-            written[target.relative_to(out.path).as_posix()] = part.known.architecture or "kitae"
+            library = "kitae" if given.alone or not part.known.auto else "transformers"
+            code = usage(part, given.use, target, told=told, alone=given.alone)
+            card.write(target, title=title, manifests=manifests, usage=code, library=library)
+            written[target.relative_to(out.path).as_posix()] = "kitae" if given.alone else part.known.architecture
         for licence in _licences(folder):
             if licence not in out.licences:
                 out.licences.append(licence)
@@ -121,26 +75,28 @@ def _checkpoints(config: ExportConfig) -> dict[str, tuple[Path, Path]]:
     return found
 
 
-def _export(name: str, part: Part, place: Path, target: Path) -> str:
-    """Write one folder; returns what transformers has to be told of the tokenizer's dictionary."""
+def _padded(part: Part, place: Path) -> Part:
+    """With the padding of the tokenizer beside it, which presets do not know. Raises KitaeError when there is none."""
     tokenizer = place / "tokenizer"
     if not tokenizer.is_dir():
         raise KitaeError(f"{place.name} has no tokenizer folder", cure="train it again with this version of kitae", where=str(place))
-    definition = definitions.read(tokenizer)
-    part = dataclasses.replace(part, config=part.config.padded(definition.special.pad))  # presets do not know it
-    write_model(name, part, target)
-    shutil.copytree(tokenizer, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
-    longest = part.config.positions
-    if (place / USE).is_file():  # a classifier's own length travels with it, so that it predicts the same
-        shutil.copyfile(place / USE, target / USE)
-        longest = int(json.loads((place / USE).read_text(encoding="utf-8"))["max_length"])
+    return dataclasses.replace(part, config=part.config.padded(definitions.read(tokenizer).special.pad))
+
+
+def _export(name: str, given: Handed, place: Path, target: Path) -> str:
+    """Write one folder; returns what transformers has to be told of the tokenizer's dictionary."""
+    given.write(name, target)
+    shutil.copytree(place / "tokenizer", target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "README.md", "config.json"))
     settings = target / "tokenizer_config.json"
-    if settings.is_file():  # so that truncation=True cuts where the model ends
-        raw = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": longest}
-        if part.config.segment_kinds < 2:  # transformers would look the second text's kind up beyond the end of the table
-            raw["model_input_names"] = [name for name in raw["model_input_names"] if name != "token_type_ids"]
-        settings.write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return japanese.arguments(definition.spec) if settings.is_file() else ""
+    if not settings.is_file():
+        return ""
+    config = given.part.config  # a fine-tuned model's own length travels with it, so that it predicts the same
+    raw = json.loads(settings.read_text(encoding="utf-8"))
+    raw["model_max_length"] = config.positions if given.use is None else given.use.max_length  # truncation=True then cuts there
+    if config.segment_kinds < 2:  # transformers would look the second text's kind up beyond the end of the table
+        raw["model_input_names"] = [name for name in raw["model_input_names"] if name != "token_type_ids"]
+    settings.write_text(json.dumps(raw, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return japanese.arguments(definitions.read(place / "tokenizer").spec)
 
 
 def _manifests(folder: Path, place: Path, parents: Mapping[str, Path]) -> list[Path]:
@@ -156,19 +112,3 @@ def _licences(folder: Path) -> list[dict[str, str]]:
         return []
     listed = read_manifest(folder).facts.get("licences")
     return [{str(key): str(value) for key, value in entry.items()} for entry in listed] if isinstance(listed, list) else []
-
-
-def _usage(part: Part, told: str, folder: Path) -> str:
-    known = part.known
-    if not known.auto:
-        return KITAE if not part.config.word_characters else LABELS if part.head == "sequence" else CHARACTERS
-    use = USES[part.head] if known is part.form else f"{USES['none']}  # {ENCODER_ALONE}"
-    settings = folder / "tokenizer_config.json"
-    japanese_words = settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") == JAPANESE
-    reader = JAPANESE if part.config.model_type in NO_CLASSES and japanese_words else "AutoTokenizer"
-    return f"""from transformers import {reader}, {known.auto}
-
-tokenizer = {reader}.from_pretrained("FOLDER"{f", {told}" if told else ""})
-model = {known.auto}.from_pretrained("FOLDER").eval()
-batch = tokenizer(["TEXT"], padding=True, truncation=True, return_tensors="pt")
-{use}"""

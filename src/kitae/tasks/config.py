@@ -33,8 +33,44 @@ class Split(Config):
         return self
 
 
+class Parts(Config):
+    """A column of the pool that says which split an example belongs to. Rows with another value there are not used."""
+
+    column: str
+    """The column."""
+    train: Names
+    """Its values for examples to learn from."""
+    validation: Names = ()
+    """For those to choose the checkpoint on; without any, `validation_share` of the training examples."""
+    test: Names
+    """For those to score on."""
+
+
+class Submission(Config):
+    """Unlabelled examples that a trial predicts, and the table of its predictions as a leaderboard wants it."""
+
+    path: Annotated[str, OPERATIONAL]
+    """The file of examples."""
+    text: Names = ()
+    """Column with the text; by default the task's, as those that follow."""
+    second: Names = ()
+    """Column with the second text."""
+    choices: tuple[str, ...] = ()
+    """Columns with the answers to choose from."""
+    id: str | None = None
+    """Column that names a row in the table; by default rows are counted from 0."""
+    format: str | None = None
+    """Format of the file."""
+    format_config: dict[str, object] | None = None
+    """Settings that files of this format have of their own; absent: the task's."""
+    columns: tuple[str, str] = ("index", "prediction")
+    """What the table's columns are called."""
+    bounds: tuple[float, float] | None = None
+    """Numbers outside are written as the nearer bound."""
+
+
 class TaskConfig(Config):
-    """A labelled task. Give either `path` and `split`, or `train` and `test` (and `validation`, or a share of train)."""
+    """A labelled task. Give either `path` and `split` (or `parts`), or `train` and `test` (and `validation`, or a share of train)."""
 
     name: Annotated[str, AfterValidator(fit)]
     """The task's name, part of its nodes' names."""
@@ -46,6 +82,10 @@ class TaskConfig(Config):
     """One or several files that together are the pool which `split` divides; `sample:NAME` is a packaged file."""
     split: Split | None = None
     """Shares of the pool at `path`."""
+    parts: Annotated[Parts | None, LATER] = None
+    """The column of the pool at `path` that divides it, in the place of `split`."""
+    group: Annotated[str, LATER] = ""
+    """Column whose value examples have in common that must not be divided between training, validation and test (their document)."""
     split_seed: int = 1
     """Seed of every random split; the same for all encoders and trials."""
     train: Annotated[Names, OPERATIONAL] = ()
@@ -63,7 +103,9 @@ class TaskConfig(Config):
     choices: Annotated[tuple[str, ...], LATER] = ()
     """Columns with the answers to choose from."""
     label: str = "label"
-    """Column with the label."""
+    """Column with the label; "" for files without labels."""
+    both_orders: Annotated[bool, LATER] = False
+    """Learn from every training pair in both orders (ELECTRA's `double_unordered`, for MRPC and STS-B)."""
     hidden: Annotated[tuple[str, ...], LATER] = ()
     """What stands in the place of labels that are kept secret ("-1"): such test examples are predicted and not scored."""
     slices: Annotated[Names, LATER] = ()
@@ -78,6 +120,10 @@ class TaskConfig(Config):
     """What the task is judged by; "" takes the first metric of its kind."""
     finetune: Annotated[dict[str, object], LATER] = Field(default_factory=dict)
     """What [finetune] takes for this task where the recipe does not say otherwise: { epochs = 10 }."""
+    submissions: Annotated[dict[str, Submission], LATER] = Field(default_factory=dict)
+    """Name of a table -> examples without labels whose predictions a trial writes there, in its folder submissions/."""
+    beside: Annotated[Names, OPERATIONAL] = ()
+    """Further files or folders that the format reads; their content decides the result, too."""
     labels: tuple[str, ...] = ()
     """The labels in a fixed order; by default those of the training examples, sorted."""
     limit: int | None = None
@@ -89,12 +135,18 @@ class TaskConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> "TaskConfig":
-        if bool(self.path) != (self.split is not None):
-            raise ValueError("`path` and `split` belong together: give both or neither")
+        if bool(self.path) != (self.split is not None or self.parts is not None):
+            raise ValueError("`path` and `split` (or `parts`) belong together: give both or neither")
+        if self.split is not None and self.parts is not None:
+            raise ValueError("give `split` or `parts`, not both")
         if bool(self.path) == bool(self.train or self.test or self.validation):
             raise ValueError("give either `path` and `split`, or `train` and `test`")
         if not self.path and not (self.train and self.test):
             raise ValueError("both `train` and `test` are needed when there is no `path`")
+        if self.both_orders and not self.second:
+            raise ValueError("`both_orders` is for pairs: name the column `second`")
+        for name in self.submissions:
+            fit(name)
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share = {self.validation_share} must lie between 0 and 1")
         if len(set(self.labels)) != len(self.labels) or not self.text:
@@ -104,8 +156,9 @@ class TaskConfig(Config):
     @property
     def files(self) -> tuple[str, ...]:
         """Every file of the task; their content decides the result."""
-        return (*self.path, *self.train, *self.validation, *self.test)
+        asked = (submission.path for submission in self.submissions.values())
+        return (*self.path, *self.train, *self.validation, *self.test, *self.beside, *asked)
 
 
-FILES = ("path", "train", "validation", "test")
+FILES = ("path", "train", "validation", "test", "beside")
 """The keys that name files."""

@@ -47,6 +47,10 @@ class Example:
     """None: hidden (a test set without labels)."""
     slices: Mapping[str, str] = field(default_factory=dict)
     """What errors are counted by beside length and label: {"domain": "mail"}."""
+    group: str = ""
+    """Examples of one group (a document) are never divided between training, validation and test."""
+    part: str = ""
+    """What its file says of the split it belongs to, where the task asks for that."""
     where: str
 
     @property

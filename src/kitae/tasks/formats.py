@@ -14,7 +14,14 @@ from kitae.core.extensions import extension, names
 from kitae.core.recipe import validate
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
-from kitae.tasks.readers.tables import TableConfig, read_table
+from kitae.tasks.readers.chabsa import ChabsaConfig, chabsa_rows
+from kitae.tasks.readers.conllu import ConlluConfig, read_conllu
+from kitae.tasks.readers.livedoor import livedoor_rows, read_index
+from kitae.tasks.readers.medquad import medquad_rows
+from kitae.tasks.readers.rows import RowsConfig, examples_from
+from kitae.tasks.readers.spans import SpansConfig, read_spans
+from kitae.tasks.readers.tables import DocumentConfig, LinesConfig, TableConfig, json_document, json_lines, labelled_lines, table_rows
+from kitae.tasks.readers.words import ConllConfig, read_conll
 
 GROUP = "kitae.task_formats"
 """Entry points of installed packages: a name and a `TaskFormat`. They cannot replace a row of FORMATS."""
@@ -35,11 +42,22 @@ class TaskFormat:
 
 
 FORMATS: Mapping[str, TaskFormat] = {
-    "csv": TaskFormat(line="a table with a header, commas", read=read_table("csv"), config=TableConfig, endings=(".csv",)),
-    "tsv": TaskFormat(line="a table with a header, tabs", read=read_table("tsv"), config=TableConfig, endings=(".tsv",)),
+    "csv": TaskFormat(line="a table, commas", read=examples_from(table_rows("csv")), config=TableConfig, endings=(".csv",)),
+    "tsv": TaskFormat(line="a table, tabs", read=examples_from(table_rows("tsv")), config=TableConfig, endings=(".tsv",)),
     "jsonl": TaskFormat(
-        line="one JSON object a line", read=read_table("jsonl"), config=TableConfig, endings=(".jsonl", ".json", ".ndjson")
+        line="one JSON object a line", read=examples_from(json_lines), config=LinesConfig, endings=(".jsonl", ".json", ".ndjson")
     ),
+    "conll": TaskFormat(line="a word and its tag a line", read=read_conll, config=ConllConfig, endings=(".conll", ".bio", ".iob")),
+    "conllu": TaskFormat(line="Universal Dependencies", read=read_conllu, config=ConlluConfig, endings=(".conllu",)),
+    "spans": TaskFormat(line="JSON with entities as characters from and to", read=read_spans, config=SpansConfig),
+    "json": TaskFormat(
+        line="one JSON document with a list or object of examples", read=examples_from(json_document), config=DocumentConfig
+    ),
+    "fasttext": TaskFormat(line="lines of __label__NAME and a text", read=examples_from(labelled_lines), config=LinesConfig),
+    "livedoor": TaskFormat(line="the folder, or archive, of livedoor's articles", read=examples_from(livedoor_rows), config=RowsConfig),
+    "livedoor-index": TaskFormat(line="a list of livedoor's articles: filename, category", read=read_index, config=RowsConfig),
+    "chabsa": TaskFormat(line="chABSA's eNNNNN_ann.json, in a folder or archive", read=examples_from(chabsa_rows), config=ChabsaConfig),
+    "medquad": TaskFormat(line="MedQuAD's XML files, in a folder or archive", read=examples_from(medquad_rows), config=RowsConfig),
 }
 
 

@@ -1,15 +1,15 @@
 """The table of built-in tasks, and the reading of a task's examples into train, validation and test."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.extensions import extension, names
 from kitae.core.paths import locate
-from kitae.tasks.config import Split, TaskConfig
-from kitae.tasks.examples import Example
+from kitae.tasks.config import Parts, Split, TaskConfig
+from kitae.tasks.examples import Example, Span
 from kitae.tasks.formats import read_examples
 from kitae.tasks.kinds import kind_of, options_of
 from kitae.tensor.random import numpy_generator
@@ -60,16 +60,17 @@ def load(config: TaskConfig) -> TaskData:
     Raises KitaeError naming file and line for a missing column, an empty text or label, a repeated id, an unknown label,
     or a label that only the test examples have.
     """
-    if config.split is not None:
+    if config.parts is not None:
+        train, validation, test = _by_column(config, config.parts)
+    elif config.split is not None:
         shares = (config.split.train, config.split.validation, config.split.test)
         train, validation, test = _divide(_read(config, config.path), shares, seed=config.split_seed)
     else:
         train, test = _read(config, config.train), _read(config, config.test)
-        if config.validation:
-            validation = _read(config, config.validation)
-        else:
-            shares = (1 - config.validation_share, config.validation_share, 0.0)
-            train, validation, _ = _divide(train, shares, seed=config.split_seed)
+        validation = _read(config, config.validation)
+    if not validation and config.split is None:
+        shares = (1 - config.validation_share, config.validation_share, 0.0)
+        train, validation, _ = _divide(train, shares, seed=config.split_seed)
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if not part:
             raise KitaeError(f"the task {config.name} has no {name} examples", cure="give more examples or a larger share")
@@ -79,21 +80,37 @@ def load(config: TaskConfig) -> TaskData:
     if config.limit is not None:
         share = min(1.0, config.limit / (len(train) + len(validation) + len(test)))
         train, validation, test = (_thin(part, share) for part in (train, validation, test))
+    _warn_of_labels(config, labels, train, (*validation, *test))
     known = {example.texts for example in (*train, *validation)}
     leaked = sum(example.texts in known for example in test)
     if leaked:
         log.warning("task %s: %d of %d test texts also stand in the training or validation examples", config.name, leaked, len(test))
+    if config.both_orders:
+        train = [
+            *train,
+            *(replace(example, id=f"{example.id}/swapped", text=example.second or "", second=example.text) for example in train),
+        ]
     return TaskData(config=config, train=tuple(train), validation=tuple(validation), test=tuple(test), labels=labels, leaked=leaked)
 
 
 def read_all(config: TaskConfig) -> list[Example]:
     """Every example of a task in the order of its files, whichever way they are split. Raises KitaeError as `load` does for a bad line."""
-    return _read(config, config.files)
+    return _read(config, (*config.path, *config.train, *config.validation, *config.test))
 
 
 def _read(config: TaskConfig, files: Sequence[str]) -> list[Example]:
     kind, options = kind_of(config), options_of(config)
     return [kind.canonical(example, options) for file in files for example in read_examples(locate(file), config)]
+
+
+def _by_column(config: TaskConfig, parts: Parts) -> tuple[list[Example], list[Example], list[Example]]:
+    """The pool as its column divides it."""
+    pool = _read(config, config.path)
+    train, validation, test = ([one for one in pool if one.part in names] for names in (parts.train, parts.validation, parts.test))
+    unused = sorted({example.part for example in pool} - {*parts.train, *parts.validation, *parts.test})
+    if unused:
+        log.warning('task %s: rows whose "%s" is %s belong to no split', config.name, parts.column, ", ".join(unused[:10]))
+    return train, validation, test
 
 
 def _divide(
@@ -103,6 +120,8 @@ def _divide(
 
     Every label has at least one training example, and one for validation when it has three examples or more.
     """
+    if any(example.group for example in examples):
+        return _divide_groups(examples, shares, seed=seed)
     by_label: dict[str, list[Example]] = defaultdict(list)
     for example in sorted(examples, key=lambda example: (example.id, example.where)):
         by_label[example.gold if isinstance(example.gold, str) else ""].append(example)
@@ -118,6 +137,40 @@ def _divide(
     return parts
 
 
+def _divide_groups(
+    examples: list[Example], shares: tuple[float, float, float], *, seed: int
+) -> tuple[list[Example], list[Example], list[Example]]:
+    """Cut the groups, shuffled, by the shares of the examples. A group with a label that no training example has goes to training."""
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in sorted(examples, key=lambda example: (example.id, example.where)):
+        groups[example.group or f"\0{example.id}"].append(example)
+    names = sorted(groups)
+    parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
+    ends = [shares[0] * len(examples), (shares[0] + shares[1]) * len(examples), sum(shares) * len(examples)]
+    seen, later = 0.0, []
+    for i in numpy_generator(seed, "split", "groups").permutation(len(names)):
+        group = groups[names[i]]
+        middle = seen + len(group) / 2
+        number = next((number for number, end in enumerate(ends) if middle < end), None)
+        seen += len(group)
+        if number == 0:
+            parts[0].extend(group)
+        elif number is not None:
+            later.append((number, group))
+    known = {label for example in parts[0] for label in _labels_in(example)}
+    for number, group in later:
+        new = {label for example in group for label in _labels_in(example)} - known
+        parts[0 if new else number].extend(group)
+        known |= new
+    return parts
+
+
+def _labels_in(example: Example) -> list[str]:
+    """The labels, tags and kinds of entities in an example's gold."""
+    golds = example.gold if isinstance(example.gold, tuple) else (example.gold,)
+    return [gold if isinstance(gold, str) else gold.label for gold in golds if isinstance(gold, str | Span)]
+
+
 def _thin(examples: list[Example], share: float) -> list[Example]:
     keep = max(1, int(len(examples) * share))
     return [examples[i * len(examples) // keep] for i in range(keep)]
@@ -130,6 +183,19 @@ def _check_ids(examples: Sequence[Example], *, by_file: bool) -> None:
             cure = "give the files different names, or name an id column" if by_file else "give every example an id of its own"
             raise KitaeError(f'the id "{example.id}" occurs twice, first in {seen[example.id]}', cure=cure, where=example.where)
         seen[example.id] = example.where
+
+
+def _warn_of_labels(config: TaskConfig, labels: Sequence[str], train: Sequence[Example], others: Sequence[Example]) -> None:
+    """Name labels that are never learnt, or of which nothing is asked: a misspelt one is often among them."""
+    learned, asked = (Counter(one.gold for one in part if isinstance(one.gold, str)) for part in (train, others))
+    if not learned:
+        return
+    for label in labels:
+        if not learned[label]:
+            log.warning('task %s: no training example has the label "%s"', config.name, label)
+        elif not asked[label]:
+            first = next(example for example in train if example.gold == label)
+            log.warning('task %s: only training examples have the label "%s", the first in %s', config.name, label, first.where)
 
 
 def _check_gold(config: TaskConfig, labels: tuple[str, ...], learned: Sequence[Example], test: Sequence[Example]) -> None:

@@ -2,25 +2,49 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.text.streams import TextStream, open_text
 
+log = logging.getLogger(__name__)
+
 FORMATS = ("csv", "tsv", "jsonl")
 LONGEST_FIELD = 1 << 26  # a document of more than LONGEST_LINE is dropped; this is a quote that never ends
+MOST_COLUMNS = 10_000
+SHOWN_COLUMNS = 20
+"""An error lists so many columns, not a million."""
+Quoting = Literal["auto", "none", "double"]
 
 
-def read_rows(path: Path, *, format: str | None = None, encoding: str | None = None) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a table with a header (CSV, TSV) or of one JSON object a line; `format` follows from the name.
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a CSV or TSV file is written."""
+
+    header: bool = True
+    """Whether the first line names the columns. Without one they are called "0", "1", ..."""
+    quoting: Quoting = "auto"
+    """"double": fields may stand in quotes; "none": a quote is a character like any other. "auto" is "double" for CSV and for TSV
+    files whose header is quoted (EDINET's), "none" for other TSV files (GLUE's have stray quotes)."""
+    skip_broken: bool = False
+    """Leave out rows that have not as many columns as the others, and say how many; otherwise the first is an error."""
+
+
+def read_rows(
+    path: Path, *, format: str | None = None, encoding: str | None = None, manner: Manner | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a table (CSV, TSV) or of one JSON object a line; `format` follows from the name.
 
     JSON numbers become their text, true and false "true" and "false", null "", lists and objects JSON.
-    A TSV file is read without quoting unless its header is quoted (GLUE's files have stray quotes, EDINET's are quoted).
-    Raises KitaeError for an unknown format, no rows, broken JSON, or a row whose columns are not the header's.
+    Raises KitaeError for an unknown format, no rows, broken JSON, or a row whose columns are not the header's (the first row's).
     """
     kind = format or format_of(path)
-    yield from rows_of(open_text(path, encoding=encoding), kind)
+    yield from rows_of(open_text(path, encoding=encoding), kind, manner)
 
 
 def format_of(path: Path) -> str:
@@ -32,12 +56,12 @@ def format_of(path: Path) -> str:
     raise KitaeError(f"the name {path.name} does not say what it is", cure='say format = "csv", "tsv" or "jsonl"', where=str(path))
 
 
-def rows_of(stream: TextStream, kind: str) -> Iterator[tuple[int, dict[str, str]]]:
+def rows_of(stream: TextStream, kind: str, manner: Manner | None = None) -> Iterator[tuple[int, dict[str, str]]]:
     """As `read_rows`, for an open stream."""
     if kind not in FORMATS:
         raise KitaeError(f'"{kind}" is not a format of tables', cure=did_you_mean(kind, FORMATS), where=stream.where)
     found = False
-    for number, row in _objects(stream) if kind == "jsonl" else _records(stream, kind):
+    for number, row in _objects(stream) if kind == "jsonl" else _records(stream, kind, manner or Manner()):
         found = True
         yield number, row
     if not found:
@@ -60,10 +84,17 @@ def need_column(row: dict[str, str], column: str, where: str) -> str:
     """
     value = find_column(row, column, where)
     if value is None:
-        raise KitaeError(f'there is no column "{column}"', cure=f"the columns are {', '.join(row)}", where=where)
+        raise KitaeError(f'there is no column "{column}"', cure=f"the columns are {listed(row)}", where=where)
     if isinstance(value, Json) and value[0] in "[{":
         raise KitaeError(f'the column "{column}" holds {value.kind}', cure='name a value, "a.b" for key b of the object a', where=where)
     return value
+
+
+def listed(columns: Iterable[str]) -> str:
+    """Names of columns as an error shows them: the first few of very many."""
+    names = [name if len(name) <= 60 else name[:60] + "..." for name in columns]
+    more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(names[:SHOWN_COLUMNS]) + more
 
 
 def need_text(row: dict[str, str], column: str, where: str) -> str:
@@ -112,28 +143,37 @@ def _text_of(value: object) -> str:
     return "" if value is None else Json(json.dumps(value, ensure_ascii=False))
 
 
-def _records(stream: TextStream, kind: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _records(stream: TextStream, kind: str, manner: Manner) -> Iterator[tuple[int, dict[str, str]]]:
     csv.field_size_limit(LONGEST_FIELD)  # of the whole process; the default of 131,072 characters is less than an article
-    header_line = next(stream, "")
-    lines = _Counted(stream)
-    plain = kind == "tsv" and not header_line.startswith('"')
-    dialect = PlainTsv if plain else QuotedTsv if kind == "tsv" else Csv
+    first_line = next(stream, "")
+    quoted = manner.quoting == "double" or (manner.quoting == "auto" and (kind == "csv" or first_line.startswith('"')))
+    dialect = PlainTsv if kind == "tsv" and not quoted else QuotedTsv if kind == "tsv" else Csv if quoted else PlainCsv
+    lines = _Counted(stream, [] if manner.header else [first_line])
+    broken = 0
     try:
-        header = next(csv.reader([header_line], dialect), [])
-        _check_header(header, stream.where)
-        reader = csv.reader(lines, dialect)
-        number = 2
-        for fields in reader:
+        names = next(csv.reader([first_line], dialect), []) if manner.header else []
+        _check_names(names, f"{stream.where}, line 1")
+        number = lines.next_number
+        for fields in csv.reader(lines, dialect):
             if fields:
-                if len(fields) != len(header):
-                    what = f"this row has {len(fields)} columns, the header has {len(header)}"
-                    raise KitaeError(what, cure="correct the row, or the quoting of its text", where=f"{stream.where}, line {number}")
-                yield number, dict(zip(header, fields))
-            number = lines.count + 2
+                where = f"{stream.where}, line {number}"
+                if not names:
+                    names = [str(i) for i in range(len(fields))]
+                    _check_names(names, where)
+                if len(fields) == len(names):
+                    yield number, dict(zip(names, fields))
+                elif manner.skip_broken:
+                    broken += 1
+                else:
+                    what = f"this row has {len(fields)} columns, the {'header' if manner.header else 'first row'} has {len(names)}"
+                    raise KitaeError(what, cure="correct the row, or the quoting of its text", where=where)
+            number = lines.next_number
     except csv.Error as error:
         raise KitaeError(
-            f"this is not a {kind} file: {error}", cure="correct the quoting", where=f"{stream.where}, line {lines.count + 1}"
+            f"this is not a {kind} file: {error}", cure="correct the quoting", where=f"{stream.where}, line {lines.next_number - 1}"
         ) from error
+    if broken:
+        log.warning("%s: %d rows with other columns than the rest are left out", stream.where, broken)
 
 
 class Csv(csv.excel):
@@ -148,6 +188,12 @@ class QuotedTsv(csv.excel_tab):
     strict = True
 
 
+class PlainCsv(csv.excel):
+    """Commas; a quote is a character like any other."""
+
+    quoting = csv.QUOTE_NONE
+
+
 class PlainTsv(csv.excel_tab):
     """Tabs; a quote is a character like any other."""
 
@@ -155,21 +201,25 @@ class PlainTsv(csv.excel_tab):
 
 
 class _Counted:
-    """Lines, counted: the csv module's own count starts behind the header."""
+    """Lines, those that were read ahead first, and the number of the next one: the csv module's own count starts behind the header."""
 
-    def __init__(self, stream: TextStream) -> None:
-        self._stream, self.count = stream, 0
+    def __init__(self, stream: TextStream, ahead: list[str]) -> None:
+        self._stream, self._ahead = stream, ahead
+        self.next_number = 2 - len(ahead)
 
     def __iter__(self) -> "_Counted":
         return self
 
     def __next__(self) -> str:
-        line = next(self._stream)
-        self.count += 1
+        line = self._ahead.pop() if self._ahead else next(self._stream)
+        self.next_number += 1
         return line
 
 
-def _check_header(header: list[str], where: str) -> None:
-    double = sorted({name for name in header if header.count(name) > 1})
+def _check_names(names: list[str], where: str) -> None:
+    if len(names) > MOST_COLUMNS:
+        what = f"there are {len(names):,} columns, more than {MOST_COLUMNS:,}"
+        raise KitaeError(what, cure="check which character separates the columns, and the line ends", where=where)
+    double = sorted(name for name, count in Counter(names).items() if count > 1)
     if double:
-        raise KitaeError(f'the header names "{double[0]}" twice', cure="give every column a name of its own", where=f"{where}, line 1")
+        raise KitaeError(f'the header names "{double[0]}" twice', cure="give every column a name of its own", where=where)

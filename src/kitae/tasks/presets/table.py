@@ -9,29 +9,61 @@ from pathlib import Path
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.recipe import merge, validate
 from kitae.tasks.config import FILES, TaskConfig
+from kitae.tasks.presets import glue, jglue, sentences, tagging
 
-PRESETS: Mapping[str, Mapping[str, object]] = {}
-PACKED = ("", ".xz", ".gz", ".bz2", ".zst")
-"""What compression adds to a file's name; a preset's files may lie there packed or not."""
+PRESETS: Mapping[str, Mapping[str, object]] = {**glue.PRESETS, **jglue.PRESETS, **sentences.PRESETS, **tagging.PRESETS}
+PACKED = ("", ".xz", ".gz", ".bz2", ".zst", ".tar", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
+"""What compression, or an archive of a folder, adds to a name; a preset's files may lie there packed or not."""
+OWN = ("like", "folder", "submit")
+"""Keys that only tasks like a published one have."""
+POOL, APART = ("path", "split", "parts"), ("train", "validation", "test")
+"""A task names a pool and its division, or files for each split; one that names the other way than its preset replaces the preset's."""
 
 
 def expand(table: Mapping[str, object], where: str) -> dict[str, object]:
     """A task's table with what the preset that it is `like` says, its own keys first; as it is when it is like none.
 
-    Raises KitaeError for an unknown preset, and when the folder is missing or not wanted.
+    `submit = true` takes the preset's submissions, too. Raises KitaeError for an unknown preset, when the folder is missing or not
+    wanted, and for a submission that the preset does not have.
     """
-    given = {key: value for key, value in table.items() if key not in ("like", "folder")}
+    given = {key: value for key, value in table.items() if key not in OWN}
     like, folder, place = table.get("like"), table.get("folder"), f"{where}, table [task.{table.get('name')}]"
     if like is None:
-        if folder is not None:
-            raise KitaeError("`folder` is for tasks like a published one", cure="give `path` or `train` and `test`", where=place)
+        unwanted = next((key for key in OWN if key in table), None)
+        if unwanted is not None:
+            cure = 'say like = "NAME", or give `path` or `train` and `test` (and `submissions`)'
+            raise KitaeError(f"`{unwanted}` is for tasks like a published one", cure=cure, where=place)
         return given
     if not isinstance(like, str) or like not in PRESETS:
         raise KitaeError(f'like = "{like}" is no published task', cure=did_you_mean(str(like), PRESETS), where=place)
+    preset = _without_replaced(PRESETS[like], given)
+    submissions = _submissions(preset.pop("submissions", {}), table.get("submit", False), place)
     if not isinstance(folder, str):
-        raise KitaeError("`folder` is missing", cure=f'say where the files of {like} lie: folder = "..."', where=place)
-    preset = {key: _below(folder, value) if key in FILES else value for key, value in PRESETS[like].items()}
-    return merge(preset, given)
+        if submissions or any(key in preset and key not in given for key in FILES):
+            raise KitaeError(f"`folder` is missing: where the files of {like} lie", cure='say folder = "..."', where=place)
+        return merge(preset, given)
+    placed = {key: _below(folder, value) if key in FILES else value for key, value in preset.items()}
+    if submissions:
+        placed["submissions"] = {name: {**one, "path": _found(f"{folder}/{one['path']}")} for name, one in submissions.items()}
+    return merge(placed, given)
+
+
+def _without_replaced(preset: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """The preset without what the task's own files or division replace."""
+    if "path" in preset:
+        dropped: tuple[str, ...] = POOL if any(key in given for key in APART) else POOL[1:] if "split" in given or "parts" in given else ()
+    else:
+        dropped = (*APART, "validation_share") if any(key in given for key in POOL) else ()
+    return {key: value for key, value in preset.items() if key not in dropped}
+
+
+def _submissions(known: object, submit: object, place: str) -> dict[str, dict[str, object]]:
+    assert isinstance(known, dict), "a preset's submissions are a table"
+    if not isinstance(submit, bool):
+        raise KitaeError(f"submit = {submit!r} is neither true nor false", cure="write true or false", where=place)
+    if submit and not known:
+        raise KitaeError("`submit`: nothing is submitted for this task", cure="remove it, or give `submissions`", where=place)
+    return known if submit else {}
 
 
 def task_like(like: str, folder: Path | str, **own: object) -> TaskConfig:
