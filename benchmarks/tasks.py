@@ -24,6 +24,7 @@ from scipy.stats import t as student
 from benchmarks.paired import RESULTS, keep
 from benchmarks.trainer import Peer
 from kitae.core.artifact import digest_json
+from kitae.core.errors import KitaeError
 from kitae.models.folder import write_huggingface
 from kitae.procedures.baselines import BASELINES
 from kitae.procedures.trials import Start, TrialConfig, build, read_start, tune
@@ -58,33 +59,31 @@ class Job:
 COMMON: Mapping[str, object] = {"batch": 16, "learning_rate": 5e-4, "epochs": 2, "max_length": 128, "dropout": 0.1, "device": "cpu"}
 ENGLISH: Mapping[str, object] = {"learning_rate": 1e-4, "max_length": 96}
 GSD = "{data}/ud_japanese_gsd"
-CHABSA: Mapping[str, object] = {"path": ["{data}/chabsa/chABSA.tar.xz"]}
 JOBS: Mapping[str, Job] = {
-    "kyoto": Job(like="kyoto/standard", folder="kyoto_cls", sizes=(450, 100, 400), settings={"max_length": 64, "epochs": 3}),
-    "chabsa-target": Job(like="chabsa/target", folder="chabsa", sizes=(600, 100, 400), own=CHABSA),
+    "kyoto": Job(like="kyoto/standard", folder="kyoto_cls", sizes=(400, 60, 300), settings={"max_length": 64, "epochs": 3}),
     "jnli": Job(
-        like="jglue/jnli-valid", folder="jglue", sizes=(700, 100, 400),
+        like="jglue/jnli-valid", folder="jglue", sizes=(500, 60, 300),
         own={"train": ["{data}/jglue/jnli_train_partial/train-partial-from-jnli-neg.json.xz"]},
     ),
-    "jsick": Job(like="jsick/nli-files", folder="jsick", sizes=(700, 100, 400)),
-    "jcommonsenseqa": Job(like="jglue/jcommonsenseqa-valid", folder="jglue", sizes=(200, 50, 300)),
+    "jsick": Job(like="jsick/nli-files", folder="jsick", sizes=(500, 60, 300)),
+    "jcommonsenseqa": Job(like="jglue/jcommonsenseqa-valid", folder="jglue", sizes=(160, 40, 200)),
     "ner-wikipedia": Job(
-        like="ner-wikipedia-ja", folder="ner_wikipedia_ja", sizes=(400, 100, 300),
+        like="ner-wikipedia-ja", folder="ner_wikipedia_ja", sizes=(300, 40, 150),
         own={"path": ["{data}/ner_wikipedia_ja/ner_dev.json.xz"]}, settings={"epochs": 3},
     ),
     "gsd-pos": Job(
-        like="ud-ja-gsd/upos", folder="ud_japanese_gsd", sizes=(300, 50, 200),
+        like="ud-ja-gsd/upos", folder="ud_japanese_gsd", sizes=(250, 30, 100),
         own={
             "train": [f"{GSD}/ja_gsd-ud-train.from-docbin.conllu.xz"], "validation": [], "test": [f"{GSD}/ja_gsd-ud-dev.conllu.xz"],
         },
     ),
     "gsd-entities": Job(
-        like="ud-ja-gsd/entities", folder="ud_japanese_gsd", sizes=(500, 100, 300),
+        like="ud-ja-gsd/entities", folder="ud_japanese_gsd", sizes=(350, 50, 150),
         own={"train": [f"{GSD}/ne_bio/train.bio.xz"], "validation": [], "test": [f"{GSD}/ne_bio/dev.bio"]}, settings={"epochs": 3},
     ),
-    "sst-2": Job(like="glue/sst-2", folder="glue", sizes=(400, 80, 400), settings=ENGLISH, english=True),
-    "sts-b": Job(like="glue/sts-b", folder="glue", sizes=(300, 80, 300), settings=ENGLISH, english=True),
-    "conll2000": Job(like="conll2000", folder="conll2000", sizes=(200, 40, 150), settings=ENGLISH, english=True),
+    "sst-2": Job(like="glue/sst-2", folder="glue", sizes=(300, 60, 300), settings=ENGLISH, english=True),
+    "sts-b": Job(like="glue/sts-b", folder="glue", sizes=(200, 50, 200), settings=ENGLISH, english=True),
+    "conll2000": Job(like="conll2000", folder="conll2000", sizes=(120, 25, 80), settings=ENGLISH, english=True),
 }  # fmt: skip
 
 
@@ -231,7 +230,11 @@ def train_missing(encoder: Path, names: Sequence[str], data_folder: Path, seeds:
                 wanted = (name, system, seed, digest(name))
                 if time.monotonic() > end or any((line["task"], line["system"], line["seed"], line["job"]) == wanted for line in done()):
                     continue
-                found = result(name, system, seed, data, start, folder)
+                try:
+                    found = result(name, system, seed, data, start, folder)
+                except KitaeError as error:  # a baseline that has nothing to say of this kind of task
+                    print(name, system, error.what)
+                    continue
                 with LINES.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(found, ensure_ascii=False) + "\n")
                 print(name, system, seed, f"{found['score']:.3f}", found["seconds"], flush=True)
