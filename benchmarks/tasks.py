@@ -81,6 +81,11 @@ JOBS: Mapping[str, Job] = {
         like="ud-ja-gsd/entities", folder="ud_japanese_gsd", sizes=(350, 50, 150),
         own={"train": [f"{GSD}/ne_bio/train.bio.xz"], "validation": [], "test": [f"{GSD}/ne_bio/dev.bio"]}, settings={"epochs": 3},
     ),
+    "jaquad": Job(
+        like="jaquad", folder="jaquad", sizes=(150, 30, 80),
+        own={"train": ["{data}/jaquad/train.tar.xz"], "test": ["{data}/jaquad/dev.tar.xz"], "kind_config": {"doc_stride": 64}},
+        settings={"max_length": 160},
+    ),
     "sst-2": Job(like="glue/sst-2", folder="glue", sizes=(300, 60, 300), settings=ENGLISH, english=True),
     "sts-b": Job(like="glue/sts-b", folder="glue", sizes=(200, 50, 200), settings=ENGLISH, english=True),
     "conll2000": Job(like="conll2000", folder="conll2000", sizes=(120, 25, 80), settings=ENGLISH, english=True),

@@ -95,7 +95,16 @@ def _span(feature: Feature, model: Finetuned) -> Row:
 
 
 def _starts_and_ends(logits: Any, feature: Feature, model: Finetuned) -> Any:
-    return np.stack([part[: len(feature.texts[0].ids)] for part in logits])
+    """The best starts and ends within the context (or at [CLS]), as kitae.tasks.finding lays them out."""
+    length = len(feature.texts[0].ids)
+    outside = np.ones(length, np.bool_)
+    outside[[0, *feature.places["context"]]] = False
+    scores = [np.where(outside, -np.inf, part[:length]) for part in logits]
+    rows = []
+    for part in scores:
+        best = np.argsort(-part, kind="stable")[: model.options.n_best]
+        rows += [best, part[best]]
+    return np.stack([*rows, np.full(len(rows[0]), scores[0][0] + scores[1][0])]).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
