@@ -25,7 +25,7 @@ class EncoderResult(Config):
     seeds: dict[str, dict[str, float]]
     """Every seed's scores by metric."""
     spread: dict[str, dict[str, float | None]]
-    """Per metric: mean, median, sd, min, max over the seeds, and the t-interval of the mean (low, high)."""
+    """Per metric that every seed has: mean, median, sd, min, max over the seeds, and the t-interval of the mean (low, high)."""
     score: Score
     """The metric's mean over the seeds with its 95 % interval over test items and seeds."""
     confusion: list[list[int]]
@@ -135,11 +135,12 @@ def sentence(found: Comparison) -> str:
 
 def _encoder(name: str, found: TrialSet, score: Score) -> EncoderResult:
     results = found.results[name]
+    common = [metric for metric in results[0].scores if all(metric in result.scores for result in results)]
     times = {key: [result.seconds.get(key, 0.0) for result in results] for key in ("train", "predict")}
     return EncoderResult(
         encoder=name,
         seeds={str(result.seed): result.scores for result in results},
-        spread={metric: asdict(spread([result.scores[metric] for result in results])) for metric in results[0].scores},
+        spread={metric: asdict(spread([result.scores[metric] for result in results])) for metric in common},
         score=score,
         confusion=_confusion(found, name),
         seconds={key: float(np.mean(values)) for key, values in times.items()},

@@ -66,8 +66,8 @@ class WorstExample(Config):
     where: str
     """Its file and line."""
     error: float
-    """Mean over the seeds: minus the logarithm of the probability of the truth where the kind has one; of numbers the distance; else
-    1 - the metric of this example alone."""
+    """Mean over the seeds of the kind's loss: minus the logarithm of the probability of the truth, of a number the squared distance. Of
+    kinds without one: 1 - the metric of this example alone."""
     wrong: int | None
     """How many seeds get it wrong; None where the kind has no metric that says so."""
     gold: str
@@ -181,7 +181,7 @@ def _error(found: TrialSet, labels: Sequence[str], example: Example, predicted: 
     loss = found.kind.loss(example, predicted, labels)
     if loss is not None:
         return loss
-    if isinstance(gold, float) and isinstance(value, int | float):
+    if isinstance(gold, int | float) and isinstance(value, int | float) and not example.choices:
         return abs(gold - value)
     return 0.0 if gold == value else 1 - alone
 

@@ -17,6 +17,7 @@ from kitae.models.folder import Part, describe, read_parts
 from kitae.models.folder import load as load_model
 from kitae.models.settings import read_config
 from kitae.procedures.fitting import MOST_TOKENS, check_length, read_tokenizer
+from kitae.procedures.silent import require_numbers
 from kitae.tasks.batches import predict
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
@@ -81,7 +82,9 @@ class Finetuned:
         """As `predict`, of features that were made before."""
         flat = [feature for some in features for feature in some]
         pad, device = self.tokenizer.special.pad, next(self.learner.parameters()).device
-        raws = iter(predict(self.learner, flat, tokens=PREDICT_TOKENS, pad=pad, device=device, half=self.half) if flat else [])
+        said = predict(self.learner, flat, tokens=PREDICT_TOKENS, pad=pad, device=device, half=self.half) if flat else []
+        require_numbers(said)
+        raws = iter(said)
         return [
             self.kind.decode(example, some, [next(raws) for _ in some], self.labels, self.options, self.tuned)
             for example, some in zip(examples, features, strict=True)

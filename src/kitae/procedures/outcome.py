@@ -10,6 +10,7 @@ from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.score import Score
 from kitae.procedures.published import PublishedTrial, of_epochs
+from kitae.procedures.silent import said_of
 from kitae.tasks.examples import Gold, from_json, to_json
 from kitae.tasks.kind import Predicted
 from kitae.tasks.kinds import kind_of, metric_of
@@ -18,6 +19,8 @@ from kitae.tasks.records import TaskData
 from kitae.tasks.statistics import bootstrap
 
 RESULTS, PREDICTIONS = "results.json", "predictions.jsonl"
+CONSTANT = "majority"
+"""The baseline that says one thing only, as it should."""
 
 
 class TrialResults(Config):
@@ -106,7 +109,7 @@ def write(outcome: Outcome, data: TaskData, folder: Path, *, metric: str, encode
         score=bootstrap(judged, judged.items(golds, values, data.labels)) if known else None,
         chosen=outcome.chosen,
         curve=outcome.curve,
-        warnings=outcome.warnings,
+        warnings=[*outcome.warnings, *([] if encoder == CONSTANT else said_of(kind, data, outcome.predicted))],
         seconds=outcome.seconds,
         source=outcome.source,
         sweep=outcome.sweep,

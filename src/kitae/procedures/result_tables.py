@@ -110,9 +110,11 @@ def _pair(row: dict[str, str | float]) -> tuple[Cell, ...]:
 
 
 def _shown(result: TaskResult) -> list[str]:
-    """The metrics that tables show: of classification accuracy and macro F1 (the others follow from the task's metric), else all."""
-    found = list(result.encoders[0].spread)
-    return [name for name in found if result.kind != "classification" or name in ("accuracy", "macro_f1", result.metric)]
+    """The metrics that tables show: of classification accuracy and macro F1 (the others follow from the task's metric), else all that every
+    encoder has but those of single classes ("f1/CLASS"), which stand in a table of their own."""
+    found = [name for name in result.encoders[0].spread if all(name in encoder.spread for encoder in result.encoders)]
+    few = ("accuracy", "macro_f1", result.metric)
+    return [name for name in found if (name in few if result.kind == "classification" else "/" not in name)]
 
 
 def _title(name: str) -> str:

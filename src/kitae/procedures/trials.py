@@ -24,7 +24,8 @@ from kitae.procedures.finetuned import Finetuned, description, save, use_of
 from kitae.procedures.fitting import MOST_TOKENS, check_length, device_named, read_tokenizer
 from kitae.procedures.judge import Ended, Held, Judge, Limits, zero_loss
 from kitae.procedures.outcome import Outcome
-from kitae.procedures.submissions import write_submissions
+from kitae.procedures.silent import head_of, untrained
+from kitae.procedures.submissions import write_official, write_submissions
 from kitae.tasks.batches import TrainBatches
 from kitae.tasks.examples import Example, Gold
 from kitae.tasks.kind import Feature
@@ -138,6 +139,7 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
     save(tuned.model, use_of(tuned.model, data.config), folder / "model")
     write_submissions(tuned.model, data.config, folder)
+    write_official(tuned.model.kind.files(data.test, predicted), folder)
     chosen, curve, tested = tuned.chosen, tuned.curve, tuned.tested
     return Outcome(predicted=predicted, chosen=chosen, curve=curve, warnings=tuned.warnings, seconds=seconds, tested=tested)
 
@@ -166,6 +168,7 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
         log.warning("%s", remark)
     copy = build(start, data, config, seed=seed)
     copy.learner.to(device)
+    head = head_of(copy.learner)
     flat = [feature for some in features["train"] for feature in some]
     pad = start.tokenizer.special.pad
     batches = TrainBatches(flat, batch=config.batch, micro_batch=config.micro_batch or config.batch, pad=pad, seed=seed)
@@ -191,7 +194,7 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
         except Ended:
             seconds = time.perf_counter() - begun
         os.replace(work / METRICS, folder / METRICS)
-    warnings += judge.collapse() + zero_loss(folder, batches.steps_per_epoch)
+    warnings += judge.collapse() + zero_loss(folder, batches.steps_per_epoch) + untrained(head, head_of(model.learner))
     return Tuned(
         model=judge.best(), chosen=judge.chosen, curve=judge.curve, warnings=warnings, seconds=seconds - judge.seconds, tested=judge.tested
     )

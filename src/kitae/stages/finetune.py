@@ -58,8 +58,8 @@ def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
     outcome = replace(outcome, warnings=[*outcome.warnings, *warnings], source=source, sweep=table(tried))
     results = write(outcome, data, out.path, metric=config.metric, encoder=config.encoder, seed=config.seed)
     out.counts.update({"examples": results.examples, "scores": results.scores, "chosen": results.chosen})
-    if outcome.warnings:
-        out.counts["warnings"] = outcome.warnings
+    if results.warnings:
+        out.counts["warnings"] = results.warnings
     out.licences.extend(licence(task) for task in (config.task, config.learn_from) if task is not None)
 
 
