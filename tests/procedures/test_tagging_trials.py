@@ -147,6 +147,10 @@ def test_transformers_predicts_the_same_from_the_export(tmp_path: Path) -> None:
     model = transformers.AutoModelForTokenClassification.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ours, _ = load(tmp_path / "trial")
+    (folder / "task.json").unlink()  # as folders of others are
+    theirs, use = load(folder)
+    assert use.kind_config == {"scheme": "bio"}
+    assert theirs.labels == data.labels
     for example in data.test[:20]:
         batch = tokenizer(example.text, return_tensors="pt")
         with torch.no_grad():
