@@ -20,6 +20,9 @@ TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *(f"##{i}" for i
 POSITIONS = 48
 
 
+ENTITIES = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
+
+
 @dataclass(frozen=True)
 class Case:
     """A model and what it reads."""
@@ -39,6 +42,10 @@ CASES = {
     "several labels": Case("multilabel", ("art", "law", "sea")),
     "numbers": Case("regression", kind_config={"bounds": [0, 5]}, second=True),
     "choices": Case("choice", choices=True),
+    "entities of long texts": Case("tagging", ENTITIES, words=(1, 150)),
+    "entities as they come": Case("tagging", ENTITIES, {"viterbi": False}),
+    "entities of a chain": Case("tagging", ENTITIES, {"crf": True}),
+    "words": Case("tagging", ("ADJ", "NOUN", "VERB"), {"scheme": "none"}),
 }
 
 

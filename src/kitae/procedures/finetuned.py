@@ -17,6 +17,7 @@ from kitae.models.folder import Part, describe, read_parts
 from kitae.models.folder import load as load_model
 from kitae.models.settings import read_config
 from kitae.procedures.fitting import MOST_TOKENS, check_length, read_tokenizer
+from kitae.tasks import tags
 from kitae.tasks.batches import predict
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
@@ -199,4 +200,14 @@ def _by_head(place: Path, part: Part) -> Use | None:
             what = f"the model gives {len(part.labels)} numbers for every text"
             raise KitaeError(what, cure="give a model of one number, or a classifier", where=str(place))
         return Use(labels=part.labels, max_length=length)
+    if part.head == "token":
+        return Use(kind="tagging", kind_config={"scheme": _scheme(part.labels)}, labels=part.labels, max_length=length)
+    if part.head == "choice":
+        return Use(kind="choice", choices=("choices",), max_length=length)
     return None
+
+
+def _scheme(labels: Sequence[str]) -> tags.Scheme:
+    """The scheme whose tags these are; "none" for plain tags, and for those of entities that lack some."""
+    schemes: tuple[tags.Scheme, ...] = ("bio", "bioes")
+    return next((scheme for scheme in schemes if set(labels) == set(tags.outputs(tags.classes_of(labels), scheme))), "none")
