@@ -24,6 +24,7 @@ from kitae.procedures.finetuned import Finetuned, description, save, use_of
 from kitae.procedures.fitting import MOST_TOKENS, check_length, device_named, read_tokenizer
 from kitae.procedures.judge import Collapsed, Judge, zero_loss
 from kitae.procedures.outcome import Outcome
+from kitae.procedures.submissions import write_submissions
 from kitae.tasks.batches import TrainBatches
 from kitae.tasks.examples import Example
 from kitae.tasks.kind import Feature
@@ -114,7 +115,7 @@ def read_start(folder: Path, *, fresh: bool = False) -> Start:
 
 
 def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, title: str = "trial") -> Outcome:
-    """Fine-tune, choose on validation, predict the test examples; writes `folder/model` and `folder/metrics.jsonl`.
+    """Fine-tune, choose on validation, predict the test examples; writes `folder/model`, `folder/metrics.jsonl` and submissions.
 
     Pure function of its arguments (on one machine). The labels of the test examples are not read. `title` stands before the progress.
     A trial that is stopped starts over.
@@ -124,6 +125,7 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     predicted = tuned.model.predict(data.test)
     seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
     save(tuned.model, use_of(tuned.model, data.config), folder / "model")
+    write_submissions(tuned.model, data.config, folder)
     return Outcome(predicted=predicted, chosen=tuned.chosen, curve=tuned.curve, warnings=tuned.warnings, seconds=seconds)
 
 

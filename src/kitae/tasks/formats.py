@@ -15,10 +15,13 @@ from kitae.core.recipe import validate
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
 from kitae.tasks.readers.chabsa import ChabsaConfig, chabsa_rows
+from kitae.tasks.readers.conllu import ConlluConfig, read_conllu
 from kitae.tasks.readers.livedoor import livedoor_rows, read_index
 from kitae.tasks.readers.medquad import medquad_rows
 from kitae.tasks.readers.rows import RowsConfig, examples_from
+from kitae.tasks.readers.spans import SpansConfig, read_spans
 from kitae.tasks.readers.tables import DocumentConfig, LinesConfig, TableConfig, json_document, json_lines, labelled_lines, table_rows
+from kitae.tasks.readers.words import ConllConfig, read_conll
 
 GROUP = "kitae.task_formats"
 """Entry points of installed packages: a name and a `TaskFormat`. They cannot replace a row of FORMATS."""
@@ -44,6 +47,9 @@ FORMATS: Mapping[str, TaskFormat] = {
     "jsonl": TaskFormat(
         line="one JSON object a line", read=examples_from(json_lines), config=LinesConfig, endings=(".jsonl", ".json", ".ndjson")
     ),
+    "conll": TaskFormat(line="a word and its tag a line", read=read_conll, config=ConllConfig, endings=(".conll", ".bio", ".iob")),
+    "conllu": TaskFormat(line="Universal Dependencies", read=read_conllu, config=ConlluConfig, endings=(".conllu",)),
+    "spans": TaskFormat(line="JSON with entities as characters from and to", read=read_spans, config=SpansConfig),
     "json": TaskFormat(
         line="one JSON document with a list or object of examples", read=examples_from(json_document), config=DocumentConfig
     ),
