@@ -40,7 +40,7 @@ CASES = {
     "classes": Case("classification", ("art", "law", "sea")),
     "classes of pairs": Case("classification", ("no", "yes"), second=True),
     "several labels": Case("multilabel", ("art", "law", "sea")),
-    "numbers": Case("regression", kind_config={"bounds": [0, 5]}, second=True),
+    "numbers": Case("regression", second=True),
     "choices": Case("choice", choices=True),
     "entities of long texts": Case("tagging", ENTITIES, words=(1, 150)),
     "entities as they come": Case("tagging", ENTITIES, {"viterbi": False}),
@@ -77,7 +77,7 @@ def model_folder(case: Case, folder: Path, *, family: str = "bert") -> Path:
         labels=case.labels,
         max_length=POSITIONS,
         second=("second",) if case.second else (),
-        choices=("choices",) if case.choices else (),
+        choices=("choices[]",) if case.choices else (),
     )
     config = BertConfig(
         model_type=family, vocab_size=len(TOKENS), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,

@@ -26,6 +26,8 @@ from kitae.tasks.kinds import kind_of, options_of
 from kitae.tokenization.tokenizer import Tokenizer
 
 PREDICT_TOKENS = 4096  # positions of one batch of predictions
+FINETUNED = ("sequence", "token", "span", "choice", "joint")
+"""Heads of fine-tuned models."""
 USE = "task.json"
 MORE = "task.safetensors"
 """What a learner holds beside the model: transitions between tags, the scale of a regression."""
@@ -203,7 +205,7 @@ def _by_head(place: Path, part: Part) -> Use | None:
     if part.head == "token":
         return Use(kind="tagging", kind_config={"scheme": _scheme(part.labels)}, labels=part.labels, max_length=length)
     if part.head == "choice":
-        return Use(kind="choice", choices=("choices",), max_length=length)
+        return Use(kind="choice", choices=("choices[]",), max_length=length)
     return None
 
 
