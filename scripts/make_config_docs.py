@@ -6,7 +6,8 @@ Run `python scripts/make_config_docs.py` after changing a setting; a test compar
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
-from kitae.chain.recipe import AdaptTable, FinetuneTable, Recipe
+from kitae.chain.finetune_table import FinetuneTable
+from kitae.chain.recipe import AdaptTable, Recipe
 from kitae.chain.show import MODELS, describe
 from kitae.core.config import Config
 from kitae.models.cost import count_parameters

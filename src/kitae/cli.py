@@ -83,7 +83,9 @@ def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType,
         print(f"nothing to do: all {len(wanted)} nodes of {path.name} are done in {loaded.output}")
     for node in wanted:
         folder = Path(loaded.output) / node.name
-        if node.stage == "evaluate":
+        if node.stage == "curve":
+            print(f"\n{(folder / 'results.md').read_text(encoding='utf-8')}\nresults: {folder}")
+        elif node.stage == "evaluate":
             summary = (folder / "results.md").read_text(encoding="utf-8").partition("\n## Pairs of encoders")[0]
             print(f"\n{summary}\nresults: {folder} (pairs, every seed, confusions)")
         elif node.stage == "export":
@@ -99,7 +101,7 @@ def _verb(name: str) -> None:
 
 
 for _name in STAGES:
-    if _name != "evaluate":
+    if _name != "evaluate" and STAGES[_name].verb:
         _verb(_name)
 
 

@@ -42,6 +42,10 @@ def of_spans(answer: Any, right: bool) -> object:
     ]
 
 
+def of_answer(answer: Any, right: bool) -> object:
+    return [{"start": answer.start, "text": answer.text}] if right else [{"start": -1, "text": "elsewhere"}]
+
+
 def of_tags(answer: Any, right: bool) -> object:
     return " ".join(one.label if right else {"ADJ": "NOUN", "NOUN": "VERB", "VERB": "ADJ"}[one.label] for one in answer.entities)
 
@@ -52,6 +56,7 @@ SCORES: dict[str, tuple[Gold, str, float | None]] = {
     "several labels": (of_labels, "subset_accuracy", RIGHT / COUNT),
     "numbers": (lambda answer, right: answer.value + (0 if right else 2), "mse", 4 * (1 - RIGHT / COUNT)),
     "choices": (of_choice, "accuracy", RIGHT / COUNT),
+    "answers": (of_answer, "exact", RIGHT / COUNT),
     "entities of long texts": (of_spans, "recall", None),
     "words": (of_tags, "accuracy", None),
 }
@@ -118,6 +123,7 @@ FOREIGN: dict[str, tuple[str, Callable[[], transformers.PreTrainedModel]]] = {
     ),
     "a number": ("numbers", lambda: transformers.BertForSequenceClassification(bert(num_labels=1))),
     "choices": ("choices", lambda: transformers.BertForMultipleChoice(bert())),
+    "answers": ("answers", lambda: transformers.BertForQuestionAnswering(bert())),
     "entities": ("entities of long texts", lambda: transformers.BertForTokenClassification(bert(**named(ENTITIES[::-1])))),
     "words": ("words", lambda: transformers.BertForTokenClassification(bert(**named(("NOUN", "VERB", "ADJ"))))),
 }

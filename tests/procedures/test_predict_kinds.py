@@ -127,6 +127,27 @@ def test_entities_stand_where_they_are_said_to(tmp_path: Path) -> None:
         equal(answer.json()["entities"], entities, 1e-5)
 
 
+def test_answers_stand_where_they_are_said_to(tmp_path: Path) -> None:
+    """In the context as it stands in the file; some questions have none, and the best of all windows is found."""
+    folder = model_folder(CASES["answers or none"], tmp_path / "model")
+    given = [{"text": row["text"], "second": f" \u3000{row['second']}  "} for row in rows(CASES["answers or none"], COUNT)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    predict_file(folder, tmp_path / "in.jsonl", tmp_path / "out.jsonl", PredictConfig(device="cpu"))
+    said = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row, answer in zip(given, said, strict=True):
+        context = str(row["second"])
+        if answer["answer"]:
+            assert context[answer["start"] : answer["end"]] == answer["answer"]
+            assert answer["null_odds"] <= 0
+        else:
+            assert (answer["start"], answer["end"], answer["score"]) == (None, None, 0)
+            assert answer["null_odds"] > 0
+        assert all(context[one["start"] : one["end"]] == one["text"] != "" for one in answer["best"])
+        assert sum(one["score"] for one in answer["best"]) == pytest.approx(1, abs=1e-4)
+    assert 0 < sum(bool(answer["answer"]) for answer in said) < COUNT
+    assert max(answer["end"] or 0 for answer in said) > POSITIONS * 4, "behind the first window"
+
+
 @pytest.fixture(scope="module")
 def exported(name: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = Out(path=tmp_path_factory.mktemp("export"))
@@ -152,7 +173,7 @@ def test_transformers_says_the_same(name: str, exported: Path, given: list[dict[
         assert not (exported / "config.json").exists()
         assert (exported / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: kitae")
         return
-    if name in VITERBI:
+    if name in OTHERWISE:
         return
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
     theirs, ours = PEERS[CASES[name].kind]
@@ -214,17 +235,36 @@ def of_words(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> A
     return ask
 
 
+def of_questions(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> Ask:
+    """Where the best answer stands, of contexts that fit."""
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder)
+
+    def ask(row: dict[str, object]) -> object:
+        batch = tokenizer(row["text"], row["second"], return_tensors="pt")
+        if batch["input_ids"].shape[1] > POSITIONS:
+            return None
+        with torch.no_grad():
+            said = model(**batch)
+        inside = [i for i, number in enumerate(batch.sequence_ids()) if number == 1]
+        pairs = [(i, j) for i in inside for j in inside if 0 <= j - i < 30]
+        i, j = max(pairs, key=lambda pair: float(said.start_logits[0, pair[0]] + said.end_logits[0, pair[1]]))
+        return [batch.token_to_chars(i).start, batch.token_to_chars(j).end]
+
+    return ask
+
+
 def in_order(answer: Label | Labels) -> dict[str, float]:
     return {label: answer.probabilities[label] for label in sorted(answer.probabilities)}
 
 
-ALONE = ("entities of a chain",)
-VITERBI = ("entities of long texts",)
-"""Only legal sequences of tags: other ones than the likeliest tags, which the pipeline takes."""
+ALONE = ("entities of a chain", "answers by both ends")
+OTHERWISE = ("entities of long texts", "answers or none")
+"""Decided otherwise than transformers does: only legal sequences of tags, and a threshold of its own."""
 PEERS: dict[str, tuple[Callable[[Path, transformers.PreTrainedTokenizerBase], Ask], Callable[..., object]]] = {
     "classification": (of_texts, in_order),
     "multilabel": (of_texts, in_order),
     "regression": (of_texts, lambda answer: {"LABEL_0": answer.value}),
     "choice": (of_choices, lambda answer: list(answer.probabilities)),
+    "span": (of_questions, lambda answer: [answer.start, answer.end]),
     "tagging": (of_words, lambda answer: [[one.start, one.end, one.label, one.score] for one in answer.entities]),
 }

@@ -12,15 +12,20 @@ from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.sentence_order import check_order
 from kitae.procedures.fitting import check_length
+from kitae.procedures.given import fitting
+from kitae.procedures.sweep import check_search
+from kitae.procedures.task_trial import TaskTrial
 from kitae.procedures.trials import read_start
 from kitae.procedures.words import check_reading
 from kitae.stages.corpus import CorpusConfig
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.pretrain import PretrainConfig, check_new, check_started, learnt_order
+from kitae.stages.sweep import CandidateConfig
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import load
+from kitae.tasks.shift import shifted
 from kitae.train.branch import check_branch
 from kitae.train.config import TrainConfig
 from kitae.train.freezing import check_depths
@@ -57,7 +62,7 @@ def check_nodes(made: Iterable[Node], tokenizer: TokenizerConfig | None, dataset
         except KitaeError as error:
             raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{node.name}]") from error
     for node in nodes.values():
-        if isinstance(node.config, FinetuneConfig) and "start" in node.parents:
+        if isinstance(node.config, TaskTrial) and "start" in node.parents:
             architecture = _begun(node, nodes, tokenizer, dataset)
             if architecture is not None:
                 _check_frozen_encoder(node.config, architecture.encoder, f"{where}, table [finetune]")
@@ -93,7 +98,7 @@ def _depths(config: PretrainConfig, architecture: Architecture) -> dict[str, int
     return found
 
 
-def _check_frozen_encoder(config: FinetuneConfig, encoder: EncoderConfig, where: str) -> None:
+def _check_frozen_encoder(config: TaskTrial, encoder: EncoderConfig, where: str) -> None:
     try:
         check_depths(config.freeze, {"the encoder": encoder.num_hidden_layers})
     except KitaeError as error:
@@ -121,14 +126,20 @@ def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
     looked: set[tuple[str, type]] = set()
     for status in found.values():
         config = status.node.config
-        if status.state is State.DONE or not isinstance(config, FinetuneConfig | PretrainConfig):
+        if status.state is State.DONE or not isinstance(config, TaskTrial | PretrainConfig):
             continue
         if isinstance(config, PretrainConfig):
             check_sinks(config.train.log_to)
+        if isinstance(config, CandidateConfig) and config.search is not None:
+            check_search(config.search)
         task = _task_of(config)
-        if task is not None and (task.name, TaskConfig) not in looked:
-            looked.add((task.name, TaskConfig))
-            load(task)
+        source = config.learn_from if isinstance(config, TaskTrial) else None
+        about = "" if task is None else task.name if source is None else f"{source.name} to {task.name}"
+        if task is not None and (about, TaskConfig) not in looked:
+            looked.add((about, TaskConfig))
+            data = load(task)
+            if source is not None:
+                shifted(load(source), data)
         if config.start is None or (config.start, type(config)) in looked:
             continue
         looked.add((config.start, type(config)))
@@ -140,15 +151,18 @@ def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
             ) from error
 
 
-def _task_of(config: FinetuneConfig | PretrainConfig) -> TaskConfig | None:
-    if isinstance(config, FinetuneConfig):
+def _task_of(config: TaskTrial | PretrainConfig) -> TaskConfig | None:
+    if isinstance(config, TaskTrial):
         return config.task
     return None if config.probe is None else config.probe.chosen
 
 
-def _check_outside(config: FinetuneConfig | PretrainConfig, start: Path, rows: int) -> None:
+def _check_outside(config: TaskTrial | PretrainConfig, start: Path, rows: int) -> None:
     if isinstance(config, PretrainConfig):
         check_started(config, start, longest(config.train, rows))
+        return
+    if isinstance(config, FinetuneConfig) and config.trained:
+        fitting(load(config.task), start)
         return
     part = read_start(start).part
     _check_frozen_encoder(config, part.config, str(start))

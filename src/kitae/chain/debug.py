@@ -4,6 +4,7 @@ from kitae.core.duration import Duration
 from kitae.core.errors import KitaeError
 from kitae.core.recipe import Raw, merge
 from kitae.models.presets import PRESETS
+from kitae.procedures.sweep import SweepConfig
 
 DEBUG_TOKENS, DEBUG_DOCUMENTS, DEBUG_EXAMPLES = 3000, 300, 120
 DEBUG: Raw = {  # what `scale = "debug"` lays over a recipe: the same chain, in minutes
@@ -40,6 +41,9 @@ def shrink(raw: Raw, where: str) -> Raw:
             source.setdefault("limit", DEBUG_DOCUMENTS)
         if isinstance(table, dict) and isinstance(table.get("holdout"), str):
             table["holdout"] = 0.05
+    finetune = small.get("finetune")
+    if isinstance(finetune, dict):
+        _fewer_trials(finetune, own.get("finetune", {}))
     tasks = small.get("task")
     for task in tasks.values() if isinstance(tasks, dict) else ():
         task.setdefault("limit", DEBUG_EXAMPLES)
@@ -116,3 +120,17 @@ def _without_times(train: Raw) -> Raw:
         elif not timed(value):
             kept[key] = value
     return kept
+
+
+def _fewer_trials(table: Raw, own: object) -> None:
+    """A sweep of two candidates, a curve of one point beside the whole, unless [debug.finetune] says otherwise."""
+    said = own if isinstance(own, dict) else {}
+    sweep, counts = table.get("sweep"), table.get("label_counts")
+    if isinstance(sweep, dict) and "sweep" not in said:
+        rates = sweep.get("learning_rate", SweepConfig().learning_rate)
+        few: Raw = {"epochs": [1], "learning_rate": rates[:2] if isinstance(rates, list | tuple) else rates}
+        if sweep.get("search") == "optuna":
+            few["trials"] = 2
+        table["sweep"] = sweep | few
+    if isinstance(counts, list) and counts and "label_counts" not in said:
+        table["label_counts"] = [10]

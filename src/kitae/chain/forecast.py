@@ -10,8 +10,9 @@ from kitae.chain.recipe import Recipe
 from kitae.chain.sizes import Size, budgets, side_by_side, sizes
 from kitae.chain.space import disk
 from kitae.chain.status import State, Status
+from kitae.chain.training import Training
 from kitae.chain.wording import bytes_text, count_text, short, time_text
-from kitae.chain.works import Training, resized, trainings
+from kitae.chain.works import resized, trainings
 from kitae.core.artifact import read_manifest
 from kitae.core.errors import KitaeError
 from kitae.procedures.estimate import Estimate, Measured, Work, estimate

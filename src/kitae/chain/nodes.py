@@ -1,28 +1,27 @@
 """From a recipe to the graph of its nodes."""
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from kitae.chain.ahead import check_nodes
-from kitae.chain.recipe import BASELINES, CORPUS_KEYS, AdaptTable, Recipe, task_named
-from kitae.core.config import Config
+from kitae.chain.finetune_table import BASELINES
+from kitae.chain.making import make
+from kitae.chain.recipe import CORPUS_KEYS, AdaptTable, Recipe, task_named
+from kitae.chain.trial_nodes import finetuning
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node, ancestors, order
-from kitae.core.paths import locate, unfit
+from kitae.core.paths import unfit
 from kitae.core.recipe import validate
 from kitae.stages.corpus import CorpusConfig
-from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.export import ExportConfig
-from kitae.stages.finetune import FinetuneConfig, FinetuneSettings
 from kitae.stages.pretrain import PretrainConfig
-from kitae.stages.table import STAGES, stage
+from kitae.stages.table import STAGES
 from kitae.stages.tokenizer import TokenizerConfig
 
 
 def nodes(recipe: Recipe, where: str) -> list[Node]:
     """Every node of the recipe, parents before children. `where` names the recipe in errors."""
-    made = [*_pretraining(recipe, where), *_adaptation(recipe, where), *_finetuning(recipe, where)]
+    made = [*_pretraining(recipe, where), *_adaptation(recipe, where), *finetuning(recipe, where)]
     if recipe.export is not None:
         made.append(_export(recipe, recipe.export))
     names = [node.name for node in made]
@@ -41,21 +40,6 @@ def nodes(recipe: Recipe, where: str) -> list[Node]:
         if name not in known:
             raise KitaeError(f'replace names "{name}", which is no node', cure=did_you_mean(name, known), where=where)
     return order(made)
-
-
-def make(name: str, stage_name: str, config: Config, parents: Mapping[str, str]) -> Node:
-    """A node of a stage, with the outside inputs that the stage names."""
-    made_by = stage(stage_name)
-    sources = {path: locate(path) for path in made_by.sources(config)}
-    return Node(
-        name=name,
-        stage=stage_name,
-        version=made_by.version,
-        config=config,
-        parents=dict(parents),
-        sources=sources,
-        trained=made_by.trained,
-    )
 
 
 def _pretraining(recipe: Recipe, where: str) -> list[Node]:
@@ -136,29 +120,6 @@ def _with_probe(recipe: Recipe, config: PretrainConfig, where: str) -> PretrainC
     if probe is None or not isinstance(probe.task, str):
         return config
     return config.model_copy(update={"probe": probe.model_copy(update={"task": task_named(recipe, probe.task, where)})})
-
-
-def _finetuning(recipe: Recipe, where: str) -> list[Node]:
-    table = recipe.finetune
-    if table is None:
-        return []
-    fresh = "pretrain" if recipe.pretrain is not None else "adapt"  # whose architecture the random encoder has
-    shared = {name: getattr(table, name) for name in FinetuneSettings.model_fields}
-    made = []
-    for name in table.task:
-        task = task_named(recipe, name, where)
-        trials = []
-        for encoder, seed in itertools.product(table.compare, table.seeds):
-            if encoder in BASELINES and seed != table.seeds[0]:
-                continue  # they have no randomness: one trial says all
-            start = encoder if encoder not in (*BASELINES, "random", "pretrain", "adapt") else None
-            config = FinetuneConfig.model_validate({**shared, "task": task, "encoder": encoder, "seed": seed, "start": start})
-            parents = {"start": encoder if encoder != "random" else fresh} if encoder in ("random", "pretrain", "adapt") else {}
-            label = Path(encoder).name if start else encoder
-            trials.append(make(f"finetune/{name}/{label}/{seed}", "finetune", config, parents))
-        evaluate = EvaluateConfig(task=task, metric=table.metric)
-        made += [*trials, make(f"evaluate/{name}", "evaluate", evaluate, {trial.name: trial.name for trial in trials})]
-    return made
 
 
 def _export(recipe: Recipe, config: ExportConfig) -> Node:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kitae.chain.debug import shrink
+from kitae.chain.finetune_table import BASELINES, SHIFT, FinetuneTable, check
 from kitae.chain.sizes import with_own_presets
 from kitae.core import recipe as raw_recipe
 from kitae.core.config import OPERATIONAL, Config
@@ -16,19 +17,17 @@ from kitae.procedures.regrow import RegrowConfig
 from kitae.stages.corpus import CorpusConfig, SourceConfig
 from kitae.stages.dataset import DatasetConfig
 from kitae.stages.export import ExportConfig
-from kitae.stages.finetune import FinetuneSettings
 from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.presets.table import expand
-from kitae.tasks.records import find
+from kitae.tasks.records import TASKS, find
 from kitae.text.clean import Normalization
 from kitae.train.config import TrainConfig
 from kitae.train.phases import longest, phases_of
 
 CORPUS_KEYS = ("holdout", "language", "normalization", "decontaminate")
 """What [adapt] may set for its own corpus."""
-BASELINES = ("majority", "tfidf")
 
 
 class AdaptTable(Config):
@@ -62,17 +61,6 @@ class AdaptTable(Config):
     """A vocabulary of the domain's own, made from its text: settings of [tokenizer] that differ, none in an empty table ({}). Only a model
     that reads the characters of words can change its vocabulary: its head gets the new words, its encoder goes on. The default is
     [tokenizer]'s vocabulary."""
-
-
-class FinetuneTable(FinetuneSettings):
-    """[finetune]: tasks, seeds and the encoders to compare; every combination is one trial."""
-
-    task: tuple[str, ...]
-    """Names of [task.NAME] tables or of built-in tasks."""
-    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """One trial each."""
-    compare: tuple[str, ...] = ("random", "pretrain", "adapt")
-    """Encoders side by side: "random", stages of this recipe, Hugging Face folders, "majority", "tfidf"."""
 
 
 class Recipe(Config):
@@ -204,12 +192,7 @@ def _check_starts(recipe: Recipe, where: str) -> None:
 
 
 def _check_finetune(recipe: Recipe, table: FinetuneTable, where: str) -> None:
-    for key, listed in (("task", table.task), ("seeds", table.seeds), ("compare", table.compare)):
-        if not listed:
-            raise KitaeError(f"finetune.{key} is empty", cure="name at least one", where=where)
-        double = [item for item in listed if listed.count(item) > 1]
-        if double:
-            raise KitaeError(f"finetune.{key} names {double[0]!r} twice", cure="name it once", where=where)
+    check(table, (*recipe.task, *TASKS), where)
     stages = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
     new = {"random", "pretrain"} if recipe.pretrain is not None and recipe.pretrain.start is None else set()
     pretrain, dataset = recipe.pretrain, recipe.dataset
@@ -222,7 +205,7 @@ def _check_finetune(recipe: Recipe, table: FinetuneTable, where: str) -> None:
             where=f"{where}, table [finetune]",
         )
     for encoder in table.compare:
-        if encoder in (*BASELINES, *stages) or (encoder == "random" and stages) or Path(encoder).is_dir():
+        if encoder in (*BASELINES, *stages) or (encoder in ("random", *SHIFT) and stages) or Path(encoder).is_dir():
             continue
-        known = did_you_mean(encoder, ["random", *BASELINES, *stages])
+        known = did_you_mean(encoder, ["random", *BASELINES, *stages, *SHIFT])
         raise KitaeError(f'finetune.compare names "{encoder}", which is no stage of this recipe and no folder', cure=known, where=where)

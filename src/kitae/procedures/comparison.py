@@ -1,6 +1,6 @@
 """All trials of a task side by side: every seed, their spread, intervals, and which encoder is better than which."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from typing import Annotated
@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from kitae.core.config import Config
 from kitae.core.score import Score
+from kitae.procedures.published import Published, published
 from kitae.procedures.trial_set import TrialSet
 from kitae.tasks.mcnemar import mcnemar
 from kitae.tasks.metrics import Floats, confusion
@@ -24,7 +25,7 @@ class EncoderResult(Config):
     seeds: dict[str, dict[str, float]]
     """Every seed's scores by metric."""
     spread: dict[str, dict[str, float | None]]
-    """Per metric: mean, median, sd, min, max over the seeds, and the t-interval of the mean (low, high)."""
+    """Per metric that every seed has: mean, median, sd, min, max over the seeds, and the t-interval of the mean (low, high)."""
     score: Score
     """The metric's mean over the seeds with its 95 % interval over test items and seeds."""
     confusion: list[list[int]]
@@ -75,6 +76,8 @@ class TaskResult(Config):
     """The comparisons as sentences."""
     quoted: list[Quoted] = []
     """Scores of other systems, as others published them; in no statistics."""
+    published: list[Published] = []
+    """What comes out where the test set chooses the epoch, beside the fair result; where that was asked for."""
 
 
 def compare(found: TrialSet, *, samples: int, seed: int, quoted: Sequence[Quoted] = ()) -> TaskResult:
@@ -95,13 +98,22 @@ def compare(found: TrialSet, *, samples: int, seed: int, quoted: Sequence[Quoted
         task=first.task,
         kind=first.kind,
         metric=found.metric.name,
-        labels=first.labels,
+        labels=found.labels,
         examples=first.examples | {"scored": len(found.examples)},
         encoders=encoders,
         comparisons=comparisons,
         verdicts=verdicts,
         quoted=list(quoted),
+        published=[told for one in encoders for told in _published(one, found)],
     )
+
+
+def _published(encoder: EncoderResult, found: TrialSet) -> Iterator[Published]:
+    """Both protocols, if all of an encoder's trials were scored after every epoch."""
+    results = found.results[encoder.encoder]
+    told = [(result.published, result.chosen) for result in results if result.published is not None]
+    if len(told) == len(results):
+        yield published(encoder.encoder, told, encoder.score)
 
 
 def _tested(a: Sequence[Floats], b: Sequence[Floats]) -> dict[str, float]:
@@ -123,11 +135,12 @@ def sentence(found: Comparison) -> str:
 
 def _encoder(name: str, found: TrialSet, score: Score) -> EncoderResult:
     results = found.results[name]
+    common = [metric for metric in results[0].scores if all(metric in result.scores for result in results)]
     times = {key: [result.seconds.get(key, 0.0) for result in results] for key in ("train", "predict")}
     return EncoderResult(
         encoder=name,
         seeds={str(result.seed): result.scores for result in results},
-        spread={metric: asdict(spread([result.scores[metric] for result in results])) for metric in results[0].scores},
+        spread={metric: asdict(spread([result.scores[metric] for result in results])) for metric in common},
         score=score,
         confusion=_confusion(found, name),
         seconds={key: float(np.mean(values)) for key, values in times.items()},
@@ -139,5 +152,5 @@ def _encoder(name: str, found: TrialSet, score: Score) -> EncoderResult:
 def _confusion(found: TrialSet, name: str) -> list[list[int]]:
     if found.first.kind != "classification":
         return []
-    golds, labels = [example.gold for example in found.examples], found.first.labels
+    golds, labels = [example.gold for example in found.examples], found.labels
     return np.sum([confusion(golds, [one.value for one in seed], labels) for seed in found.predicted[name]], axis=0).tolist()

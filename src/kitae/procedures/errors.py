@@ -66,8 +66,8 @@ class WorstExample(Config):
     where: str
     """Its file and line."""
     error: float
-    """Mean over the seeds: minus the logarithm of the probability of the truth where the kind has one; of numbers the distance; else
-    1 - the metric of this example alone."""
+    """Mean over the seeds of the kind's loss: minus the logarithm of the probability of the truth, of a number the squared distance. Of
+    kinds without one: 1 - the metric of this example alone."""
     wrong: int | None
     """How many seeds get it wrong; None where the kind has no metric that says so."""
     gold: str
@@ -131,7 +131,7 @@ def _classes(found: TrialSet, seeds: Sequence[Sequence[Predicted]]) -> list[Clas
             gold.update(name for name, *_ in there)
             guessed.update(name for name, *_ in said)
             right.update(name for name, *_ in there & said)
-    order = {label: i for i, label in enumerate(found.first.labels)}
+    order = {label: i for i, label in enumerate(found.labels)}
     names = sorted({*gold, *guessed}, key=lambda name: (order.get(name, len(order)), name))
     return [
         ClassErrors(
@@ -170,16 +170,18 @@ def _wrongness(found: TrialSet, encoder: str, items: Sequence[Floats]) -> Floats
     rows = []
     for seed, one in zip(found.predicted[encoder], items, strict=True):
         alone = found.metric.value(one) if found.metric.resampled is None else np.zeros(len(one))
-        rows.append([_error(found, *row) for row in zip(found.examples, seed, alone.tolist(), strict=True)])
+        rows.append(
+            [_error(found, found.results[encoder][0].labels, *row) for row in zip(found.examples, seed, alone.tolist(), strict=True)]
+        )
     return np.asarray(rows)
 
 
-def _error(found: TrialSet, example: Example, predicted: Predicted, alone: float) -> float:
+def _error(found: TrialSet, labels: Sequence[str], example: Example, predicted: Predicted, alone: float) -> float:
     gold, value = example.gold, predicted.value
-    loss = found.kind.loss(example, predicted, found.first.labels)
+    loss = found.kind.loss(example, predicted, labels)
     if loss is not None:
         return loss
-    if isinstance(gold, float) and isinstance(value, int | float):
+    if isinstance(gold, int | float) and isinstance(value, int | float) and not example.choices:
         return abs(gold - value)
     return 0.0 if gold == value else 1 - alone
 

@@ -17,6 +17,7 @@ from kitae.models.folder import Part, describe, read_parts
 from kitae.models.folder import load as load_model
 from kitae.models.settings import read_config
 from kitae.procedures.fitting import MOST_TOKENS, check_length, read_tokenizer
+from kitae.procedures.silent import require_numbers
 from kitae.tasks import tags
 from kitae.tasks.batches import predict
 from kitae.tasks.config import TaskConfig
@@ -84,7 +85,9 @@ class Finetuned:
         """As `predict`, of features that were made before."""
         flat = [feature for some in features for feature in some]
         pad, device = self.tokenizer.special.pad, next(self.learner.parameters()).device
-        raws = iter(predict(self.learner, flat, tokens=PREDICT_TOKENS, pad=pad, device=device, half=self.half) if flat else [])
+        said = predict(self.learner, flat, tokens=PREDICT_TOKENS, pad=pad, device=device, half=self.half) if flat else []
+        require_numbers(said)
+        raws = iter(said)
         return [
             self.kind.decode(example, some, [next(raws) for _ in some], self.labels, self.options, self.tuned)
             for example, some in zip(examples, features, strict=True)
@@ -204,6 +207,8 @@ def _by_head(place: Path, part: Part) -> Use | None:
         return Use(labels=part.labels, max_length=length)
     if part.head == "token":
         return Use(kind="tagging", kind_config={"scheme": _scheme(part.labels)}, labels=part.labels, max_length=length)
+    if part.head == "span":
+        return Use(kind="span", columns=("question",), second=("context",), max_length=length)
     if part.head == "choice":
         return Use(kind="choice", choices=("choices[]",), max_length=length)
     return None

@@ -9,13 +9,18 @@ from kitae.core.artifact import MANIFEST, read_manifest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.score import Score
+from kitae.procedures.published import PublishedTrial, of_epochs
+from kitae.procedures.silent import said_of
 from kitae.tasks.examples import Gold, from_json, to_json
 from kitae.tasks.kind import Predicted
 from kitae.tasks.kinds import kind_of, metric_of
+from kitae.tasks.metrics import Metric
 from kitae.tasks.records import TaskData
 from kitae.tasks.statistics import bootstrap
 
 RESULTS, PREDICTIONS = "results.json", "predictions.jsonl"
+CONSTANT = "majority"
+"""The baseline that says one thing only, as it should."""
 
 
 class TrialResults(Config):
@@ -47,6 +52,12 @@ class TrialResults(Config):
     """What looked wrong."""
     seconds: dict[str, float]
     """Time of training and of prediction."""
+    source: str = ""
+    """The task whose examples were learnt from and chosen on, where it is another one."""
+    sweep: list[dict[str, float]] = []
+    """Every candidate of a sweep with its mean validation score ("score"); the first best one was taken."""
+    published: PublishedTrial | None = None
+    """What comes out where the test set chooses the epoch, if that was asked for; nothing above hangs on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,12 @@ class Outcome:
     curve: list[dict[str, float]]
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    tested: Sequence[Sequence[Gold]] = ()
+    """What was predicted of the test examples after every epoch, where the protocol asks for it."""
+    source: str = ""
+    """The task that was learnt from, where it is another one."""
+    sweep: list[dict[str, float]] = field(default_factory=list)
+    """Every candidate of a sweep with its validation score."""
 
 
 def uncleaned(start: Path, task: str) -> list[str]:
@@ -92,8 +109,11 @@ def write(outcome: Outcome, data: TaskData, folder: Path, *, metric: str, encode
         score=bootstrap(judged, judged.items(golds, values, data.labels)) if known else None,
         chosen=outcome.chosen,
         curve=outcome.curve,
-        warnings=outcome.warnings,
+        warnings=[*outcome.warnings, *([] if encoder == CONSTANT else said_of(kind, data, outcome.predicted))],
         seconds=outcome.seconds,
+        source=outcome.source,
+        sweep=outcome.sweep,
+        published=_published(outcome, data, judged) if known and outcome.tested else None,
     )
     (folder / RESULTS).write_text(results.model_dump_json(indent=1), encoding="utf-8")
     with (folder / PREDICTIONS).open("w", encoding="utf-8") as file:
@@ -101,6 +121,12 @@ def write(outcome: Outcome, data: TaskData, folder: Path, *, metric: str, encode
             line = {"id": example.id, "gold": to_json(example.gold), "predicted": to_json(found.value), **_rounded(found.more)}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return results
+
+
+def _published(outcome: Outcome, data: TaskData, metric: Metric) -> PublishedTrial:
+    known = [i for i, example in enumerate(data.test) if example.gold is not None]
+    golds = [data.test[i].gold for i in known]
+    return of_epochs([metric.score(golds, [values[i] for i in known], data.labels) for values in outcome.tested])
 
 
 def _rounded(more: Mapping[str, object]) -> dict[str, object]:

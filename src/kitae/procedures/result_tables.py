@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kitae.procedures.comparison import EncoderResult, Quoted, TaskResult
+from kitae.procedures.published import table as protocols
 from kitae.report.figures import Panel, box_plots
 from kitae.report.tables import Cell, Table, markdown
 
@@ -30,6 +31,8 @@ def tables(result: TaskResult) -> dict[str, Table]:
         ],
     )
     made = {"summary": _summary(result), "comparisons": comparisons, "seeds": seeds}
+    if result.published:
+        made["published"] = protocols(result.published, result.metric)
     for encoder in (encoder for encoder in result.encoders if encoder.confusion):
         made[f"confusion-{_file_name(encoder.encoder)}"] = Table(
             title=f"Confusion of {encoder.encoder}, all seeds (rows: true, columns: predicted)",
@@ -51,6 +54,8 @@ def page(result: TaskResult, others: Sequence[Table] = ()) -> str:
         f"Intervals cover the choice of test texts and of seeds ({len(result.labels)} labels); each is for one comparison alone."
     )
     parts = [markdown(made.pop("summary")), head, "\n".join(f"- {verdict}" for verdict in result.verdicts)]
+    if result.published:
+        parts += [markdown(made.pop("published")), "\n".join(f"- {found.sentence}" for found in result.published)]
     if result.quoted:
         parts.append(f"Rows with a source are {QUOTED}: other training, other seeds, perhaps other splits; no statistics hold them.")
     if counts.get("leaked"):
@@ -105,9 +110,11 @@ def _pair(row: dict[str, str | float]) -> tuple[Cell, ...]:
 
 
 def _shown(result: TaskResult) -> list[str]:
-    """The metrics that tables show: of classification accuracy and macro F1 (the others follow from the task's metric), else all."""
-    found = list(result.encoders[0].spread)
-    return [name for name in found if result.kind != "classification" or name in ("accuracy", "macro_f1", result.metric)]
+    """The metrics that tables show: of classification accuracy and macro F1 (the others follow from the task's metric), else all that every
+    encoder has but those of single classes ("f1/CLASS"), which stand in a table of their own."""
+    found = [name for name in result.encoders[0].spread if all(name in encoder.spread for encoder in result.encoders)]
+    few = ("accuracy", "macro_f1", result.metric)
+    return [name for name in found if (name in few if result.kind == "classification" else "/" not in name)]
 
 
 def _title(name: str) -> str:

@@ -30,7 +30,7 @@ class Slice:
 def slices(examples: Sequence[Example]) -> Iterator[Slice]:
     """Every slice; what does not divide the examples is left out. Their golds are known."""
     yield from _ranges(LENGTH, [sum(map(len, example.texts)) for example in examples], lambda value: f"{value:.0f}")
-    numbers = [example.gold for example in examples if isinstance(example.gold, float)]
+    numbers = [float(example.gold) for example in examples if isinstance(example.gold, int | float) and not example.choices]
     if len(numbers) == len(examples):
         yield from _ranges(NUMBER, numbers, lambda value: f"{value:g}")
     else:

@@ -34,9 +34,14 @@ class TrialSet:
         """The results of the first trial, which says what all have in common."""
         return next(iter(self.results.values()))[0]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of all trials; in a shift of domain some have learnt more labels than others."""
+        return tuple(dict.fromkeys(label for results in self.results.values() for label in results[0].labels))
+
     def items(self, metric: Metric | None = None) -> dict[str, list[Floats]]:
         """The items [N, K] of every encoder's seeds, of the metric unless another one is named."""
-        golds, of, labels = [example.gold for example in self.examples], (metric or self.metric).items, self.first.labels
+        golds, of, labels = [example.gold for example in self.examples], (metric or self.metric).items, self.labels
         return {name: [of(golds, [one.value for one in seed], labels) for seed in seeds] for name, seeds in self.predicted.items()}
 
     def decided(self) -> dict[str, list[Floats]] | None:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kitae.core.artifact import newest
 from kitae.core.config import LATER, OPERATIONAL
@@ -22,11 +22,12 @@ from kitae.models.families import build_headed
 from kitae.models.folder import Part, load_encoder, load_pooler, read_parts
 from kitae.procedures.finetuned import Finetuned, description, save, use_of
 from kitae.procedures.fitting import MOST_TOKENS, check_length, device_named, read_tokenizer
-from kitae.procedures.judge import Collapsed, Judge, zero_loss
+from kitae.procedures.judge import Ended, Held, Judge, Limits, zero_loss
 from kitae.procedures.outcome import Outcome
-from kitae.procedures.submissions import write_submissions
+from kitae.procedures.silent import head_of, untrained
+from kitae.procedures.submissions import write_official, write_submissions
 from kitae.tasks.batches import TrainBatches
-from kitae.tasks.examples import Example
+from kitae.tasks.examples import Example, Gold
 from kitae.tasks.kind import Feature
 from kitae.tasks.kinds import kind_of, metric_of, options_of
 from kitae.tasks.records import TaskData
@@ -70,6 +71,12 @@ class TrialConfig(RuleConfig):
     stop_collapsed: Annotated[int | None, LATER, Field(ge=1)] = None
     """Stop a trial after more than so many epochs in a row in which every validation text got the same label, or the training loss was
     exactly 0. It keeps the best of its epochs, and its results say "collapsed". Absent: it goes on, and is marked if it stayed so."""
+    patience: Annotated[int | None, LATER, Field(ge=1)] = None
+    """Stop a trial after so many epochs in a row without a better validation score; it keeps the best of its epochs. The learning rate
+    falls as if all `epochs` were made. Absent: all are made."""
+    protocol: Annotated[Literal["fair", "as published"], LATER] = "fair"
+    """"as published" also scores the test examples after every epoch and shows, beside the fair result, what comes out when the test set
+    chooses the epoch and the best of the runs is reported, as the Livedoor paper does. The fair result stays the same to the bit."""
     predict_precision: Literal["fp32", "bf16"] = "fp32"
     """Of the validation and test predictions. "bf16" takes half the time; `kitae predict` is fp32 always."""
     fair: Annotated[bool, OPERATIONAL] = False
@@ -88,6 +95,12 @@ class TrialConfig(RuleConfig):
         if value.unit == "seconds":
             raise ValueError(f'warmup = "{value}" is a time, but trials are counted in epochs: write steps, rows, tokens or a share')
         return value
+
+    @model_validator(mode="after")
+    def _all_epochs(self) -> Self:
+        if self.patience is not None and self.protocol == "as published":
+            raise ValueError('`patience` ends a trial by its validation, but protocol = "as published" looks at all epochs: leave one out')
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +139,9 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
     save(tuned.model, use_of(tuned.model, data.config), folder / "model")
     write_submissions(tuned.model, data.config, folder)
-    return Outcome(predicted=predicted, chosen=tuned.chosen, curve=tuned.curve, warnings=tuned.warnings, seconds=seconds)
+    write_official(tuned.model.kind.files(data.test, predicted), folder)
+    chosen, curve, tested = tuned.chosen, tuned.curve, tuned.tested
+    return Outcome(predicted=predicted, chosen=chosen, curve=curve, warnings=tuned.warnings, seconds=seconds, tested=tested)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +153,8 @@ class Tuned:
     curve: list[dict[str, float]]
     warnings: list[str]
     seconds: float
+    tested: list[list[Gold]]
+    """What the weights of every epoch said of the test examples; none unless the protocol asks for them."""
 
 
 def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, title: str = "trial") -> Tuned:
@@ -151,6 +168,7 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
         log.warning("%s", remark)
     copy = build(start, data, config, seed=seed)
     copy.learner.to(device)
+    head = head_of(copy.learner)
     flat = [feature for some in features["train"] for feature in some]
     pad = start.tokenizer.special.pad
     batches = TrainBatches(flat, batch=config.batch, micro_batch=config.micro_batch or config.batch, pad=pad, seed=seed)
@@ -158,7 +176,10 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary) / title  # the folder's name is what the progress shows
         metric = metric_of(data.config, config.metric)
-        judge = Judge(copy, data.validation, features["validation"], metric=metric, limit=config.stop_collapsed, folder=work)
+        held = {name: Held(examples=part, features=features[name]) for name, part in _parts(data).items()}
+        limits = Limits(collapsed=config.stop_collapsed, patience=config.patience)
+        test = held["test"] if config.protocol == "as published" else None
+        judge = Judge(copy, held["validation"], metric=metric, limits=limits, folder=work, test=test)
         try:
             seconds = fit(
                 model.learner.to(device),
@@ -170,11 +191,13 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
                 attach={},
                 evaluate=lambda step: judge(model.learner, step, batches.steps_per_epoch),
             ).seconds
-        except Collapsed:
+        except Ended:
             seconds = time.perf_counter() - begun
         os.replace(work / METRICS, folder / METRICS)
-    warnings += judge.collapse(epochs=config.epochs) + zero_loss(folder, batches.steps_per_epoch)
-    return Tuned(model=judge.best(), chosen=judge.chosen, curve=judge.curve, warnings=warnings, seconds=seconds)
+    warnings += judge.collapse() + zero_loss(folder, batches.steps_per_epoch) + untrained(head, head_of(model.learner))
+    return Tuned(
+        model=judge.best(), chosen=judge.chosen, curve=judge.curve, warnings=warnings, seconds=seconds - judge.seconds, tested=judge.tested
+    )
 
 
 def build(start: Start, data: TaskData, config: TrialConfig, *, seed: int) -> Finetuned:

@@ -23,6 +23,8 @@ class Row:
     """It works in its final folder and continues there after an interruption; others appear whole or not at all."""
     trained: bool = False
     """Its artifact holds trained weights and is never replaced silently."""
+    verb: bool = True
+    """Whether `kitae STAGE RECIPE` runs up to it; what only serves another stage is reached with --until."""
 
 
 STAGES: dict[str, Row] = {
@@ -37,7 +39,9 @@ STAGES: dict[str, Row] = {
         trained=True,
     ),
     "finetune": Row(line="one trial: an encoder, a task, a seed", where="kitae.stages.finetune", config="FinetuneConfig", trained=True),
+    "sweep": Row(line="what validation says of a candidate's settings", where="kitae.stages.sweep", config="CandidateConfig", verb=False),
     "evaluate": Row(line="compare the trials of a task", where="kitae.stages.evaluate", config="EvaluateConfig"),
+    "curve": Row(line="learning curves of a task's comparisons", where="kitae.stages.curve", config="CurveConfig", verb=False),
     "export": Row(line="Hugging Face folders of what was trained", where="kitae.stages.export", config="ExportConfig"),
 }
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from kitae.tasks.examples import Answer, Example, Gold, Span
+from kitae.tasks.tags import chunks_of
 
 ANSWERED, UNANSWERED = "an answer", "no answer"
 Mark = tuple[str, int, int]
@@ -10,27 +11,29 @@ Mark = tuple[str, int, int]
 
 
 def marks(example: Example, gold: Gold) -> frozenset[Mark]:
-    """The label; each of several labels; the tag of each word but "O"; each entity; whether there is an answer. Nothing of a number."""
+    """The label; each of several labels; each entity (of words, that tags spell; plain tags: each word); whether there is an answer.
+    Nothing of a number."""
     return frozenset(_marks(example, gold))
 
 
 def _marks(example: Example, gold: Gold) -> Iterator[Mark]:
-    if isinstance(gold, float):
+    if isinstance(gold, int | float) and not example.choices:
         return
-    if isinstance(gold, str | int):
+    if isinstance(gold, str | int | float):
         yield str(gold), 0, 0
         return
     answers = [item for item in gold if isinstance(item, Answer)]
     if answers or (example.second is not None and not gold):
         yield ANSWERED if answers else UNANSWERED, 0, 0
         return
-    for i, item in enumerate(gold):
+    if example.words:
+        yield from ((chunk.label, chunk.start, chunk.end) for chunk in chunks_of([item for item in gold if isinstance(item, str)]))
+        return
+    for item in gold:
         if isinstance(item, Span):
             yield item.label, item.start, item.end
-        elif isinstance(item, str) and not example.words:
+        elif isinstance(item, str):
             yield item, 0, 0
-        elif isinstance(item, str) and item != "O":
-            yield item, i, i + 1
 
 
 def shown(example: Example, gold: Gold, *, texts: bool) -> str:
