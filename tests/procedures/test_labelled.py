@@ -62,7 +62,8 @@ SCORES: dict[str, tuple[Gold, str, float | None]] = {
 }
 """The label, a score of the kind, and what it must be where that does not depend on the answers."""
 TASKS: dict[str, dict[str, object]] = {
-    "entities of long texts": {"format": "spans", "format_config": {"start": "start", "end": "end", "type": "label", "name": ""}}
+    "answers": {"text": "text", "second": "second"},
+    "entities of long texts": {"format": "spans", "format_config": {"start": "start", "end": "end", "type": "label", "name": ""}},
 }
 """How the files are written."""
 
@@ -70,7 +71,7 @@ TASKS: dict[str, dict[str, object]] = {
 def labelled(folder: Path, case: Case, gold: Gold, path: Path) -> float:
     """Write texts with labels, the first ones as the model predicts; returns the share of the stretches that are right."""
     given = rows(case, COUNT)
-    answers = list(Predictor.load(folder, device="cpu", second=("second",) if case.second else ()).predict(given))
+    answers = list(Predictor.load(folder, device="cpu", columns=("text",), second=("second",) if case.second else ()).predict(given))
     parts = [0, 0]
     with path.open("w", encoding="utf-8") as file:
         for number, (row, answer) in enumerate(zip(given, answers, strict=True)):

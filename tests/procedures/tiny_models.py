@@ -45,7 +45,7 @@ CASES = {
     "entities of long texts": Case("tagging", ENTITIES, words=(1, 150)),
     "entities as they come": Case("tagging", ENTITIES, {"viterbi": False}),
     "entities of a chain": Case("tagging", ENTITIES, {"crf": True}),
-    "answers": Case("span", second=True, words=(1, 100)),
+    "answers": Case("span", second=True, words=(1, 60)),
     "answers or none": Case("span", kind_config={"unanswerable": True, "threshold": 0.0}, second=True, words=(1, 100)),
     "answers by both ends": Case("span", kind_config={"answering": "joint", "unanswerable": True}, second=True, words=(1, 100)),
     "words": Case("tagging", ("ADJ", "NOUN", "VERB"), {"scheme": "none"}),

@@ -18,7 +18,7 @@ STANDARD = "-"
 """As a source, standard input; as a target, standard output."""
 TEXT = "text"
 """The format of a text a line."""
-CHUNK = 2048
+CHUNK = 8192
 """Examples that are held at a time ..."""
 CHARACTERS = 1 << 20
 """... or fewer, with about so many characters."""
