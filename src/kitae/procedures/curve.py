@@ -1,9 +1,12 @@
 """Learning curves: every encoder's score against the number of labelled examples that it learnt from."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from kitae.core.config import Config
 from kitae.procedures.comparison import EncoderResult, TaskResult
+from kitae.report.figures import Point as Shown
+from kitae.report.figures import curves as draw
 from kitae.report.tables import Table
 
 
@@ -77,6 +80,15 @@ def tables(found: Curves) -> dict[str, Table]:
             rows=[(c.encoder, p.examples, p.value, p.low, p.high, len(p.seeds)) for c in found.curves for p in c.points],
         ),
     }
+
+
+def figure(found: Curves) -> str:
+    """The curves as SVG, each point with its interval."""
+    series = {
+        Path(curve.encoder).name: [Shown(count=p.examples, value=p.value, low=p.low, high=p.high) for p in curve.points]
+        for curve in found.curves
+    }
+    return draw(f"{found.task}: learning curves", series, x="labelled examples", y=found.metric.replace("_", " "))
 
 
 def _named(result: TaskResult, name: str) -> EncoderResult | None:
