@@ -18,12 +18,12 @@ from kitae.models.folder import load as load_model
 from kitae.models.settings import read_config
 from kitae.procedures.fitting import MOST_TOKENS, check_length, read_tokenizer
 from kitae.procedures.silent import require_numbers
-from kitae.tasks import tags
 from kitae.tasks.batches import predict
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
 from kitae.tasks.kind import Feature, Kind, Learner, Predicted
 from kitae.tasks.kinds import kind_of, options_of
+from kitae.tasks.tags import scheme_of
 from kitae.tokenization.tokenizer import Tokenizer
 
 PREDICT_TOKENS = 4096  # positions of one batch of predictions
@@ -206,15 +206,9 @@ def _by_head(place: Path, part: Part) -> Use | None:
             raise KitaeError(what, cure="give a model of one number, or a classifier", where=str(place))
         return Use(labels=part.labels, max_length=length)
     if part.head == "token":
-        return Use(kind="tagging", kind_config={"scheme": _scheme(part.labels)}, labels=part.labels, max_length=length)
+        return Use(kind="tagging", kind_config={"scheme": scheme_of(part.labels)}, labels=part.labels, max_length=length)
     if part.head == "span":
         return Use(kind="span", columns=("question",), second=("context",), max_length=length)
     if part.head == "choice":
         return Use(kind="choice", choices=("choices[]",), max_length=length)
     return None
-
-
-def _scheme(labels: Sequence[str]) -> tags.Scheme:
-    """The scheme whose tags these are; "none" for plain tags, and for those of entities that lack some."""
-    schemes: tuple[tags.Scheme, ...] = ("bio", "bioes")
-    return next((scheme for scheme in schemes if set(labels) == set(tags.outputs(tags.classes_of(labels), scheme))), "none")
