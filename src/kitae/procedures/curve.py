@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from kitae.core.config import Config
 from kitae.procedures.comparison import EncoderResult, TaskResult
+from kitae.report import figures
 from kitae.report.tables import Table
 
 
@@ -77,6 +78,17 @@ def tables(found: Curves) -> dict[str, Table]:
             rows=[(c.encoder, p.examples, p.value, p.low, p.high, len(p.seeds)) for c in found.curves for p in c.points],
         ),
     }
+
+
+def figure(found: Curves) -> str:
+    """The curves as a picture (SVG)."""
+    metric = found.metric.replace("_", " ")
+    series = {
+        curve.encoder: [figures.Point(count=p.examples, value=p.value, low=p.low, high=p.high) for p in curve.points]
+        for curve in found.curves
+    }
+    title = f"{found.task}: {metric} by the number of labelled examples"
+    return figures.curves(title, series, x="labelled examples to learn from", y=metric)
 
 
 def _named(result: TaskResult, name: str) -> EncoderResult | None:
