@@ -1,7 +1,7 @@
-"""Predictions of unlabelled examples as leaderboards take them: a table `index, prediction` for each of a task's `submissions`."""
+"""Predictions as leaderboards and official scripts take them: a table `index, prediction` for each of a task's `submissions`, and JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kitae.core.errors import KitaeError
@@ -23,6 +23,13 @@ def write_submissions(model: Finetuned, task: TaskConfig, folder: Path) -> None:
             file.write("\t".join(submission.columns) + "\n")
             for i, found in enumerate(model.predict(examples)):
                 file.write(f"{examples[i].id if submission.id else i}\t{cell(found.value, submission.bounds)}\n")
+
+
+def write_official(files: Mapping[str, object], folder: Path) -> None:
+    """Write what a kind's official scripts read (`Kind.files`) as folder/submissions/NAME."""
+    for name, content in files.items():
+        (folder / FOLDER).mkdir(exist_ok=True)
+        (folder / FOLDER / name).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def read_submission(task: TaskConfig, submission: Submission) -> list[Example]:

@@ -25,7 +25,7 @@ from kitae.procedures.fitting import MOST_TOKENS, check_length, device_named, re
 from kitae.procedures.judge import Ended, Held, Judge, Limits, zero_loss
 from kitae.procedures.outcome import Outcome
 from kitae.procedures.silent import head_of, untrained
-from kitae.procedures.submissions import write_submissions
+from kitae.procedures.submissions import write_official, write_submissions
 from kitae.tasks.batches import TrainBatches
 from kitae.tasks.examples import Example, Gold
 from kitae.tasks.kind import Feature
@@ -139,6 +139,7 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
     save(tuned.model, use_of(tuned.model, data.config), folder / "model")
     write_submissions(tuned.model, data.config, folder)
+    write_official(tuned.model.kind.files(data.test, predicted), folder)
     chosen, curve, tested = tuned.chosen, tuned.curve, tuned.tested
     return Outcome(predicted=predicted, chosen=chosen, curve=curve, warnings=tuned.warnings, seconds=seconds, tested=tested)
 

@@ -18,8 +18,10 @@ from kitae.tasks.readers.chabsa import ChabsaConfig, chabsa_rows
 from kitae.tasks.readers.conllu import ConlluConfig, read_conllu
 from kitae.tasks.readers.livedoor import livedoor_rows, read_index
 from kitae.tasks.readers.medquad import medquad_rows
+from kitae.tasks.readers.mrqa import MrqaConfig, read_mrqa
 from kitae.tasks.readers.rows import RowsConfig, examples_from
 from kitae.tasks.readers.spans import SpansConfig, read_spans
+from kitae.tasks.readers.squad import SquadConfig, read_squad
 from kitae.tasks.readers.tables import DocumentConfig, LinesConfig, TableConfig, json_document, json_lines, labelled_lines, table_rows
 from kitae.tasks.readers.words import ConllConfig, read_conll
 
@@ -58,6 +60,8 @@ FORMATS: Mapping[str, TaskFormat] = {
     "livedoor-index": TaskFormat(line="a list of livedoor's articles: filename, category", read=read_index, config=RowsConfig),
     "chabsa": TaskFormat(line="chABSA's eNNNNN_ann.json, in a folder or archive", read=examples_from(chabsa_rows), config=ChabsaConfig),
     "medquad": TaskFormat(line="MedQuAD's XML files, in a folder or archive", read=examples_from(medquad_rows), config=RowsConfig),
+    "squad": TaskFormat(line="questions in the JSON of SQuAD, JSQuAD, JaQuAD, COVID-QA", read=read_squad, config=SquadConfig),
+    "mrqa": TaskFormat(line="questions in the JSON Lines of the MRQA 2019 shared task", read=read_mrqa, config=MrqaConfig),
 }
 
 

@@ -166,6 +166,11 @@ class Kind(abc.ABC, Generic[Options]):
         del features
         return []
 
+    def files(self, examples: Sequence[Example], predicted: Sequence[Predicted]) -> dict[str, object]:
+        """Predictions of test examples in the kind's official form: name of a JSON file and its content. Most kinds have none."""
+        del examples, predicted
+        return {}
+
     def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float | None:
         """How wrong a prediction is (in nats where it has probabilities); None where the kind cannot say."""
         del example, predicted, labels

@@ -11,13 +11,14 @@ from kitae.tasks.classification import ClassificationKind
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.kind import Kind
 from kitae.tasks.multilabel import MultiLabelKind
+from kitae.tasks.questions import SpanKind
 from kitae.tasks.regression import RegressionKind
 from kitae.tasks.tagging import TaggingKind
 
 GROUP = "kitae.kinds"
 """Entry points of installed packages: a name and an instance of `Kind`. They cannot replace a row of KINDS."""
 KINDS: Mapping[str, Kind[Any]] = {
-    kind.name: kind for kind in (ClassificationKind(), MultiLabelKind(), RegressionKind(), ChoiceKind(), TaggingKind())
+    kind.name: kind for kind in (ClassificationKind(), MultiLabelKind(), RegressionKind(), ChoiceKind(), TaggingKind(), SpanKind())
 }
 
 

@@ -9,9 +9,15 @@ from pathlib import Path
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.recipe import merge, validate
 from kitae.tasks.config import FILES, TaskConfig
-from kitae.tasks.presets import glue, jglue, sentences, tagging
+from kitae.tasks.presets import glue, jglue, questions, sentences, tagging
 
-PRESETS: Mapping[str, Mapping[str, object]] = {**glue.PRESETS, **jglue.PRESETS, **sentences.PRESETS, **tagging.PRESETS}
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    **glue.PRESETS,
+    **jglue.PRESETS,
+    **questions.PRESETS,
+    **sentences.PRESETS,
+    **tagging.PRESETS,
+}
 PACKED = ("", ".xz", ".gz", ".bz2", ".zst", ".tar", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
 """What compression, or an archive of a folder, adds to a name; a preset's files may lie there packed or not."""
 OWN = ("like", "folder", "submit")
