@@ -105,5 +105,5 @@ def test_a_recipe_says_how_its_tasks_are_compared(tmp_path: Path, monkeypatch: p
     assert list(both) == ["evaluate/a", "evaluate/b", "overview"]
     assert both["evaluate/a"].quoted == ()  # type: ignore[attr-defined]
     assert both["evaluate/b"].quoted[0].score == 0.9  # type: ignore[attr-defined]
-    with pytest.raises(KitaeError, match=r"evaluate\.quoted\.0\.score"):
+    with pytest.raises(KitaeError, match=r"evaluate\.quoted\.1\.score"):
         configured(tmp_path, '["a"]', "score = 90\n".replace("score", "url = 'x'\n[[evaluate.quoted]]\nname = 'y'\nsource = 'z'\nscore"))
