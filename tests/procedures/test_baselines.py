@@ -1,8 +1,9 @@
 """The baselines are what their names say for every form of gold, and choose on validation only."""
 
 import dataclasses
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from tiny_trials import LABELS, relabelled, task
 
-from kitae.procedures.baselines import majority, tfidf
+from kitae.core.errors import KitaeError
+from kitae.procedures.baselines import _majority, majority, tfidf
 from kitae.procedures.linear import STRENGTHS, rotation
 from kitae.procedures.outcome import Outcome
-from kitae.tasks.examples import Example
+from kitae.tasks.config import TaskConfig
+from kitae.tasks.examples import Answer, Example, Gold, Span
+from kitae.tasks.kinds import kind_of, options_of
 from kitae.tasks.metrics import places
 from kitae.tasks.records import TaskData
 
@@ -74,3 +78,84 @@ def test_tfidf_sees_what_the_texts_of_a_pair_share() -> None:
     parts = {name: paired(getattr(data, name)) for name in ("train", "validation", "test")}
     data = dataclasses.replace(data, labels=("other", "same"), **parts)
     assert right(tfidf(data, "accuracy"), data) >= 0.9
+
+
+def of_kind(kind: str, golds: Callable[[Example], Gold], *, words: bool = False, choices: bool = False) -> TaskData:
+    """The task of tiny_trials with other gold, which follows from the text."""
+    data = task()
+
+    def changed(example: Example) -> Example:
+        places = [match.span() for match in re.finditer(r"\S+", example.text)]
+        more = {"words": tuple(places) if words else (), "choices": ("w0 w1 w2", "w3 w4 w5", "w6 w7 w8") if choices else ()}
+        example = dataclasses.replace(example, **more)
+        return dataclasses.replace(example, gold=golds(example))
+
+    parts = {name: tuple(changed(example) for example in getattr(data, name)) for name in ("train", "validation", "test")}
+    config = TaskConfig(name="t", kind=kind, train=("-",), test=("-",), kind_config={"scheme": "none"} if words else {})
+    labels = kind_of(config).labels(parts["train"], options_of(config))
+    return dataclasses.replace(data, config=config, labels=labels, **parts)
+
+
+def tag(word: str) -> str:
+    """Every ninth word has a meaning of its own for the tags."""
+    return "rare" if int(word[1:]) % 9 == 0 else "usual"
+
+
+FORMS = {
+    "regression": of_kind("regression", lambda e: float(e.text.count("w1 ") + 2 * e.text.count("w2 "))),
+    "multilabel": of_kind("multilabel", lambda e: tuple(label for label in LABELS if label == e.gold or f"w{len(label)}9 " in e.text)),
+    "choice": of_kind("choice", lambda e: LABELS.index(str(e.gold)), choices=True),
+    "tagging": of_kind("tagging", lambda e: tuple(tag(e.text[a:b]) for a, b in e.words), words=True),
+}
+
+
+@pytest.mark.parametrize("kind", list(FORMS))
+def test_every_form_of_gold_has_both_baselines(kind: str) -> None:
+    """Predictions of the gold's form; the linear model is better than what is most frequent, and neither looks at test labels."""
+    data = FORMS[kind]
+    name = next(iter(kind_of(data.config).metrics))
+    scores = {}
+    for baseline in (majority, tfidf):
+        outcome = baseline(data, "")
+        found = kind_of(data.config).scores(data.test, outcome.predicted, data.labels)
+        assert [type(one.value) for one in outcome.predicted] == [type(example.gold) for example in data.test]
+        assert name in outcome.chosen
+        hidden = tuple(dataclasses.replace(example, gold=data.test[0].gold) for example in data.test)
+        if kind != "tagging":  # a tag for each word: another example's are not of its length
+            assert [one.value for one in baseline(dataclasses.replace(data, test=hidden), "").predicted] == [
+                one.value for one in outcome.predicted
+            ]
+        scores[baseline] = found[name]
+    assert scores[tfidf] > scores[majority] if kind != "tagging" else scores[majority] == scores[tfidf] == 1.0
+
+
+def test_majority_says_the_mean_the_place_and_the_usual_labels() -> None:
+    golds = [float(str(example.gold)) for example in FORMS["regression"].train]
+    assert majority(FORMS["regression"], "").predicted[0].value == pytest.approx(np.mean(golds))
+    assert majority(FORMS["choice"], "").predicted[5].value == 0, "all places are as frequent; the first counts"
+    several = majority(FORMS["multilabel"], "")
+    assert several.predicted[0].value == (), "no label has more than half of the examples"
+    assert max(several.predicted[0].more["probabilities"]) > 1 / 3  # type: ignore[call-overload]
+
+
+def test_majority_knows_names_and_words_of_the_training_examples() -> None:
+    names = _majority(of_form((Span(start=0, end=2, label="X"),), "ab cd", "cd ab"))
+    assert names(example("cd ab xab")).value == (Span(start=3, end=5, label="X"), Span(start=7, end=9, label="X"))
+    rare = _majority(of_form((Span(start=0, end=2, label="X"),), "ab ab ab", "cd"))
+    assert rare(example("ab")).value == (), "more often none than one"
+    assert _majority(of_form((Answer(start=0, text="ab"),), "ab"))(example("ab")).value == ()
+
+
+def test_tfidf_refuses_places_in_a_text() -> None:
+    with pytest.raises(KitaeError, match="finds no places"):
+        tfidf(of_form((Span(start=0, end=2, label="X"),), "ab cd"), "")
+
+
+def example(text: str, gold: Gold | None = None) -> Example:
+    return Example(id=text, text=text, gold=gold, where="-")
+
+
+def of_form(gold: Gold, first: str, *others: str) -> TaskData:
+    """A task whose first training example has this gold, and whose others have none of it."""
+    train = (example(first, gold), *(example(text, ()) for text in others))
+    return dataclasses.replace(task(), train=train)

@@ -105,6 +105,13 @@ def test_what_the_protocol_as_published_hides_is_counted() -> None:
     )
 
 
+def test_few_examples_get_as_many_steps_as_are_asked_for(tmp_path: Path) -> None:
+    data = task(train=20, validation=6, test=3)
+    config = QUICK.model_copy(update={"epochs": 2, "least_steps": 10})
+    outcome = run_trial(data, start(tmp_path / "start"), config, seed=1, folder=tmp_path)
+    assert len(outcome.curve) == 4, "of three steps each"
+
+
 def test_a_frozen_encoder_stays_as_it_was_and_its_head_learns(tmp_path: Path) -> None:
     first = start_folder(tmp_path / "start")
     found = made(trial(pool(tmp_path / "pool"), first, frozen=True, learning_rate=1e-2), tmp_path / "trial")

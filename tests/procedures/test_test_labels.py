@@ -57,7 +57,7 @@ def answer(example: Example) -> Example:
 
 CASES: dict[str, tuple[Callable[[Example], Example], dict[str, object]]] = {
     "classification": (label, {}),
-    "multilabel": (some_labels, {}),
+    "multilabel": (some_labels, {"threshold": "tuned"}),
     "regression": (number, {}),
     "choice": (choice, {}),
     "tagging": (tags, {}),

@@ -5,7 +5,7 @@ import torch
 from toy_training import Toy, ToyBatches, config
 
 from kitae.core.errors import KitaeError
-from kitae.models.families import build_masked_lm
+from kitae.models.families import build_headed, build_masked_lm
 from kitae.models.presets import resolve_preset
 from kitae.tensor.batch import Layout, Texts
 from kitae.train.freezing import freeze, frozen_names
@@ -86,6 +86,15 @@ def test_frozen_weights_get_no_gradient_and_nothing_is_computed_for_them() -> No
         assert torch.equal(weight, exact[name]) == (name in frozen), name
         assert dict(toy.named_parameters())[name].grad is None
     assert not frozen & {name.partition(".")[2] for name in optimizer.state()}
+
+
+@pytest.mark.parametrize("preset", ["modernbert-tiny", "bert-tiny", "deberta-v3-tiny"])
+def test_a_frozen_encoder_leaves_its_head_alone_to_learn(preset: str) -> None:
+    encoder = resolve_preset(preset, {}, 50, 16).encoder
+    names = [name for name, _ in build_headed(encoder, "sequence", num_labels=2, generator=torch.Generator()).named_parameters()]
+    free = set(names) - frozen_names(names, FreezeConfig(encoder=True))
+    assert free == {name for name in names if name.startswith("head.")}
+    assert "head.out.weight" in free
 
 
 @pytest.mark.parametrize("embeddings", [True, False])

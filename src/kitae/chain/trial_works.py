@@ -22,7 +22,7 @@ from kitae.procedures.estimate import Work
 from kitae.procedures.fitting import MOST_TOKENS
 from kitae.procedures.sweep import TRIALS
 from kitae.procedures.task_trial import TaskTrial, examples_of
-from kitae.procedures.trials import read_start, train_config
+from kitae.procedures.trials import epochs_of, read_start, train_config
 from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.sweep import CandidateConfig
 from kitae.tasks.kinds import kind_of, options_of
@@ -55,7 +55,7 @@ def trial_works(found: Mapping[str, Status], known: Mapping[str, Size], output: 
             starts[kind] = _begun(status.node, config, found, known, output)
         begun = starts[kind]
         if begun is not None:
-            config = _as_planned(config, status.node, found, begun.encoder)
+            config = _as_planned(config, status.node, found)
             data = (config.task.name, "" if config.learn_from is None else config.learn_from.name, config.label_count)
             alike = (status.node.stage, *data, config.epochs, config.frozen, begun.encoder.model_dump_json())
             groups.setdefault(alike, []).append((status.node, config, begun))
@@ -72,13 +72,13 @@ def trial_works(found: Mapping[str, Status], known: Mapping[str, Size], output: 
             yield _trial(name, [node for node, _, _ in members], config, examples, members[0][2])
 
 
-def _as_planned(config: TaskTrial, node: Node, found: Mapping[str, Status], encoder: EncoderConfig) -> TaskTrial:
+def _as_planned(config: TaskTrial, node: Node, found: Mapping[str, Status]) -> TaskTrial:
     """With the epochs that a sweep or a search may come to at most, and what is frozen."""
     tried = [found[name].node.config for name in node.parents.values()]
     epochs = [one.search.epochs if one.search else (one.epochs,) for one in (*tried, config) if isinstance(one, CandidateConfig)]
     changes: dict[str, object] = {"epochs": max(map(max, epochs))} if epochs else {}
     if config.frozen:
-        changes["freeze"] = FreezeConfig(embeddings=True, layers=encoder.num_hidden_layers)
+        changes["freeze"] = FreezeConfig(encoder=True)
     return config.model_copy(update=changes)
 
 
@@ -89,8 +89,9 @@ def _trial(name: str, nodes: Sequence[Node], config: TaskTrial, data: TaskData, 
     looked = len(data.train[:TEXTS])
     sizes = [size for texts in features for size in texts]
     mean, longest = sum(sizes) / len(sizes), max(8, round(max(sizes)))
-    learnt = len(data.train) * len(features) / looked
+    learnt = len(data.learned) * len(features) / looked
     per_epoch = math.ceil(learnt / config.batch)
+    epochs = epochs_of(config, per_epoch)
     texts = min(config.micro_batch or config.batch, config.batch) * len(sizes) / len(features)
     rows = max(1, round(texts * mean / longest))  # texts share rows as long as the longest
     counted = body_parameters(encoder) + encoder.hidden_size**2
@@ -104,17 +105,17 @@ def _trial(name: str, nodes: Sequence[Node], config: TaskTrial, data: TaskData, 
         fill=min(1.0, texts * mean / (rows * longest)),
         rows=rows * -(-config.batch // min(config.micro_batch or config.batch, config.batch)),
         micro_rows=rows,
-        steps=float(config.epochs * per_epoch),
+        steps=float(epochs * per_epoch),
         mask_rate=0.0,
         shared=False,
         parameters=Parameters(encoder=counted, total=counted),
     )
-    looks = config.epochs if config.protocol == "as published" else 1
+    looks = epochs if config.protocol == "as published" else 1
     tested, trials = looks * len(data.test), 1
     if isinstance(config, CandidateConfig):
         tested = 0
         trials = (config.search.trials or TRIALS) * len(config.seeds) if config.search is not None else 1
-    predicted = (config.epochs * len(data.validation) + tested) / (3 * config.epochs * len(data.train))
+    predicted = (epochs * len(data.validation) + tested) / (3 * epochs * len(data.learned))
     return Training(name=name, nodes=tuple(node.name for node in nodes), work=work, more=trials * (1 + predicted))
 
 

@@ -40,12 +40,13 @@ def _majority(data: TaskData) -> Callable[[Example], Predicted]:
         shares = [count / len(golds) for count in counts]
         label = data.labels[int(np.argmax(counts))]
         return lambda example: Predicted(value=label, more={"probabilities": shares})
-    if isinstance(first, float):
-        mean = float(np.mean([float(str(gold)) for gold in golds]))
-        return lambda example: Predicted(value=mean)
-    place = Counter(golds).most_common(1)[0][0]
-    assert place is not None, "training examples have gold"
-    return lambda example: Predicted(value=min(int(str(place)), len(example.choices) - 1))
+    numbers = [float(str(gold)) for gold in golds]
+    if data.train[0].choices:
+        counts_of = Counter(numbers)
+        place = int(min(counts_of, key=lambda number: (-counts_of[number], number)))
+        return lambda example: Predicted(value=min(place, len(example.choices) - 1))
+    mean = float(np.mean(numbers))
+    return lambda example: Predicted(value=mean)
 
 
 def _several(data: TaskData) -> Callable[[Example], Predicted]:
@@ -111,12 +112,10 @@ def tfidf(data: TaskData, metric: str) -> Outcome:
     first: Gold | None = data.train[0].gold
     if isinstance(first, str):
         return label_texts(data, metric)
-    if isinstance(first, float):
-        return value_texts(data, metric)
     if isinstance(first, tuple):
         worded = any(example.words for example in data.train)
         return label_words(data, metric) if worded else name_several(data, metric)
-    return choose(data, metric)
+    return choose(data, metric) if data.train[0].choices else value_texts(data, metric)
 
 
 BASELINES: Mapping[str, Baseline] = {"majority": majority, "tfidf": tfidf}

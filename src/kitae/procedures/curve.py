@@ -1,10 +1,12 @@
 """Learning curves: every encoder's score against the number of labelled examples that it learnt from."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from kitae.core.config import Config
 from kitae.procedures.comparison import EncoderResult, TaskResult
-from kitae.report import figures
+from kitae.report.figures import Point as Shown
+from kitae.report.figures import curves as draw
 from kitae.report.tables import Table
 
 
@@ -81,14 +83,12 @@ def tables(found: Curves) -> dict[str, Table]:
 
 
 def figure(found: Curves) -> str:
-    """The curves as a picture (SVG)."""
-    metric = found.metric.replace("_", " ")
+    """The curves as SVG, each point with its interval."""
     series = {
-        curve.encoder: [figures.Point(count=p.examples, value=p.value, low=p.low, high=p.high) for p in curve.points]
+        Path(curve.encoder).name: [Shown(count=p.examples, value=p.value, low=p.low, high=p.high) for p in curve.points]
         for curve in found.curves
     }
-    title = f"{found.task}: {metric} by the number of labelled examples"
-    return figures.curves(title, series, x="labelled examples to learn from", y=metric)
+    return draw(f"{found.task}: learning curves", series, x="labelled examples", y=found.metric.replace("_", " "))
 
 
 def _named(result: TaskResult, name: str) -> EncoderResult | None:

@@ -228,9 +228,9 @@ def frozen_parameters(work: Work) -> float:
     freeze, halves = work.train.freeze, [work.architecture.encoder, work.architecture.generator]
     total = 0.0
     for number, half in enumerate(filter(None, halves)):
-        if freeze.embeddings and not (number and work.shared):
+        if (freeze.embeddings or freeze.encoder) and not (number and work.shared):
             total += half.embedding_width * (half.vocab_size + half.positions + half.segment_kinds)
-        total += min(freeze.layers, half.num_hidden_layers) * _layer(half)
+        total += (half.num_hidden_layers if freeze.encoder else min(freeze.layers, half.num_hidden_layers)) * _layer(half)
     return total
 
 
@@ -251,8 +251,8 @@ def _pass(work: Work, machine: Machine) -> Pass:
         mask_rate=work.mask_rate,
         precision=work.train.precision,
         device=machine.kind,
-        frozen_embeddings=freeze.embeddings,
-        frozen_layers=freeze.layers,
+        frozen_embeddings=freeze.embeddings or freeze.encoder,
+        frozen_layers=work.architecture.encoder.num_hidden_layers if freeze.encoder else freeze.layers,
         recompute=work.train.activation_checkpointing,
     )
 

@@ -56,8 +56,7 @@ def begin(config: TaskTrial, inputs: Inputs) -> tuple[Start, TrialConfig]:
     start = read_start(start_folder(config, inputs), fresh=config.encoder == "random")
     trial = TrialConfig.model_validate({name: getattr(config, name) for name in TrialConfig.model_fields})
     if config.frozen:
-        freeze = FreezeConfig(embeddings=True, layers=start.part.config.num_hidden_layers)
-        trial = trial.model_copy(update={"freeze": freeze})
+        trial = trial.model_copy(update={"freeze": FreezeConfig(encoder=True)})
     return start, trial
 
 

@@ -47,6 +47,8 @@ class TrialConfig(RuleConfig):
 
     epochs: Annotated[int, Field(ge=1)] = 10
     """Passes over the training examples; validation is looked at after each."""
+    least_steps: Annotated[int | None, LATER, Field(ge=1)] = None
+    """At least so many optimizer steps: where `epochs` come to fewer, as with ten labelled texts, more epochs are made."""
     max_length: Annotated[int, Field(ge=3)] | None = None
     """Longest text in tokens, special ones included; the rest is cut off. Absent: what the encoder was built for, at most 512."""
     batch: Annotated[int, Field(ge=1)] = 16
@@ -223,9 +225,14 @@ def build(start: Start, data: TaskData, config: TrialConfig, *, seed: int) -> Fi
     return made
 
 
+def epochs_of(config: TrialConfig, steps_per_epoch: int) -> int:
+    """Passes over the examples, with those that `least_steps` asks for."""
+    return max(config.epochs, -(-(config.least_steps or 0) // steps_per_epoch))
+
+
 def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
     """A trial's settings as those of a training."""
-    length = Duration(config.epochs * steps_per_epoch, "steps")
+    length = Duration(epochs_of(config, steps_per_epoch) * steps_per_epoch, "steps")
     return TrainConfig(
         length=length,
         batch=BatchSize(config.batch, "rows"),
@@ -251,7 +258,7 @@ def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
 
 
 def _parts(data: TaskData) -> dict[str, Sequence[Example]]:
-    return {"train": data.train, "validation": data.validation, "test": data.test}
+    return {"train": data.learned, "validation": data.validation, "test": data.test}
 
 
 def _unknown(tokenizer: Tokenizer, features: Mapping[str, Sequence[Sequence[Feature]]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Comparisons under several numbers of labelled examples -> learning curves, as JSON, Markdown, CSV, LaTeX and SVG."""
+"""Comparisons under several numbers of labelled examples -> learning curves, as JSON, Markdown, CSV and a figure."""
 
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import Config
@@ -22,14 +22,12 @@ def sources(config: CurveConfig) -> tuple[str, ...]:
 
 
 def run(config: CurveConfig, inputs: Inputs, out: Out) -> None:
-    """Write results.json, results.md, curve.svg, and the tables as CSV and LaTeX.
-
-    The parents are the comparisons, one for each number of examples.
-    """
+    """Write results.json, results.md, curve.svg and two tables; the parents are the comparisons, one for each number of examples."""
     found = curves([read_result(folder) for folder in inputs.parents.values()])
     (out.path / "results.json").write_text(found.model_dump_json(indent=1), encoding="utf-8")
     (out.path / "results.md").write_text(page(found), encoding="utf-8")
-    (out.path / "curve.svg").write_text(figure(found), encoding="utf-8")
+    if found.curves:  # none where the labels of all test examples are hidden
+        (out.path / "curve.svg").write_text(figure(found), encoding="utf-8")
     for name, table in tables(found).items():
         write(out.path, name, table)
     out.counts.update({"metric": found.metric, "curves": {c.encoder: [[p.examples, p.value] for p in c.points] for c in found.curves}})

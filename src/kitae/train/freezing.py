@@ -24,8 +24,12 @@ def frozen_names(names: Iterable[str], config: FreezeConfig) -> set[str]:
     names = list(names)
     check_depths(config, {stack.strip(".") or "the encoder": depth for stack, depth in depths(names).items()} or {"the model": 0})
 
+    stacks = tuple(stack for stack in depths(names) if stack)
+
     def chosen(name: str) -> bool:
         place = place_of(name)
+        if config.encoder:
+            return place.kind != "head" or name.startswith(stacks)  # a last norm is no part of a layer
         if place.kind == "block":
             return place.layer < config.layers
         return config.layers > 0 if place.kind == "beside" else config.embeddings and place.kind == "embeddings"

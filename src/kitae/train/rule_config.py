@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kitae.core.config import Config
+from kitae.core.config import LATER, Config
 
 
 class LambConfig(Config):
@@ -41,6 +41,8 @@ class FreezeConfig(Config):
     and learns its bias and its own layers."""
     layers: Annotated[int, Field(ge=0)] = 0
     """So many layers from the bottom, of every encoder (ELECTRA's halves both), and DeBERTa's tables and convolution that these read."""
+    encoder: Annotated[bool, LATER] = False
+    """All of every encoder, its last norm included: heads alone learn."""
 
 
 class RuleConfig(Config):
