@@ -9,10 +9,11 @@ from tiny_trials import QUICK, WORDS, start
 
 from kitae.core.errors import KitaeError
 from kitae.procedures.outcome import write
-from kitae.procedures.submissions import cell, read_submission
+from kitae.procedures.submissions import cell
 from kitae.procedures.trials import run_trial
 from kitae.tasks.presets.table import task_like
-from kitae.tasks.records import load
+from kitae.tasks.records import load, read_all
+from kitae.tasks.unlabelled import read_submission
 
 ONCE = QUICK.model_copy(update={"epochs": 1})
 NLI = ("contradiction", "entailment", "neutral")
@@ -61,6 +62,7 @@ def test_cola_has_other_columns_in_its_test_file(tmp_path: Path) -> None:
     task = task_like("glue/cola", folder, submit=True)
     found = read_submission(task, task.submissions["CoLA.tsv"])
     assert [(one.id, one.text, one.gold) for one in found] == [("0", 'Say "no', None), ("1", "b", None)]
+    assert read_all(task)[-2:] == found, "de-contamination looks at them, too"
     glue(tmp_path / "CoLA", "CoLA", {"train": train, "dev": train, "test": "index\tsentence\n0\ta\n0\tb\n"})
     task = task_like("glue/cola", tmp_path / "CoLA", submit=True)
     with pytest.raises(KitaeError, match='the id "0" occurs twice'):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kitae.chain import recipe as recipes
 from kitae.core.errors import KitaeError
+from kitae.tasks.formats import read_examples
 from kitae.tasks.kinds import KINDS, kind_of, metric_of, options_of
 from kitae.tasks.presets.table import PRESETS, expand, task_like
 from kitae.tasks.records import load
@@ -28,8 +30,8 @@ def test_every_preset_is_a_task_with_licence_and_citation(like: str) -> None:
     ("like", "folder", "counts", "labels"),
     [
         ("glue/cola", "glue", (7696, 855, 1043), {"0": 322, "1": 721}),
-        ("glue/mrpc", "glue", (2 * 3301, 366, 408), {"0": 129, "1": 279}),
-        ("glue/sts-b", "glue", (2 * 5174, 575, 1500), None),
+        ("glue/mrpc", "glue", (3301, 366, 408), {"0": 129, "1": 279}),
+        ("glue/sts-b", "glue", (5174, 575, 1500), None),
         ("jglue/jsts-valid", "jglue", (11206, 1245, 1457), None),
         ("jglue/jcommonsenseqa-valid", "jglue", (8045, 894, 1119), None),
         ("jglue/jcola", "jcola", (6227, 692, 865), {"0": 139, "1": 726}),
@@ -49,6 +51,27 @@ def test_real_files_have_their_known_counts(
     data = load(task_like(like, shared / folder))
     assert (len(data.train), len(data.validation), len(data.test)) == counts
     assert labels is None or Counter(one.gold for one in data.test) == labels
+
+
+@pytest.mark.parametrize(
+    ("like", "file", "count", "labels"),
+    [
+        ("glue/sst-2", "glue/SST-2/dev.tsv", 872, {"0": 428, "1": 444}),
+        ("glue/qnli", "glue/QNLI/dev.tsv.xz", 5463, {"entailment": 2702, "not_entailment": 2761}),
+        ("glue/rte", "glue/RTE/train.tsv.xz", 2490, {"entailment": 1249, "not_entailment": 1241}),
+        ("glue/wnli", "glue/WNLI/train.tsv", 635, {"0": 323, "1": 312}),
+        ("glue/mrpc-msr", "glue/MRPC/msr_paraphrase_train.txt.xz", 4076, {"0": 1323, "1": 2753}),
+        ("jglue/jnli", "jglue/jnli-v1.3/valid-v1.3.json.xz", 2434, None),
+        ("jglue/jnli", "jglue/jnli_train_partial/train-partial-from-jnli-neg.json.xz", 1334, None),
+        ("medquad/jsonl", "medical_en/medquad.jsonl.xz", 14351, None),
+    ],
+)
+def test_single_real_files(like: str, file: str, count: int, labels: dict[str, int] | None, shared: Path) -> None:
+    """Of tasks of which one split only is here."""
+    found = list(read_examples(shared / file, task_like(like, shared)))
+    assert len(found) == count
+    assert all(one.text and one.second != "" and one.gold is not None for one in found)
+    assert labels is None or Counter(one.gold for one in found) == labels
 
 
 def test_pubmedqa_by_its_key_and_lists(shared: Path) -> None:
@@ -115,6 +138,15 @@ def test_versions_of_jglue(like: str, tmp_path: Path) -> None:
         assert (len(data.train), len(data.validation)) == (27, 3)
 
 
+def test_marc_ja_as_its_script_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "marc_ja-v1.2").mkdir()
+    table = [{"sentence": f"よい本 {i}", "label": ("positive", "negative")[i % 2], "review_id": f"R{i}"} for i in range(20)]
+    for part in ("train", "valid"):
+        (tmp_path / "marc_ja-v1.2" / f"{part}-v1.2.json").write_text("\n".join(map(json.dumps, table)), encoding="utf-8")
+    data = load(task_like("jglue-v1.2/marc-ja", tmp_path))
+    assert (len(data.train), len(data.validation), len(data.test), data.labels) == (18, 2, 20, ("negative", "positive"))
+
+
 def test_what_a_task_like_a_published_one_may_say(tmp_path: Path) -> None:
     own = {"name": "t", "like": "kyoto", "folder": str(tmp_path)}
     assert "split" in expand(own, "r.toml")
@@ -136,3 +168,25 @@ def test_what_a_task_like_a_published_one_may_say(tmp_path: Path) -> None:
         with pytest.raises(KitaeError, match=message) as caught:
             expand({"name": "t", **wrong}, "r.toml")
         assert caught.value.where == "r.toml, table [task.t]"
+
+
+def test_a_recipe_takes_a_published_task(tmp_path: Path, shared: Path) -> None:
+    text = f"""output = "run"
+[data]
+shared = "{shared}"
+[corpus]
+source = [{{ path = "x.txt", format = "text" }}]
+[task.articles]
+like = "kyoto/standard"
+folder = "shared:kyoto_cls"
+limit = 300
+"""
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    recipe, _ = recipes.load(str(tmp_path / "r.toml"))
+    task = recipe.task["articles"]
+    assert task.files == tuple(f"{shared}/kyoto_cls/{part}.jsonl.xz" for part in ("train", "valid"))
+    assert (task.name, task.licence, task.limit) == ("articles", "CC BY-SA 3.0", 300)
+    (tmp_path / "r.toml").write_text(text.replace("kyoto/standard", "kyoto/standrad"), encoding="utf-8")
+    with pytest.raises(KitaeError, match='did you mean "kyoto/standard"') as caught:
+        recipes.load(str(tmp_path / "r.toml"))
+    assert caught.value.where.endswith("r.toml, table [task.articles]")

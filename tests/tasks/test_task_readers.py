@@ -39,6 +39,38 @@ def test_tables_without_a_header_are_read_by_column_number(tmp_path: Path) -> No
     assert [one.text for one in commas] == ["a, b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("ending", "content", "own", "wanted"),
+    [
+        ("csv", 'text,label\n"a, b",x\n', {}, ("a, b", None, (), "x")),
+        ("csv", "text,label\na,x | y\n", {"kind": "multilabel", "kind_config": {"separator": "|"}}, ("a", None, (), ("x", "y"))),
+        ("jsonl", '{"text": "a", "label": ["x", "y"]}', {"kind": "multilabel"}, ("a", None, (), ("x", "y"))),
+        ("tsv", "p\tq\tscore\na\tb\t-2.5\n", {"text": "p", "second": "q", "label": "score", "kind": "regression"}, ("a", "b", (), -2.5)),
+        (
+            "csv",
+            "question,A,B,C,right\nq,1,2,3,C\n",
+            {"text": "question", "choices": ["A", "B", "C"], "label": "right", "kind": "choice", "kind_config": {"first": "A"}},
+            ("q", None, ("1", "2", "3"), 2),
+        ),
+        (
+            "tsv",
+            "0\tq\tyes\tno\n",
+            {"text": "1", "choices": ["2", "3"], "label": "0", "kind": "choice", "format_config": {"header": False}},
+            ("q", None, ("yes", "no"), 0),
+        ),
+        (
+            "csv",
+            "3,b,a\n",
+            {"text": "-1", "second": "-2", "label": "0", "kind": "regression", "format_config": {"header": False}},
+            ("a", "b", (), 3.0),
+        ),
+    ],
+)
+def test_a_table_of_ones_own(ending: str, content: str, own: dict[str, object], wanted: tuple[object, ...], tmp_path: Path) -> None:
+    (found,) = read(tmp_path / f"x.{ending}", content, **own)
+    assert (found.text, found.second, found.choices, found.gold) == wanted
+
+
 def test_quotes_marks_and_line_ends(tmp_path: Path) -> None:
     rows = 'text\tlabel\r\n"a" b\tx\r\n"c\td\r\n'
     plain = read(tmp_path / "x.tsv", b"\xef\xbb\xbf" + rows.encode())
@@ -228,11 +260,12 @@ def test_pairs_are_learnt_in_both_orders(tmp_path: Path) -> None:
     split = {"train": 0.5, "validation": 0.2, "test": 0.3}
     own = {"name": "t", "path": str(tmp_path / "x.jsonl"), "split": split, "text": "a", "second": "b"}
     once, twice = (load(TaskConfig.model_validate({**own, "both_orders": both})) for both in (False, True))
-    assert twice.train[: len(once.train)] == once.train
-    swapped = {(one.second, one.text, one.gold) for one in twice.train[len(once.train) :]}
+    assert (twice.train, twice.validation, twice.test) == (once.train, once.validation, once.test)
+    assert once.learned == once.train
+    assert twice.learned[: len(once.train)] == once.train
+    swapped = {(one.second, one.text, one.gold) for one in twice.learned[len(once.train) :]}
     assert swapped == {(one.text, one.second, one.gold) for one in once.train}
-    assert (twice.validation, twice.test) == (once.validation, once.test)
-    assert len({one.id for one in twice.train}) == len(twice.train)
+    assert len({one.id for one in twice.learned}) == 2 * len(once.train)
 
 
 def test_rows_are_chosen_and_left_out_by_name_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -89,7 +89,7 @@ def _trial(name: str, nodes: Sequence[Node], config: TaskTrial, data: TaskData, 
     looked = len(data.train[:TEXTS])
     sizes = [size for texts in features for size in texts]
     mean, longest = sum(sizes) / len(sizes), max(8, round(max(sizes)))
-    learnt = len(data.train) * len(features) / looked
+    learnt = len(data.learned) * len(features) / looked
     per_epoch = math.ceil(learnt / config.batch)
     epochs = epochs_of(config, per_epoch)
     texts = min(config.micro_batch or config.batch, config.batch) * len(sizes) / len(features)
@@ -115,7 +115,7 @@ def _trial(name: str, nodes: Sequence[Node], config: TaskTrial, data: TaskData, 
     if isinstance(config, CandidateConfig):
         tested = 0
         trials = (config.search.trials or TRIALS) * len(config.seeds) if config.search is not None else 1
-    predicted = (epochs * len(data.validation) + tested) / (3 * epochs * len(data.train))
+    predicted = (epochs * len(data.validation) + tested) / (3 * epochs * len(data.learned))
     return Training(name=name, nodes=tuple(node.name for node in nodes), work=work, more=trials * (1 + predicted))
 
 

@@ -258,7 +258,7 @@ def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
 
 
 def _parts(data: TaskData) -> dict[str, Sequence[Example]]:
-    return {"train": data.train, "validation": data.validation, "test": data.test}
+    return {"train": data.learned, "validation": data.validation, "test": data.test}
 
 
 def _unknown(tokenizer: Tokenizer, features: Mapping[str, Sequence[Sequence[Feature]]]) -> list[str]:

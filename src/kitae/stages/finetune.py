@@ -55,7 +55,7 @@ def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
     tried = [one for role, folder in inputs.parents.items() if role.startswith(SWEEP) for one in read(folder)]
     outcome = _outcome(config, data, inputs, out, tried)
     source = "" if config.learn_from is None else config.learn_from.name
-    outcome = replace(outcome, warnings=[*outcome.warnings, *warnings], source=source, sweep=table(tried))
+    outcome = replace(outcome, warnings=[*data.remarks, *outcome.warnings, *warnings], source=source, sweep=table(tried))
     results = write(outcome, data, out.path, metric=config.metric, encoder=config.encoder, seed=config.seed)
     out.counts.update({"examples": results.examples, "scores": results.scores, "chosen": results.chosen})
     if results.warnings:

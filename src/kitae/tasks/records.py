@@ -1,7 +1,7 @@
 """The table of built-in tasks, and the reading of a task's examples into train, validation and test."""
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,9 +9,11 @@ from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.extensions import extension, names
 from kitae.core.paths import locate
 from kitae.tasks.config import Parts, Split, TaskConfig
-from kitae.tasks.examples import Example, Span
+from kitae.tasks.examples import Example
 from kitae.tasks.formats import read_examples
 from kitae.tasks.kinds import kind_of, options_of
+from kitae.tasks.remarks import labels_in, remarks
+from kitae.tasks.unlabelled import read_submission
 from kitae.tensor.random import numpy_generator
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,16 @@ class TaskData:
     test: tuple[Example, ...]
     labels: tuple[str, ...]
     leaked: int
+    remarks: tuple[str, ...] = ()
+    """What looks wrong in the labels."""
+
+    @property
+    def learned(self) -> tuple[Example, ...]:
+        """The training examples as they are learnt: where the task says so, after them each pair the other way round."""
+        if not self.config.both_orders:
+            return self.train
+        swapped = (replace(one, id=f"{one.id}/swapped", text=one.second or "", second=one.text) for one in self.train)
+        return (*self.train, *swapped)
 
 
 def find(name: str, own: Mapping[str, TaskConfig] | None = None) -> TaskConfig:
@@ -80,22 +92,31 @@ def load(config: TaskConfig) -> TaskData:
     if config.limit is not None:
         share = min(1.0, config.limit / (len(train) + len(validation) + len(test)))
         train, validation, test = (_thin(part, share) for part in (train, validation, test))
-    _warn_of_labels(config, labels, train, (*validation, *test))
+    found = remarks(labels, train, (*validation, *test))
+    for remark in found:
+        log.warning("task %s: %s", config.name, remark)
     known = {example.texts for example in (*train, *validation)}
     leaked = sum(example.texts in known for example in test)
     if leaked:
         log.warning("task %s: %d of %d test texts also stand in the training or validation examples", config.name, leaked, len(test))
-    if config.both_orders:
-        train = [
-            *train,
-            *(replace(example, id=f"{example.id}/swapped", text=example.second or "", second=example.text) for example in train),
-        ]
-    return TaskData(config=config, train=tuple(train), validation=tuple(validation), test=tuple(test), labels=labels, leaked=leaked)
+    return TaskData(
+        config=config,
+        train=tuple(train),
+        validation=tuple(validation),
+        test=tuple(test),
+        labels=labels,
+        leaked=leaked,
+        remarks=tuple(found),
+    )
 
 
 def read_all(config: TaskConfig) -> list[Example]:
-    """Every example of a task in the order of its files, whichever way they are split. Raises KitaeError as `load` does for a bad line."""
-    return _read(config, (*config.path, *config.train, *config.validation, *config.test))
+    """Every example of a task in the order of its files, whichever way they are split, and those of its submissions.
+
+    Raises KitaeError as `load` does for a bad line.
+    """
+    labelled = _read(config, (*config.path, *config.train, *config.validation, *config.test))
+    return [*labelled, *(example for one in config.submissions.values() for example in read_submission(config, one))]
 
 
 def _read(config: TaskConfig, files: Sequence[str]) -> list[Example]:
@@ -157,18 +178,12 @@ def _divide_groups(
             parts[0].extend(group)
         elif number is not None:
             later.append((number, group))
-    known = {label for example in parts[0] for label in _labels_in(example)}
+    known = {label for example in parts[0] for label in labels_in(example)}
     for number, group in later:
-        new = {label for example in group for label in _labels_in(example)} - known
+        new = {label for example in group for label in labels_in(example)} - known
         parts[0 if new else number].extend(group)
         known |= new
     return parts
-
-
-def _labels_in(example: Example) -> list[str]:
-    """The labels, tags and kinds of entities in an example's gold."""
-    golds = example.gold if isinstance(example.gold, tuple) else (example.gold,)
-    return [gold if isinstance(gold, str) else gold.label for gold in golds if isinstance(gold, str | Span)]
 
 
 def _thin(examples: list[Example], share: float) -> list[Example]:
@@ -183,19 +198,6 @@ def _check_ids(examples: Sequence[Example], *, by_file: bool) -> None:
             cure = "give the files different names, or name an id column" if by_file else "give every example an id of its own"
             raise KitaeError(f'the id "{example.id}" occurs twice, first in {seen[example.id]}', cure=cure, where=example.where)
         seen[example.id] = example.where
-
-
-def _warn_of_labels(config: TaskConfig, labels: Sequence[str], train: Sequence[Example], others: Sequence[Example]) -> None:
-    """Name labels that are never learnt, or of which nothing is asked: a misspelt one is often among them."""
-    learned, asked = (Counter(one.gold for one in part if isinstance(one.gold, str)) for part in (train, others))
-    if not learned:
-        return
-    for label in labels:
-        if not learned[label]:
-            log.warning('task %s: no training example has the label "%s"', config.name, label)
-        elif not asked[label]:
-            first = next(example for example in train if example.gold == label)
-            log.warning('task %s: only training examples have the label "%s", the first in %s', config.name, label, first.where)
 
 
 def _check_gold(config: TaskConfig, labels: tuple[str, ...], learned: Sequence[Example], test: Sequence[Example]) -> None:

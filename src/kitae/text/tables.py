@@ -92,7 +92,7 @@ def need_column(row: dict[str, str], column: str, where: str) -> str:
 
 def listed(columns: Iterable[str]) -> str:
     """Names of columns as an error shows them: the first few of very many."""
-    names = [name if len(name) <= 60 else name[:60] + "..." for name in columns]
+    names = [name if len(name) <= 30 else name[:30] + "..." for name in columns]
     more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
     return ", ".join(names[:SHOWN_COLUMNS]) + more
 
@@ -149,6 +149,8 @@ def _records(stream: TextStream, kind: str, manner: Manner) -> Iterator[tuple[in
     quoted = manner.quoting == "double" or (manner.quoting == "auto" and (kind == "csv" or first_line.startswith('"')))
     dialect = PlainTsv if kind == "tsv" and not quoted else QuotedTsv if kind == "tsv" else Csv if quoted else PlainCsv
     lines = _Counted(stream, [] if manner.header else [first_line])
+    if manner.header:  # before a million names are made of it
+        _check_count(first_line.count(dialect.delimiter) + 1, f"{stream.where}, line 1")
     broken = 0
     try:
         names = next(csv.reader([first_line], dialect), []) if manner.header else []
@@ -217,9 +219,13 @@ class _Counted:
 
 
 def _check_names(names: list[str], where: str) -> None:
-    if len(names) > MOST_COLUMNS:
-        what = f"there are {len(names):,} columns, more than {MOST_COLUMNS:,}"
-        raise KitaeError(what, cure="check which character separates the columns, and the line ends", where=where)
+    _check_count(len(names), where)
     double = sorted(name for name, count in Counter(names).items() if count > 1)
     if double:
         raise KitaeError(f'the header names "{double[0]}" twice', cure="give every column a name of its own", where=where)
+
+
+def _check_count(count: int, where: str) -> None:
+    if count > MOST_COLUMNS:
+        what = f"there are {count:,} columns, more than {MOST_COLUMNS:,}"
+        raise KitaeError(what, cure="check which character separates the columns, and the line ends", where=where)

@@ -56,7 +56,6 @@ PUBMEDQA: Mapping[str, object] = {
     "id": "key",
     "label": "final_decision",
     "labels": ["yes", "no", "maybe"],
-    "finetune": {"max_length": 512},
     "licence": "MIT; abstracts of PubMed",
     "citation": "Jin et al. (2019): PubMedQA: A Dataset for Biomedical Research Question Answering. EMNLP.",
 }
