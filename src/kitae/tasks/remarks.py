@@ -31,7 +31,8 @@ def remarks(labels: Sequence[str], train: Sequence[Example], others: Sequence[Ex
             first.setdefault(label, example.where)
     asked = Counter(label for example in others for label in labels_in(example))
     found = []
-    absent = [label for label in labels if learned and not learned[label]]
+    spans = any(isinstance(gold, Span) for example in train if isinstance(example.gold, tuple) for gold in example.gold)
+    absent = [label for label in labels if learned and not learned[label]] if not spans else []  # labels then are tags of their classes
     if absent:
         found.append(f"no training example has the {_named(absent)}")
     alone = [label for label in learned if asked and not asked[label]]
