@@ -72,7 +72,7 @@ def _outcome(config: FinetuneConfig, data: TaskData, inputs: Inputs, out: Out, t
     if config.encoder in BASELINES:
         return BASELINES[config.encoder](data, config.metric)
     if config.trained:
-        return score_given(data, start_folder(config, inputs), config)
+        return score_given(data, start_folder(config.encoder, config.start, inputs), config)
     start, trial = begin(config, inputs)
     if tried:
         taken = best(tried)
