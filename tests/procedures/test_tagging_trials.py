@@ -13,12 +13,14 @@ from kitae.core.artifact import Inputs, Out
 from kitae.procedures.finetuned import Finetuned, load
 from kitae.procedures.outcome import Outcome, read, write
 from kitae.procedures.predict import Predictor
+from kitae.procedures.silent import said_of
 from kitae.procedures.trials import TrialConfig, run_trial
 from kitae.stages.export import ExportConfig, run
 from kitae.tasks import batches
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.entities import F1
 from kitae.tasks.examples import Example, Gold, Span
+from kitae.tasks.kind import Predicted
 from kitae.tasks.kinds import kind_of, options_of
 from kitae.tasks.records import TaskData
 from kitae.tensor.random import numpy_generator
@@ -147,6 +149,10 @@ def test_transformers_predicts_the_same_from_the_export(tmp_path: Path) -> None:
     model = transformers.AutoModelForTokenClassification.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ours, _ = load(tmp_path / "trial")
+    (folder / "task.json").unlink()  # as folders of others are
+    theirs, use = load(folder)
+    assert use.kind_config == {"scheme": "bio"}
+    assert theirs.labels == data.labels
     for example in data.test[:20]:
         batch = tokenizer(example.text, return_tensors="pt")
         with torch.no_grad():
@@ -188,3 +194,10 @@ def test_test_tags_play_no_part(tmp_path: Path) -> None:
     one, other = trial(data, tmp_path / "one", epochs=2), trial(hidden, tmp_path / "other", epochs=2)
     assert one.chosen == other.chosen
     assert one.predicted == other.predicted
+
+
+def test_words_outside_are_no_class_that_could_be_absent() -> None:
+    config = TaskConfig(name="t", kind="tagging", kind_config={"scheme": "none"}, train=("-",), test=("-",))
+    made = tuple(Example(id=str(i), text="a b c", words=((0, 1), (2, 3), (4, 5)), gold=("N", "V", "O"), where="x") for i in range(3))
+    data = TaskData(config=config, train=made, validation=made, test=made, labels=("N", "O", "V"), leaked=0)
+    assert said_of(kind_of(config), data, [Predicted(value=("N", "V", "O"), more={"words": []})] * 3) == []

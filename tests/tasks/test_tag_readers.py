@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from kitae.core.errors import KitaeError
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.entities import entities
 from kitae.tasks.examples import Example, Span
-from kitae.tasks.presets.table import task_like
+from kitae.tasks.kinds import options_of
+from kitae.tasks.presets import tagging
+from kitae.tasks.presets.table import expand, task_like
 from kitae.tasks.records import load, read_all
 
 
@@ -299,3 +302,17 @@ def test_wikipedia_entities_and_their_common_classes(shared: Path) -> None:
     spans = [span for example in target.test for span in example.gold or ()]  # type: ignore[union-attr]
     assert Counter(span.label for span in spans if isinstance(span, Span))["人名"] == 139
     assert all(not example.words for example in target.test)
+
+
+def test_the_tables_of_the_page_are_tasks() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tagging.md").read_text(encoding="utf-8")
+    tables = [tomllib.loads(block.split("```")[0])["task"] for block in page.split("```toml\n")[1:]]
+    tasks = [
+        TaskConfig.model_validate(expand({"name": name, **table}, "docs/tagging.md")) for some in tables for name, table in some.items()
+    ]
+    assert len(tasks) == 6
+    for one in tasks:
+        assert one.kind == "tagging"
+        options_of(one)
+    listed = page.split("Published tasks (`like`):")[1].split("\n\n")[0]
+    assert all(f"`{name}`" in listed for name in tagging.PRESETS)

@@ -1,5 +1,7 @@
 """From words and spans to tokens and back: a model that is always right must give the gold again, whatever the tokenizer."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from kitae.tasks.examples import Example, Gold, Span
 from kitae.tasks.kind import Feature, Predicted
 from kitae.tasks.tagging import TagFeature, Tagging, TaggingKind
 from kitae.tasks.tagging_gold import TaggingConfig
+from kitae.tasks.tags import legal
 from kitae.tasks.units import windows_of
 from kitae.tensor.random import torch_generator
 from kitae.tokenization.definition import Definition
@@ -37,6 +40,9 @@ def tokenizers() -> dict[str, Tokenizer]:
         "characters": Tokenizer(Definition(tokens=(*SPECIAL, *CHARACTERS), spec=spec, algorithm="character")),
         "character-bert": Tokenizer(Definition(tokens=(*SPECIAL, *CHARACTERS), spec=spec, algorithm="characters-of-words", word_bytes=50)),
     }
+
+
+BLANKS = Tokenizer(Definition(tokens=(*SPECIAL, *CHARACTERS, *PIECES), spec=SegmenterSpec(kind="whitespace", lower_case=True)))
 
 
 def example(text: str, gold: Gold | None, words: tuple[tuple[int, int], ...] = ()) -> Example:
@@ -291,3 +297,21 @@ def test_constant_predictions_are_seen() -> None:
     assert not KIND.constant([nothing, something])
     assert KIND.constant([Predicted(value=("N", "N"), more={"words": []})])
     assert not KIND.constant([Predicted(value=("N", "V"), more={"words": []})])
+
+
+@given(st.lists(st.lists(st.floats(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_legal_sequences_of_likeliest_tags_need_no_search(logits: list[list[float]]) -> None:
+    """The short cut gives what Viterbi gives: a legal sequence of the highest sum of logits."""
+    labels, raw = ("B-X", "B-Y", "I-X", "I-Y", "O"), np.asarray(logits, np.float32)
+    options, count = TaggingConfig(scheme="bio"), len(logits)
+    one = example(" ".join("a" * count), None, tuple((2 * i, 2 * i + 1) for i in range(count)))
+    features = KIND.features(one, BLANKS, labels, options, max_length=16, learn=False)
+    value = KIND.decode(one, features, [raw], labels, options, {}).value
+    assert isinstance(value, tuple)
+    between, first, _ = legal(labels)
+    sums = {
+        path: float(raw[range(count), list(path)].astype(np.float64).sum())
+        for path in itertools.product(range(5), repeat=count)
+        if first[path[0]] and all(between[a, b] for a, b in itertools.pairwise(path))
+    }
+    assert sums[tuple(labels.index(str(tag)) for tag in value)] == pytest.approx(max(sums.values()))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kitae.tasks.entities import CLASS_F1, F1, PRECISION, RECALL, TAG_ACCURACY, class_scores
 from kitae.tasks.examples import Gold, Span
-from kitae.tasks.tags import Chunk, Scheme, chunks_of, classes_of, legal, outputs, parse, plain, tags_of
+from kitae.tasks.tags import Chunk, Scheme, chunks_of, classes_of, legal, outputs, parse, plain, scheme_of, tags_of
 
 CLASSES = ("PER", "geo-loc", "人名")
 TAGS = ("O", *(f"{prefix}-{label}" for label in CLASSES for prefix in "BIESLU"))
@@ -89,6 +89,12 @@ def test_what_is_legal_is_what_conversion_makes(scheme: Scheme) -> None:
             tags = [known[i] for i in numbers]
             allowed = first[numbers[0]] and last[numbers[-1]] and all(between[a, b] for a, b in itertools.pairwise(numbers))
             assert allowed == (tags_of(chunks_of(tags), length, scheme) == tags), tags
+
+
+def test_the_scheme_of_a_models_tags_is_found() -> None:
+    for scheme in ("bio", "bioes"):
+        assert scheme_of(outputs(("A", "B"), scheme)[::-1]) == scheme  # type: ignore[arg-type]
+    assert [scheme_of(tags) for tags in (("NOUN", "VERB"), ("O", "B-A"), ("O",), ("O", "I-A", "B-A", "X"))] == ["none"] * 4
 
 
 def test_plain_tags_may_stand_anywhere() -> None:

@@ -23,6 +23,7 @@ from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
 from kitae.tasks.kind import Feature, Kind, Learner, Predicted
 from kitae.tasks.kinds import kind_of, options_of
+from kitae.tasks.tags import scheme_of
 from kitae.tokenization.tokenizer import Tokenizer
 
 PREDICT_TOKENS = 4096  # positions of one batch of predictions
@@ -202,4 +203,6 @@ def _by_head(place: Path, part: Part) -> Use | None:
             what = f"the model gives {len(part.labels)} numbers for every text"
             raise KitaeError(what, cure="give a model of one number, or a classifier", where=str(place))
         return Use(labels=part.labels, max_length=length)
+    if part.head == "token":
+        return Use(kind="tagging", kind_config={"scheme": scheme_of(part.labels)}, labels=part.labels, max_length=length)
     return None

@@ -14,6 +14,7 @@ from kitae.tasks.examples import Example, Gold, to_json
 from kitae.tasks.kind import Kind, Learner, Predicted, Raw
 from kitae.tasks.marks import marks
 from kitae.tasks.records import TaskData
+from kitae.tasks.tags import OUTSIDE
 
 log = logging.getLogger(__name__)
 SHOWN = 8
@@ -32,7 +33,7 @@ def said_of(kind: Kind, data: TaskData, predicted: Sequence[Predicted]) -> list[
     warnings = _constant(kind, data.test, predicted, varied=len({str(to_json(example.gold)) for example, _ in known}) > 1)
     train, test = (_classes((example, example.gold) for example in part) for part in (data.train, [example for example, _ in known]))
     guessed = _classes((example, one.value) for (example, _), one in zip(known, said, strict=True))
-    listed = set(data.labels) if set(data.labels) & train else set()
+    listed = set(data.labels) - {OUTSIDE} if set(data.labels) & train else set()  # words outside of entities are no class
     warnings += _absent("never occur in the training examples and cannot be learnt", (listed | test) - train)
     if known:
         warnings += _absent("never occur in the test examples, whose scores say nothing of them", (listed | train) - test)

@@ -27,6 +27,10 @@ class Steps:
     first_C: Floats
     last_C: Floats
 
+    def plus(self, other: "Steps") -> "Steps":
+        """Both together."""
+        return Steps(between_CC=self.between_CC + other.between_CC, first_C=self.first_C + other.first_C, last_C=self.last_C + other.last_C)
+
 
 def viterbi(logits_NC: Floats, steps: Steps) -> list[int]:
     """The chain of the highest score; of equal ones that with the lowest numbers from the end on."""

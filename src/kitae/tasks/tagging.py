@@ -3,6 +3,7 @@
 Shapes: U units (what gets a tag each), C tags, S windows, T units of the longest window.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -197,7 +198,8 @@ class TaggingKind(Kind[TaggingConfig]):
             value = spans = tuple(
                 Span(start=int(units_U3[start, 1]), end=int(units_U3[end - 1, 2]), label=label) for start, end, label in chunks
             )
-        scores = [float(shares_U[start:end].mean()) for start, end, _ in chunks]
+        summed = np.append(0.0, shares_U.cumsum())
+        scores = [float(summed[end] - summed[start]) / (end - start) for start, end, _ in chunks]
         more["entities"] = [_shown(example, span, score) for span, score in zip(spans, scores, strict=True)]
         return Predicted(value=value, more=more)
 
@@ -260,24 +262,34 @@ def _wanted(example: Example) -> Chunks:
 def _decoded(raws: Sequence[Raw], labels: Sequence[str], options: TaggingConfig) -> tuple[list[str], Floats]:
     """The tag of every unit, and its probability."""
     size = len(labels)
-    zeros = Steps(between_CC=np.zeros((size, size)), first_C=np.zeros(size), last_C=np.zeros(size))
-    learnt = zeros
-    if options.crf:
-        tail = raws[0][-(size + 2) :].astype(np.float64)
-        learnt = Steps(between_CC=tail[:size], first_C=tail[size], last_C=tail[size + 1])
-        raws = [raw[: -(size + 2)] for raw in raws]
-    logits_UC = np.concatenate(raws).astype(np.float64)
-    steps = learnt
-    if options.viterbi:
-        between, first, last = (np.where(allowed, 0.0, NEVER) for allowed in tags.legal(labels))
-        steps = Steps(between_CC=learnt.between_CC + between, first_C=learnt.first_C + first, last_C=learnt.last_C + last)
-    path = viterbi(logits_UC, steps) if options.crf or options.viterbi else logits_UC.argmax(1).tolist()
-    if options.crf:
-        shares_UC = shares(logits_UC, learnt)
-    else:
+    rules = _rules(tuple(labels)) if options.viterbi else None
+    if not options.crf:
+        logits_UC = np.concatenate(raws).astype(np.float64)
+        path = logits_UC.argmax(1).tolist()
+        if (
+            rules is not None and len(path) and _penalty(path, rules) < 0
+        ):  # a sequence of likeliest tags is the likeliest one if it is legal
+            path = viterbi(logits_UC, rules)
         raised = np.exp(logits_UC - logits_UC.max(1, keepdims=True))
         shares_UC = raised / raised.sum(1, keepdims=True)
+    else:
+        tail = raws[0][-(size + 2) :].astype(np.float64)
+        learnt = Steps(between_CC=tail[:size], first_C=tail[size], last_C=tail[size + 1])
+        logits_UC = np.concatenate([raw[: -(size + 2)] for raw in raws]).astype(np.float64)
+        path = viterbi(logits_UC, learnt if rules is None else learnt.plus(rules))
+        shares_UC = shares(logits_UC, learnt)
     return [labels[i] for i in path], shares_UC[np.arange(len(path)), path]
+
+
+@functools.lru_cache(maxsize=8)
+def _rules(labels: tuple[str, ...]) -> Steps:
+    """What the scheme adds to a sequence: nothing where it is legal."""
+    between, first, last = (np.where(allowed, 0.0, NEVER) for allowed in tags.legal(labels))
+    return Steps(between_CC=between, first_C=first, last_C=last)
+
+
+def _penalty(path: Sequence[int], rules: Steps) -> float:
+    return float(rules.first_C[path[0]] + rules.between_CC[path[:-1], path[1:]].sum() + rules.last_C[path[-1]])
 
 
 def _words(chunk: tags.Chunk, words_U: NDArray[np.int64]) -> tags.Chunk | None:

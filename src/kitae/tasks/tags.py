@@ -82,6 +82,13 @@ def outputs(classes: Iterable[str], scheme: Scheme) -> tuple[str, ...]:
     return tuple(sorted([OUTSIDE, *(f"{prefix}-{label}" for label in classes for prefix in OF_SCHEME[scheme])]))
 
 
+def scheme_of(tags: Sequence[str]) -> Scheme:
+    """The scheme of which these are all tags; "none" where there is no such."""
+    classes = classes_of(tags)
+    schemes: tuple[Scheme, ...] = ("bio", "bioes")
+    return next((scheme for scheme in schemes if classes and set(outputs(classes, scheme)) == set(tags)), "none")
+
+
 def classes_of(tags: Iterable[str]) -> tuple[str, ...]:
     """The classes that tags name, sorted."""
     return tuple(sorted({label for _, label in map(parse, tags) if label}))

@@ -52,11 +52,12 @@ def placed(tokenizer: Tokenizer, text: str) -> Placed:
     if tokenizer.speller is not None:
         rows = [tokenizer.speller[word] for word in tokenizer.surfaces(text)]
         assert len(rows) == len(found.ids), "both are the words of the text"
-    starts, ends = found.starts.astype(np.int64), found.ends.astype(np.int64)
-    for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        shown = text[start:end]
-        starts[i], ends[i] = start + len(shown) - len(shown.lstrip()), start + len(shown.rstrip())
-    ends = np.maximum(starts, ends)
+    starts, ends = found.starts.astype(np.int64), np.maximum(found.starts, found.ends).astype(np.int64)
+    blank = np.fromiter((*map(str.isspace, text), False), np.bool_, len(text) + 1)
+    for i in np.flatnonzero((starts < ends) & (blank[starts] | blank[ends - 1])).tolist():
+        shown = text[starts[i] : ends[i]]
+        starts[i] += len(shown) - len(shown.lstrip())
+        ends[i] = starts[i] + len(shown.strip())
     tokens = Tokens(ids=found.ids.tolist(), words=found.word_ids.tolist(), rows=rows)
     return Placed(tokens=tokens, starts_T=starts, ends_T=ends)
 
