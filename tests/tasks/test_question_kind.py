@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kitae.core.errors import KitaeError
 from kitae.models.bert import BertConfig
+from kitae.models.character_bert import CharacterBertConfig
 from kitae.models.compose import JointSpanFinder, SpanFinder
 from kitae.models.families import build_headed
 from kitae.tasks.batches import TrainBatches, assemble, predict
@@ -249,6 +250,36 @@ def test_batch_size_and_order_change_nothing(options: SpanConfig) -> None:
 
 def _numbers(value: object) -> list[float]:
     return [entry["probability"] for entry in value] if isinstance(value, list) else [float(value or 0.0)]  # type: ignore[arg-type]
+
+
+def test_a_character_bert_answers_too() -> None:
+    spec = SegmenterSpec(kind="whitespace")
+    definition = Definition(tokens=WHITESPACE.tokens, spec=spec, algorithm="characters-of-words", word_bytes=12)
+    config = CharacterBertConfig(
+        vocab_size=45, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
+        max_word_length=12, cnn_filters=((1, 4), (2, 4)), character_embeddings_dim=4,
+    )  # fmt: skip
+    options = SpanConfig(doc_stride=10)
+    model = build_headed(config, "span", generator=torch_generator(1, "x"))
+    module = KIND.learner(model, (), options, ()).eval()
+    one = example("w1 outside\nof w3 " * 8)
+    (found,) = decoded(module, [one], options, known=Tokenizer(definition))
+    listed = found.more["nbest"]
+    assert isinstance(listed, list)
+    assert len(listed) == options.n_best
+    assert all((one.second or "")[entry["start"] : entry["end"]] == entry["text"] for entry in listed)
+
+
+def test_long_contexts_take_few_bytes() -> None:
+    made = features(example(words(*(i % 40 for i in range(10_000)))), SpanConfig(), max_length=384)
+    assert len(made) == 77
+    taken = 0
+    for feature in made:
+        (text,) = feature.texts
+        assert text.segments is not None
+        assert feature.offsets is not None
+        taken += sum(array.nbytes for array in (text.ids, text.words, text.segments, feature.places["context"], feature.offsets))
+    assert taken <= 21 * sum(feature.tokens for feature in made)
 
 
 LETTERS = st.text(alphabet=" \u3000\t\n😀👍🏽ＡａABé\u0301か゛ﾊﾞ㌔東京は。、#[]w1", max_size=60)
