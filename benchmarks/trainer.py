@@ -166,9 +166,8 @@ class Peer:
         """The encoder's weights with a new head, in fp32."""
         outputs = self._ours.kind.outputs(self._ours.labels, self._ours.options)
         numbers = {} if self.way.auto in (AutoModelForMultipleChoice, AutoModelForQuestionAnswering) else {"num_labels": outputs}
-        dropout = (
-            {} if self._config.dropout is None else dict.fromkeys(("classifier_dropout", "summary_last_dropout"), self._config.dropout)
-        )
+        rate, named = self._config.dropout, {WAYS["choice"].auto: ("classifier_dropout", "summary_last_dropout")}
+        dropout = {} if rate is None else dict.fromkeys(named.get(self.way.auto, ("classifier_dropout",)), rate)
         return self.way.auto.from_pretrained(self._folder, dtype=torch.float32, **numbers, **dropout, **self.way.options)
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:

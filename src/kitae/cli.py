@@ -83,11 +83,11 @@ def _run(recipe: str, overrides: list[str] | None, choose: Callable[[ModuleType,
         print(f"nothing to do: all {len(wanted)} nodes of {path.name} are done in {loaded.output}")
     for node in wanted:
         folder = Path(loaded.output) / node.name
-        if node.stage == "curve":
+        if node.stage in ("curve", "overview"):
             print(f"\n{(folder / 'results.md').read_text(encoding='utf-8')}\nresults: {folder}")
         elif node.stage == "evaluate":
             summary = (folder / "results.md").read_text(encoding="utf-8").partition("\n## Pairs of encoders")[0]
-            print(f"\n{summary}\nresults: {folder} (pairs, every seed, confusions)")
+            print(f"\n{summary}\nresults: {folder} (pairs, every seed, errors, times)")
         elif node.stage == "export":
             made = sorted({str(item.parent) for name in ("config.json", "model.json") for item in folder.rglob(name)})
             print(f"exported models: {', '.join(made)}")

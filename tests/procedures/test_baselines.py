@@ -120,6 +120,8 @@ def test_every_form_of_gold_has_both_baselines(kind: str) -> None:
         found = kind_of(data.config).scores(data.test, outcome.predicted, data.labels)
         assert [type(one.value) for one in outcome.predicted] == [type(example.gold) for example in data.test]
         assert name in outcome.chosen
+        losses = [kind_of(data.config).loss(e, one, data.labels) for e, one in zip(data.test, outcome.predicted, strict=True)]
+        assert all(loss is None or np.isfinite(loss) for loss in losses), "the worst examples are found by it"
         hidden = tuple(dataclasses.replace(example, gold=data.test[0].gold) for example in data.test)
         if kind != "tagging":  # a tag for each word: another example's are not of its length
             assert [one.value for one in baseline(dataclasses.replace(data, test=hidden), "").predicted] == [

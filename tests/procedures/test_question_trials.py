@@ -100,7 +100,7 @@ def test_the_simple_head_is_transformers(tmp_path: Path) -> None:
         ours = model.learner.encoder(assemble([feature], pad=0, numbers=[0], alone=True))
     hugging = exported(folder, tmp_path / "hugging")
     with torch.no_grad():
-        theirs = hugging(input_ids=torch.from_numpy(text.ids)[None], token_type_ids=torch.from_numpy(text.segments)[None])
+        theirs = hugging(input_ids=torch.from_numpy(text.ids)[None].long(), token_type_ids=torch.from_numpy(text.segments)[None].long())
     assert torch.equal(ours.argmax(1)[0], torch.stack([theirs.start_logits.argmax(), theirs.end_logits.argmax()]))
     torch.testing.assert_close(ours[..., 0], theirs.start_logits, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours[..., 1], theirs.end_logits, atol=1e-5, rtol=0)

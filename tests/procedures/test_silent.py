@@ -85,6 +85,15 @@ def test_classes_that_never_occur_are_named(tmp_path: Path) -> None:
     assert named(results, "classes that never occur in the test examples, whose scores say nothing of them: law, tax")
 
 
+def test_what_is_said_of_the_whole_task_is_not_said_again() -> None:
+    data = task(train=60, test=30)
+    data = dataclasses.replace(data, train=tuple(e for e in data.train if e.gold != "sea"), labels=(*LABELS, "tax"))
+    right = [Predicted(value=example.gold) for example in data.test if example.gold is not None]
+    told = dataclasses.replace(data, remarks=('no training example has the label "tax"',))
+    tax, both = (said_of(kind_of(TASK), one, right)[0] for one in (told, data))
+    assert (tax.rpartition(": ")[2], both.rpartition(": ")[2]) == ("sea", "sea, tax")
+
+
 def test_a_class_that_is_never_predicted_is_named(tmp_path: Path) -> None:
     data = task(train=120, test=30)
     others = [e for e in data.train if e.gold != "sea"]

@@ -16,6 +16,7 @@ from kitae.procedures.probe import ProbeConfig
 from kitae.procedures.regrow import RegrowConfig
 from kitae.stages.corpus import CorpusConfig, SourceConfig
 from kitae.stages.dataset import DatasetConfig
+from kitae.stages.evaluate import EvaluateSettings
 from kitae.stages.export import ExportConfig
 from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.tokenizer import TokenizerConfig
@@ -100,6 +101,8 @@ class Recipe(Config):
     """Tasks of the user's own, by name."""
     finetune: FinetuneTable | None = None
     """Fine-tuning trials."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """How trials are compared: draws, the worst examples, and `[[evaluate.quoted]]`, published scores of other systems."""
     plan: PlanConfig = PlanConfig()
     """What `kitae plan` estimates for: device, MFU, price, sizes side by side, and whether it measures."""
     export: ExportConfig | None = None

@@ -7,13 +7,15 @@ from pathlib import Path
 from kitae.chain.finetune_table import BASELINES, DOMAIN_TUNED, FROZEN, FULLY_TUNED, SHIFT, FinetuneTable
 from kitae.chain.making import make
 from kitae.chain.recipe import Recipe, task_named
-from kitae.core.errors import KitaeError
+from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node
 from kitae.core.recipe import validate
+from kitae.procedures.comparison import Quoted
 from kitae.procedures.sweep import Candidate, SweepConfig
 from kitae.stages.curve import CurveConfig
 from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.finetune import SWEEP, FinetuneConfig, FinetuneSettings
+from kitae.stages.overview import OverviewConfig
 from kitae.stages.sweep import CandidateConfig
 from kitae.stages.together import TogetherConfig
 from kitae.tasks.config import TaskConfig
@@ -54,11 +56,14 @@ def finetuning(recipe: Recipe, where: str) -> list[Node]:
                     trials += [node for node in nodes if node.stage == "finetune"]
             if count is None:
                 trials += [node for group, nodes in groups.items() if name in group for node in nodes]
-            evaluate = EvaluateConfig(task=task, metric=table.metric)
+            shared = dict(recipe.evaluate) | {"quoted": _quoted(recipe, table, name, where) if count is None else ()}
+            evaluate = EvaluateConfig.model_validate(shared | {"task": task, "metric": table.metric})
             made.append(make(f"evaluate/{title}", "evaluate", evaluate, {trial.name: trial.name for trial in trials}))
             compared[title] = f"evaluate/{title}"
         if table.label_counts and name in table.task:
             made.append(make(f"curve/{name}", "curve", CurveConfig(task=name), compared))
+    if len(table.task) > 1:
+        made.append(make("overview", "overview", OverviewConfig(tasks=table.task), {name: f"evaluate/{name}" for name in table.task}))
     return made
 
 
@@ -74,6 +79,17 @@ def _together(recipe: Recipe, table: FinetuneTable, group: tuple[str, ...], entr
             said = {"shared": shared, "sampling": table.sampling, "seed": seed, **own}
             config = validate(TogetherConfig, said, f"{where}, finetune.together = {list(group)}")
             yield make(f"together/{'+'.join(group)}/{entry.label}/{seed}", "together", config, entry.parents)
+
+
+def _quoted(recipe: Recipe, table: FinetuneTable, task: str, where: str) -> tuple[Quoted, ...]:
+    """The quoted scores of a task. Raises KitaeError for one that names no task of [finetune], or none where there are several."""
+    for one in recipe.evaluate.quoted:
+        place = f"{where}, table [[evaluate.quoted]]"
+        if one.task and one.task not in table.task:
+            raise KitaeError(f'"{one.name}" is quoted for the task "{one.task}"', cure=did_you_mean(one.task, table.task), where=place)
+        if not one.task and len(table.task) > 1:
+            raise KitaeError(f'"{one.name}" is quoted without a task, and there are several', cure='add task = "..."', where=place)
+    return tuple(one for one in recipe.evaluate.quoted if one.task in ("", task))
 
 
 def settings_of(table: FinetuneTable, task: TaskConfig) -> dict[str, object]:

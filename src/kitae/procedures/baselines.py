@@ -42,9 +42,13 @@ def _majority(data: TaskData) -> Callable[[Example], Predicted]:
         return lambda example: Predicted(value=label, more={"probabilities": shares})
     numbers = [float(str(gold)) for gold in golds]
     if data.train[0].choices:
-        counts_of = Counter(numbers)
-        place = int(min(counts_of, key=lambda number: (-counts_of[number], number)))
-        return lambda example: Predicted(value=min(place, len(example.choices) - 1))
+        counts_of = Counter(int(number) for number in numbers)
+
+        def place(example: Example) -> Predicted:
+            found = [counts_of[i] + 1 for i in range(len(example.choices))]  # one more, so that none is impossible
+            return Predicted(value=int(np.argmax(found)), more={"probabilities": [count / sum(found) for count in found]})
+
+        return place
     mean = float(np.mean(numbers))
     return lambda example: Predicted(value=mean)
 

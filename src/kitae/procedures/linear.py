@@ -10,7 +10,6 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -127,15 +126,15 @@ def _with_choices(example: Example) -> list[Example]:
 
 def label_words(data: TaskData, metric: str) -> Outcome:
     """A tag a word: logistic regression of the word, its ends of up to three characters, its neighbours and its form."""
-    hasher = FeatureHasher(n_features=2**18, input_type="string", alternate_sign=False)
-    features = hasher.transform(_word_features(data.train))
+    vectorizer = TfidfVectorizer(analyzer=list, dtype=np.float32)
+    features = vectorizer.fit_transform(_word_features(data.train))
     tags = [str(tag) for example in data.train for tag in (example.gold if isinstance(example.gold, tuple) else ())]
 
     def fit(strength: float) -> Model:
         model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(features, tags)
 
         def guess(examples: Sequence[Example]) -> list[Predicted]:
-            found = model.predict(hasher.transform(_word_features(examples))) if any(example.words for example in examples) else []
+            found = model.predict(vectorizer.transform(_word_features(examples))) if any(example.words for example in examples) else []
             parts = np.split(np.asarray(found), np.cumsum([len(example.words) for example in examples])[:-1])
             return [Predicted(value=tuple(str(tag) for tag in part)) for part in parts]
 

@@ -34,9 +34,11 @@ def said_of(kind: Kind, data: TaskData, predicted: Sequence[Predicted]) -> list[
     train, test = (_classes((example, example.gold) for example in part) for part in (data.train, [example for example, _ in known]))
     guessed = _classes((example, one.value) for (example, _), one in zip(known, said, strict=True))
     listed = set(data.labels) - {OUTSIDE} if set(data.labels) & train else set()  # words outside of entities are no class
-    warnings += _absent("never occur in the training examples and cannot be learnt", (listed | test) - train)
+    before = " ".join(remark for remark in data.remarks if remark.startswith(("no training example", "only training examples")))
+    news = {name for name in listed | train | test if f'"{name}"' not in before}  # not said of the whole task already
+    warnings += _absent("never occur in the training examples and cannot be learnt", ((listed | test) & news) - train)
     if known:
-        warnings += _absent("never occur in the test examples, whose scores say nothing of them", (listed | train) - test)
+        warnings += _absent("never occur in the test examples, whose scores say nothing of them", ((listed | train) & news) - test)
         if not warnings or not warnings[0].startswith("constant"):
             warnings += _absent("occur in the test examples and are never predicted", (test & train) - guessed)
     for warning in warnings:

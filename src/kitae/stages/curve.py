@@ -1,14 +1,9 @@
 """Comparisons under several numbers of labelled examples -> learning curves, as JSON, Markdown, CSV and a figure."""
 
-from pathlib import Path
-
-from pydantic import ValidationError
-
 from kitae.core.artifact import Inputs, Out
-from kitae.core.config import Config, complaint
-from kitae.core.errors import KitaeError
-from kitae.procedures.comparison import TaskResult
+from kitae.core.config import Config
 from kitae.procedures.curve import Curves, curves, figure, tables
+from kitae.procedures.overview import read_result
 from kitae.report.tables import markdown, write
 
 VERSION = 1
@@ -28,7 +23,7 @@ def sources(config: CurveConfig) -> tuple[str, ...]:
 
 def run(config: CurveConfig, inputs: Inputs, out: Out) -> None:
     """Write results.json, results.md, curve.svg and two tables; the parents are the comparisons, one for each number of examples."""
-    found = curves([_read(folder) for folder in inputs.parents.values()])
+    found = curves([read_result(folder) for folder in inputs.parents.values()])
     (out.path / "results.json").write_text(found.model_dump_json(indent=1), encoding="utf-8")
     (out.path / "results.md").write_text(page(found), encoding="utf-8")
     if found.curves:  # none where the labels of all test examples are hidden
@@ -45,11 +40,3 @@ def page(found: Curves) -> str:
         f"all {found.validation} validation examples, however few are learnt from; scored on {found.test} test examples."
     )
     return f"{markdown(tables(found)['curve'])}\n{note}\n"
-
-
-def _read(folder: Path) -> TaskResult:
-    try:
-        return TaskResult.model_validate_json((folder / "results.json").read_bytes())
-    except (OSError, ValidationError) as error:
-        what = complaint(error) if isinstance(error, ValidationError) else str(error)
-        raise KitaeError(f"the comparison cannot be read: {what}", cure="remove its folder and run again", where=str(folder)) from error

@@ -49,6 +49,7 @@ STAGES: dict[str, Row] = {
     "sweep": Row(line="what validation says of a candidate's settings", where="kitae.stages.sweep", config="CandidateConfig", verb=False),
     "evaluate": Row(line="compare the trials of a task", where="kitae.stages.evaluate", config="EvaluateConfig"),
     "curve": Row(line="learning curves of a task's comparisons", where="kitae.stages.curve", config="CurveConfig", verb=False),
+    "overview": Row(line="one table over all tasks", where="kitae.stages.overview", config="OverviewConfig", verb=False),
     "export": Row(line="Hugging Face folders of what was trained", where="kitae.stages.export", config="ExportConfig"),
 }
 

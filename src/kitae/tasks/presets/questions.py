@@ -59,6 +59,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
             **MRQA,
             "train": [f"train/{file}.jsonl"],
             "test": [f"dev/{file}.jsonl"],
+            "licence": "MIT (the shared task's repository); each set's texts have terms of their own",
             "citation": MRQA_CITATION,
         }
         for name, file in MRQA_FILES.items()
