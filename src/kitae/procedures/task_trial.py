@@ -60,6 +60,11 @@ def begin(config: TaskTrial, inputs: Inputs) -> tuple[Start, TrialConfig]:
     return start, trial
 
 
+def licence(task: TaskConfig) -> dict[str, str]:
+    """The task's row among the licences of an artifact."""
+    return {"name": task.name, "licence": task.licence or "not stated", "source": task.citation or ", ".join(task.files)}
+
+
 def trial_seed(config: TaskTrial, inputs: Inputs) -> int:
     """What everything random in a trial follows from."""
     return key(inputs.seed, "trial", config.seed)

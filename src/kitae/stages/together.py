@@ -9,10 +9,9 @@ from pathlib import Path
 from kitae.core.artifact import Inputs, Out
 from kitae.core.errors import KitaeError
 from kitae.procedures.outcome import uncleaned, write
-from kitae.procedures.task_trial import start_folder
+from kitae.procedures.task_trial import TaskTrial, licence, start_folder
 from kitae.procedures.together import TogetherTrial, run_together
 from kitae.procedures.trials import read_start
-from kitae.stages.finetune import FinetuneConfig, licence
 from kitae.tasks.records import load
 from kitae.tensor.random import key
 
@@ -30,10 +29,10 @@ class TogetherConfig(TogetherTrial):
     """A Hugging Face folder or checkpoint outside the recipe; absent: the stage that the graph gives."""
 
     @property
-    def alone(self) -> tuple[FinetuneConfig, ...]:
+    def alone(self) -> tuple[TaskTrial, ...]:
         """The trials that the tasks would have alone, for checks and estimates."""
         what = {"encoder": self.encoder, "seed": self.seed, "start": self.start}
-        return tuple(FinetuneConfig.model_validate({**dict(one.trial), **what, "task": one.task}) for one in self.shared)
+        return tuple(TaskTrial.model_validate({**dict(one.trial), **what, "task": one.task}) for one in self.shared)
 
 
 def sources(config: TogetherConfig) -> tuple[str, ...]:
