@@ -120,7 +120,7 @@ def evaluate(
     """See the help of the command."""
     if not texts:
         if Path(recipe).is_dir():
-            cure = "name a text behind it: kitae evaluate FOLDER TEXT; of labelled texts for a classifier"
+            cure = "name a text behind it: kitae evaluate FOLDER TEXT; of labelled texts for a fine-tuned model"
             raise KitaeError(f"{recipe} is a folder, and no text is named to measure it on", cure=cure)
         _run(recipe, overrides, lambda nodes, all_nodes: nodes.of_stage(all_nodes, "evaluate"))
         return

@@ -8,17 +8,23 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_models import CASES, model_folder
 from tiny_trials import LABELS, QUICK, examples, start, start_folder, task
 
 from kitae.core.errors import KitaeError
 from kitae.models.folder import read_parts, write_huggingface
+from kitae.procedures import finetuned
 from kitae.procedures.finetuned import Use, save
+from kitae.procedures.inputs import CHUNK
 from kitae.procedures.predict import PredictConfig, Predictor, predict_file
 from kitae.procedures.trials import build
+from kitae.tasks.classification import Classification
+from kitae.tensor.batch import Batch
 from kitae.tokenization.tokenizer import Tokenizer
 
 
@@ -114,6 +120,37 @@ def test_a_pipe_is_answered_line_by_line(model: Path, tmp_path: Path) -> None:
     found += map(json.loads, rest.splitlines())
     assert [(row["line"], row.get("id")) for row in found] == [(1, "n0"), (2, "n1"), (3, "n2"), (4, None)]
     assert [row["label"] for row in found] == [answer.label for answer in Predictor.load(model, device="cpu").predict(TEXTS[:4])]
+
+
+def test_the_page_of_prediction_runs(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in page.split("```python\n")[1:]]
+    pairs = model_folder(CASES["classes of pairs"], tmp_path / "pairs")
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block.replace("FOLDER", str(model)).replace("PAIRS", str(pairs)), names)
+    assert len(blocks) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert all(
+        f"`{name}`" in page for name in ("Label", "Labels", "Number", "Choice", "Entities", "Found", "Filling", "SentenceScore", "Said")
+    )
+
+
+def test_almost_nothing_is_padding(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of 6 to 20 tokens in any order, in batches as small beside their number as those of a whole chunk are."""
+    seen = [0, 0]
+    raw = Classification.raw
+
+    def watched(self: Classification, batch: Batch) -> Sequence[torch.Tensor]:
+        seen[0] += int((batch.layout.pieces_BL > 0).sum())
+        seen[1] += batch.ids_BL.numel()
+        return raw(self, batch)
+
+    monkeypatch.setattr(Classification, "raw", watched)
+    monkeypatch.setattr(finetuned, "PREDICT_TOKENS", finetuned.PREDICT_TOKENS * 1000 // CHUNK)
+    texts = [example.text for example in examples(1000, name="many", seed=4)]
+    assert len(list(Predictor.load(model, device="cpu").predict(texts))) == 1000
+    assert seen[0] > 0.95 * seen[1] > 0
 
 
 def test_bad_requests_are_named(model: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_pairs_and_choices(tmp_path: Path) -> None:
     (item,) = read("question,a,b\nq,x,y\n", "in.csv", tmp_path, CHOICES)
     assert item.example is not None
     assert item.example.choices == ("x", "y")
-    listed = Reads(text=("question",), choices=("choices",))
+    listed = Reads(text=("question",), choices=("choices[]",))
     (item,) = read('{"question": "q", "choices": ["x", "y", "z"]}', "in.jsonl", tmp_path, listed)
     assert item.example is not None
     assert item.example.choices == ("x", "y", "z")
@@ -88,8 +88,13 @@ def test_pairs_and_choices(tmp_path: Path) -> None:
         ("text\n", "in.csv", Reads(), r"the table has no rows"),
         ("", "in.txt", Reads(), r"the file is empty"),
         ("x\n", "in.txt", QUESTIONS, r"more than one text, and a line .*: give a table .* question, context"),
-        ("question,choices\nq,x\n", "in.csv", Reads(text=("question",), choices=("choices",)), r'"choices" holds no list of texts'),
-        ('{"question": "q", "choices": [1, 2]}', "in.jsonl", Reads(text=("question",), choices=("choices",)), "holds no list of texts"),
+        ("question,choices\nq,x\n", "in.csv", Reads(text=("question",), choices=("choices[]",)), r'"choices" holds no list'),
+        (
+            '{"question": "q", "choices": [1, 2]}',
+            "in.jsonl",
+            Reads(text=("question",), choices=("choices[]",)),
+            r'the list "choices" holds .1., not what',
+        ),
     ],
 )
 def test_bad_sources_are_named(tmp_path: Path, content: str, name: str, reads: Reads, said: str) -> None:

@@ -3,22 +3,24 @@
 import csv
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from tiny_models import CASES, model_folder, rows
+from tiny_models import CASES, POSITIONS, model_folder, rows
 
 from kitae.core.artifact import Inputs, Out
 from kitae.procedures import finetuned
-from kitae.procedures.answers import Answer, Choice, Label, Labels, Number
+from kitae.procedures.answers import Answer, Label, Labels
 from kitae.procedures.predict import PredictConfig, Predictor, predict_file
 from kitae.stages.export import ExportConfig, run
 from kitae.text.streams import open_text
 
 COUNT = 40
+Ask = Callable[[dict[str, object]], object]
+"""What transformers says of a mapping; None where it cannot read it."""
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -59,18 +61,22 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, value
 
 
-def same(one: Answer, other: Answer, tolerance: float = 1e-5) -> None:
-    first, second = dict(leaves(one.json())), dict(leaves(other.json()))
+def equal(one: object, other: object, tolerance: float = 1e-5) -> None:
+    first, second = dict(leaves(one)), dict(leaves(other))
     assert list(first) == list(second)
     for path, value in first.items():
         expected = pytest.approx(second[path], abs=tolerance, rel=tolerance) if isinstance(value, float) else second[path]
         assert value == expected, path
 
 
+def same(one: Answer, other: Answer) -> None:
+    equal(one.json(), other.json())
+
+
 def test_answers_differ_from_text_to_text(found: list[Answer]) -> None:
     """Otherwise nothing below could fail."""
     assert len({json.dumps(answer.json()) for answer in found}) > COUNT // 2
-    assert len({next(iter(answer.rows()))[0] for answer in found}) > 1
+    assert len({tuple(row[:3]) for answer in found for row in answer.rows()}) > 1
 
 
 @pytest.mark.parametrize(("chunk", "tokens"), [(1, 4096), (7, 60), (64, 1000)])
@@ -102,6 +108,46 @@ def test_files_give_the_same(model: Path, given: list[dict[str, object]], found:
         assert lines == [{"line": n + 2, "id": given[n]["id"], **answer.json()} for n, answer in enumerate(found)]
 
 
+def test_entities_stand_where_they_are_said_to(tmp_path: Path) -> None:
+    """In the line as it stands in the file, blanks at its beginning, wide ones and a mark of the file included; through windows, too."""
+    folder = model_folder(CASES["entities of long texts"], tmp_path / "model")
+    long = "  ".join(str(row["text"]) for row in rows(CASES["entities of long texts"], 3))
+    lines = ["   w1 w2  w35 w4", "w9\u3000w10 \u00e9w3", "\tw7", long]
+    (tmp_path / "in.txt").write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    predict_file(folder, tmp_path / "in.txt", tmp_path / "out.jsonl", PredictConfig(device="cpu"))
+    said = [json.loads(line)["entities"] for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [bool(entities) for entities in said] == [True] * 4
+    assert said[3][-1]["end"] > len(long) // 2 > POSITIONS, "behind the first window"
+    for line, entities in zip(lines, said, strict=True):
+        for entity in entities:
+            assert line[entity["start"] : entity["end"]] == entity["text"] == entity["text"].strip() != ""
+    column = Predictor.load(folder, device="cpu").predict([{"text": line} for line in lines])
+    for answer, entities in zip(column, said, strict=True):
+        assert answer is not None
+        equal(answer.json()["entities"], entities, 1e-5)
+
+
+def test_answers_stand_where_they_are_said_to(tmp_path: Path) -> None:
+    """In the context as it stands in the file; some questions have none, and the best of all windows is found."""
+    folder = model_folder(CASES["answers or none"], tmp_path / "model")
+    given = [{"text": row["text"], "second": f" \u3000{row['second']}  "} for row in rows(CASES["answers or none"], COUNT)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    predict_file(folder, tmp_path / "in.jsonl", tmp_path / "out.jsonl", PredictConfig(device="cpu"))
+    said = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row, answer in zip(given, said, strict=True):
+        context = str(row["second"])
+        if answer["answer"]:
+            assert context[answer["start"] : answer["end"]] == answer["answer"]
+            assert answer["null_odds"] <= 0
+        else:
+            assert (answer["start"], answer["end"], answer["score"]) == (None, None, 0)
+            assert answer["null_odds"] > 0
+        assert all(context[one["start"] : one["end"]] == one["text"] != "" for one in answer["best"])
+        assert sum(one["score"] for one in answer["best"]) == pytest.approx(1, abs=1e-4)
+    assert 0 < sum(bool(answer["answer"]) for answer in said) < COUNT
+    assert max(answer["end"] or 0 for answer in said) > POSITIONS * 4, "behind the first window"
+
+
 @pytest.fixture(scope="module")
 def exported(name: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = Out(path=tmp_path_factory.mktemp("export"))
@@ -123,33 +169,102 @@ def test_the_export_says_the_same_and_its_readme_runs(
 
 
 def test_transformers_says_the_same(name: str, exported: Path, given: list[dict[str, object]], found: list[Answer]) -> None:
+    if name in ALONE:
+        assert not (exported / "config.json").exists()
+        assert (exported / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: kitae")
+        return
+    if name in OTHERWISE:
+        return
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    theirs, ours = PEERS[CASES[name].kind]
+    ask = theirs(exported, tokenizer)
+    compared = 0
     for row, answer in zip(given, found, strict=True):
-        said = THEIRS[type(answer)](exported, tokenizer, row)
-        assert OURS[type(answer)](answer) == (said if isinstance(said, tuple) else pytest.approx(said, abs=1e-5, rel=1e-5))
+        said = ask(row)
+        if said is not None:
+            equal(ours(answer), said)
+            compared += 1
+    assert compared > COUNT // 3
 
 
-def of_texts(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase, row: dict[str, object]) -> dict[str, float]:
+def of_texts(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> Ask:
     """What the pipeline says; it takes the sigmoid of several labels and leaves numbers as they are by what config.json says."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     classify = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
-    texts = {"text": row["text"]} | ({"text_pair": row["second"]} if "second" in row else {})
-    return {entry["label"]: entry["score"] for entry in classify([texts], top_k=None, truncation=True)[0]}
+
+    def ask(row: dict[str, object]) -> object:
+        texts = {"text": row["text"]} | ({"text_pair": row["second"]} if "second" in row else {})
+        said = {entry["label"]: entry["score"] for entry in classify([texts], top_k=None, truncation=True)[0]}
+        return {label: said[label] for label in sorted(said)}
+
+    return ask
 
 
-def of_choices(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase, row: dict[str, object]) -> list[float]:
+def of_choices(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> Ask:
     model = transformers.AutoModelForMultipleChoice.from_pretrained(folder)
-    choices = row["choices"]
-    assert isinstance(choices, list)
-    batch = tokenizer([row["text"]] * len(choices), choices, padding=True, truncation=True, return_tensors="pt")
-    with torch.no_grad():
-        return model(**{key: tensor[None] for key, tensor in batch.items()}).logits[0].softmax(-1).tolist()
+
+    def ask(row: dict[str, object]) -> object:
+        choices = row["choices"]
+        assert isinstance(choices, list)
+        batch = tokenizer([row["text"]] * len(choices), choices, padding=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            return model(**{key: tensor[None] for key, tensor in batch.items()}).logits[0].softmax(-1).tolist()
+
+    return ask
 
 
-THEIRS = {Label: of_texts, Labels: of_texts, Number: of_texts, Choice: of_choices}
-OURS = {
-    Label: lambda answer: answer.probabilities,
-    Labels: lambda answer: answer.probabilities,
-    Number: lambda answer: {"LABEL_0": answer.value},
-    Choice: lambda answer: list(answer.probabilities),
+def of_words(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> Ask:
+    """The tag of each word by its first token, of texts that fit; of entities the groups that the pipeline makes of them."""
+    model = transformers.AutoModelForTokenClassification.from_pretrained(folder)
+    tag = transformers.pipeline("token-classification", model=model, tokenizer=tokenizer, device="cpu", aggregation_strategy="first")
+    plain = "O" not in model.config.label2id
+
+    def ask(row: dict[str, object]) -> object:
+        text = str(row["text"])
+        batch = tokenizer(text, return_tensors="pt")
+        if batch["input_ids"].shape[1] > POSITIONS:
+            return None
+        if not plain:
+            return [[entry["start"], entry["end"], entry["entity_group"], float(entry["score"])] for entry in tag([text])[0]]
+        with torch.no_grad():
+            shares, labels = model(**batch).logits[0].softmax(-1).max(-1)
+        words = batch.word_ids()
+        firsts = [i for i, word in enumerate(words) if word is not None and word != words[i - 1]]
+        return [[*batch.word_to_chars(words[i]), model.config.id2label[int(labels[i])], float(shares[i])] for i in firsts]
+
+    return ask
+
+
+def of_questions(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> Ask:
+    """Where the best answer stands, of contexts that fit."""
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder)
+
+    def ask(row: dict[str, object]) -> object:
+        batch = tokenizer(row["text"], row["second"], return_tensors="pt")
+        if batch["input_ids"].shape[1] > POSITIONS:
+            return None
+        with torch.no_grad():
+            said = model(**batch)
+        inside = [i for i, number in enumerate(batch.sequence_ids()) if number == 1]
+        pairs = [(i, j) for i in inside for j in inside if 0 <= j - i < 30]
+        i, j = max(pairs, key=lambda pair: float(said.start_logits[0, pair[0]] + said.end_logits[0, pair[1]]))
+        return [batch.token_to_chars(i).start, batch.token_to_chars(j).end]
+
+    return ask
+
+
+def in_order(answer: Label | Labels) -> dict[str, float]:
+    return {label: answer.probabilities[label] for label in sorted(answer.probabilities)}
+
+
+ALONE = ("entities of a chain", "answers by both ends")
+OTHERWISE = ("entities of long texts", "answers or none")
+"""Decided otherwise than transformers does: only legal sequences of tags, and a threshold of its own."""
+PEERS: dict[str, tuple[Callable[[Path, transformers.PreTrainedTokenizerBase], Ask], Callable[..., object]]] = {
+    "classification": (of_texts, in_order),
+    "multilabel": (of_texts, in_order),
+    "regression": (of_texts, lambda answer: {"LABEL_0": answer.value}),
+    "choice": (of_choices, lambda answer: list(answer.probabilities)),
+    "span": (of_questions, lambda answer: [answer.start, answer.end]),
+    "tagging": (of_words, lambda answer: [[one.start, one.end, one.label, one.score] for one in answer.entities]),
 }

@@ -20,6 +20,9 @@ TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *(f"##{i}" for i
 POSITIONS = 48
 
 
+ENTITIES = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
+
+
 @dataclass(frozen=True)
 class Case:
     """A model and what it reads."""
@@ -37,8 +40,15 @@ CASES = {
     "classes": Case("classification", ("art", "law", "sea")),
     "classes of pairs": Case("classification", ("no", "yes"), second=True),
     "several labels": Case("multilabel", ("art", "law", "sea")),
-    "numbers": Case("regression", kind_config={"bounds": [0, 5]}, second=True),
+    "numbers": Case("regression", second=True),
     "choices": Case("choice", choices=True),
+    "entities of long texts": Case("tagging", ENTITIES, words=(1, 150)),
+    "entities as they come": Case("tagging", ENTITIES, {"viterbi": False}),
+    "entities of a chain": Case("tagging", ENTITIES, {"crf": True}),
+    "answers": Case("span", second=True, words=(1, 60)),
+    "answers or none": Case("span", kind_config={"unanswerable": True, "threshold": 0.0}, second=True, words=(1, 100)),
+    "answers by both ends": Case("span", kind_config={"answering": "joint", "unanswerable": True}, second=True, words=(1, 100)),
+    "words": Case("tagging", ("ADJ", "NOUN", "VERB"), {"scheme": "none"}),
 }
 
 
@@ -70,7 +80,7 @@ def model_folder(case: Case, folder: Path, *, family: str = "bert") -> Path:
         labels=case.labels,
         max_length=POSITIONS,
         second=("second",) if case.second else (),
-        choices=("choices",) if case.choices else (),
+        choices=("choices[]",) if case.choices else (),
     )
     config = BertConfig(
         model_type=family, vocab_size=len(TOKENS), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,

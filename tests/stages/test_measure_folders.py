@@ -197,7 +197,7 @@ def known(tmp_path_factory: pytest.TempPathFactory, pair: Out, text: Path) -> di
         (("bare", "text"), "nothing can be measured of ELECTRA"),
         (("mute", "text"), "tokenizer"),
         (("classifier", "text"), "plain text has no labels"),
-        (("classifier", "odd.csv"), 'the classifier knows no label "sea"'),
+        (("classifier", "odd.csv"), 'the label "sea" is not one of `labels`'),
         (("classifier", "bare.csv"), 'there is no column "text"'),
         (("classifier", "none.csv"), "the label is empty"),
         (("recipe:quickstart", "text"), "is a recipe, and texts are measured with a model"),

@@ -213,8 +213,9 @@ def _found(example: Example, found: Predicted, labels: Sequence[str]) -> Found:
     best = tuple(
         Runner(text=one["text"], start=one["start"], end=one["end"], score=one["probability"]) for one in _dicts(found.more["nbest"])
     )
-    odds = found.more.get("null_odds")
-    assert odds is None or isinstance(odds, float), "a number"
+    said = found.more.get("null_odds")
+    assert said is None or isinstance(said, int | float), "a number"
+    odds = None if said is None else float(said)
     if not found.value:
         return Found(text="", start=None, end=None, score=0.0, best=best, null_odds=odds)
     return Found(text=best[0].text, start=best[0].start, end=best[0].end, score=best[0].score, best=best, null_odds=odds)

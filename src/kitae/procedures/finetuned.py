@@ -27,6 +27,8 @@ from kitae.tasks.tags import scheme_of
 from kitae.tokenization.tokenizer import Tokenizer
 
 PREDICT_TOKENS = 4096  # positions of one batch of predictions
+FINETUNED = ("sequence", "token", "span", "choice", "joint")
+"""Heads of fine-tuned models."""
 USE = "task.json"
 MORE = "task.safetensors"
 """What a learner holds beside the model: transitions between tags, the scale of a regression."""
@@ -205,4 +207,8 @@ def _by_head(place: Path, part: Part) -> Use | None:
         return Use(labels=part.labels, max_length=length)
     if part.head == "token":
         return Use(kind="tagging", kind_config={"scheme": scheme_of(part.labels)}, labels=part.labels, max_length=length)
+    if part.head == "span":
+        return Use(kind="span", columns=("question",), second=("context",), max_length=length)
+    if part.head == "choice":
+        return Use(kind="choice", choices=("choices[]",), max_length=length)
     return None

@@ -10,14 +10,15 @@ from typing import Protocol, TypeVar
 
 from kitae.core.errors import KitaeError
 from kitae.tasks.examples import Example
+from kitae.tasks.readers.rows import texts_at
 from kitae.text.streams import TextStream, open_bytes, open_pipe
-from kitae.text.tables import find_column, format_of, need_column, need_text, row_of, rows_of
+from kitae.text.tables import Json, format_of, row_of, rows_of
 
 STANDARD = "-"
 """As a source, standard input; as a target, standard output."""
 TEXT = "text"
 """The format of a text a line."""
-CHUNK = 2048
+CHUNK = 8192
 """Examples that are held at a time ..."""
 CHARACTERS = 1 << 20
 """... or fewer, with about so many characters."""
@@ -42,7 +43,7 @@ class Reads:
     second: tuple[str, ...] = ()
     """The second text of a pair, or the context of a question; () for models that read one text."""
     choices: tuple[str, ...] = ()
-    """The answers to choose from; a single column may hold a JSON list of them."""
+    """The answers to choose from; "a[]" are the texts of the list a."""
     id: str = "id"
     """The name of a row, which is copied."""
     exact: bool = False
@@ -116,8 +117,9 @@ def example_from(given: str | Mapping[str, object] | Example, reads: Reads, *, n
             raise KitaeError("the model reads more than one text, and this is a string", cure=f"give mappings with {wanted}", where=where)
         return Example(id=where, text=given, gold=None, where=where)
     row = row_of(given)
-    plain = Reads(second=("second",) if reads.second else (), choices=("choices",) if reads.choices else ())
-    known = plain if {*plain.text, *plain.second, *plain.choices} <= set(row) else reads
+    plain = Reads(second=("second",) if reads.second else (), choices=("choices[]",) if reads.choices else ())
+    keys = {*plain.text, *plain.second, *(("choices",) if reads.choices else ())}
+    known = plain if keys <= set(row) else reads
     return Example(
         id=where,
         text=_joined(row, known.text, where, exact=True),
@@ -176,28 +178,25 @@ def _ahead(items: Iterable[T], most: int) -> Iterator[T | None]:
         yield item
 
 
+def _choices(row: dict[str, str], columns: tuple[str, ...], where: str) -> tuple[str, ...]:
+    return tuple(text.strip() for column in columns for text in _texts(row, column, where))
+
+
 def _joined(row: dict[str, str], columns: tuple[str, ...], where: str, *, exact: bool) -> str:
-    parts = [need_text(row, column, where) for column in columns]
+    parts = [text for column in columns for text in _texts(row, column, where)]
     return "\n".join(part if exact else part.strip() for part in parts if len(parts) == 1 or part.strip())
 
 
-def _choices(row: dict[str, str], columns: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """Of several columns a choice each, of one column the texts of its list."""
-    if len(columns) != 1:
-        return tuple(need_text(row, column, where).strip() for column in columns)
-    found = find_column(row, columns[0], where)
-    values = _list(need_column(row, columns[0], where) if found is None else found)
-    if not values or not all(isinstance(value, str) for value in values):
-        raise KitaeError(f'the column "{columns[0]}" holds no list of texts', cure='write ["one choice", "another"]', where=where)
-    return tuple(str(value).strip() for value in values)
-
-
-def _list(text: str) -> list[object]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    return values if isinstance(values, list) else []
+def _texts(row: dict[str, str], column: str, where: str) -> list[str]:
+    """As `texts_at`; the cell of a table may hold a list of JSON."""
+    head, brackets, _ = column.partition("[]")
+    if brackets and row.get(head, "").startswith("["):
+        try:
+            json.loads(row[head])
+        except (ValueError, RecursionError) as error:
+            raise KitaeError(f'the column "{head}" holds no list', cure='write ["one", "two"]', where=where) from error
+        row = {**row, head: Json(row[head])}
+    return texts_at(row, column, where)
 
 
 def _announced(source: Path) -> str:

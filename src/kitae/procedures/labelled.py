@@ -1,33 +1,52 @@
-"""A fine-tuned classifier on labelled texts: how often it is right, and how far its probabilities can be trusted."""
+"""A fine-tuned model of any kind of task on labelled texts: every metric of its kind, and how far its probabilities can be trusted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import Field
 
-from kitae.core.errors import KitaeError, did_you_mean
+from kitae.core.config import Config
+from kitae.core.errors import KitaeError
 from kitae.core.paths import locate
+from kitae.core.recipe import merge, validate
 from kitae.objectives.calibration import calibration_bins, calibration_error
 from kitae.procedures.any_text import TASK, examples_of
-from kitae.procedures.finetuned import load
+from kitae.procedures.finetuned import Finetuned, Use, load
 from kitae.procedures.fitting import device_named
+from kitae.procedures.inputs import in_chunks
+from kitae.tasks.config import FILES, TaskConfig
 from kitae.tasks.examples import Example
-from kitae.tasks.metrics import ACCURACY, MACRO_F1, MICRO_F1
-from kitae.text.tables import format_of, need_column, need_text, read_rows
+from kitae.tasks.formats import format_of, read_examples
+from kitae.tasks.kind import Predicted
+from kitae.tasks.presets.table import PRESETS
 
-CHUNK = 2048  # texts held at a time
-Numbers = NDArray[np.int64]
+OWN = (*FILES, "split", "parts", "name", "kind", "labels")
+"""Keys of a task's table that say nothing about the layout of a file."""
+PLAIN = "a fine-tuned model is measured on labelled texts, and plain text has no labels"
+
+
+class Layout(Config):
+    """How labelled files are written."""
+
+    columns: tuple[str, ...] | None = None
+    """Columns of the text; None: those of the model's task."""
+    label: str | None = None
+    """Column of the label; None: that of `task`, else "label"."""
+    task: dict[str, object] = Field(default_factory=dict)
+    """Further settings of such files, as in a recipe's [task.NAME]: second, choices, format, format_config, ...; `like` names a published
+    task whose files they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
     """Scores by source and of all sources together."""
 
-    columns: tuple[str, ...]
+    kind: str
+    """Of the task."""
+    settings: Mapping[str, object]
+    """How the files were read."""
     texts: Mapping[str, int]
     sources: Mapping[str, Mapping[str, float]]
     together: Mapping[str, float]
@@ -35,82 +54,110 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """Of every text its label, and the probabilities of all labels."""
+    """Examples and what is predicted of them."""
 
-    truth: Numbers
-    probabilities: NDArray[np.float64]
+    examples: Sequence[Example]
+    predicted: Sequence[Predicted]
 
 
-def measure_labels(folder: Path, names: Sequence[str], *, columns: Sequence[str] | None, label: str, device: str = "auto") -> Labelled:
-    """Score the classifier of a trial, an export or a Hugging Face folder.
+def measure_labels(folder: Path, names: Sequence[str], layout: Layout, *, device: str = "auto") -> Labelled:
+    """Score the fine-tuned model of a trial, an export or a Hugging Face folder.
 
-    A name is a CSV, TSV or JSONL file with the columns of the text and of the label, or "task:NAME/SPLIT". Raises KitaeError for a text
-    without a label, for a label that the classifier does not know, and for files without texts.
+    A name is a file of labelled texts in any format of tasks, or "task:NAME/SPLIT". Raises KitaeError for a text without a label, for a
+    label that the model does not know, and for files without texts.
     """
     model, use = load(folder)
     model.learner.to(device_named(device))
-    columns = tuple(columns or use.columns)
-    places = {name: number for number, name in enumerate(model.labels)}
+    told: dict[str, object] = {}
     judged: dict[str, _Judged] = {}
     for name in names:
         if name in judged:
             raise KitaeError(f"{name} is given twice", cure="give it once")
-        truth: list[int] = []
-        found: list[NDArray[np.float64]] = []
-        rows = _read(name, columns, label)
-        while some := list(islice(rows, CHUNK)):
-            for _, said, where in some:
-                if said not in places:
-                    raise KitaeError(f'the classifier knows no label "{said}"', cure=did_you_mean(said, places), where=where)
-                truth.append(places[said])
-            examples = [Example(id="", text=text, gold=None, where=where) for text, _, where in some]
-            found.append(np.asarray([one.more["probabilities"] for one in model.predict(examples)]))
-        if not truth:
+        task = _task(use, layout, name)
+        examples = list(_examples(model, task, name))
+        if not examples:
             raise KitaeError("there is no labelled text in it", cure="give a file with texts and labels", where=name)
-        judged[name] = _Judged(truth=np.asarray(truth, np.int64), probabilities=np.concatenate(found))
+        if not name.startswith(TASK):
+            told = {"columns": [*task.text, *task.second, *task.choices], "label": task.label}
+        judged[name] = _Judged(examples=examples, predicted=_predicted(model, examples))
     whole = _Judged(
-        truth=np.concatenate([one.truth for one in judged.values()]),
-        probabilities=np.concatenate([one.probabilities for one in judged.values()]),
+        examples=[example for one in judged.values() for example in one.examples],
+        predicted=[found for one in judged.values() for found in one.predicted],
     )
     return Labelled(
-        columns=columns,
-        texts={name: len(one.truth) for name, one in judged.items()},
-        sources={name: _scores(one) for name, one in judged.items()},
-        together=_scores(whole),
+        kind=use.kind,
+        settings=told,
+        texts={name: len(one.examples) for name, one in judged.items()},
+        sources={name: _scores(model, one) for name, one in judged.items()},
+        together=_scores(model, whole),
     )
 
 
-def _scores(judged: _Judged) -> dict[str, float]:
-    predicted, labels = judged.probabilities.argmax(1), judged.probabilities.shape[1]
-    likelihood = judged.probabilities[np.arange(len(predicted)), judged.truth]
-    names = [str(number) for number in range(labels)]
-    golds, values = [names[number] for number in judged.truth], [names[number] for number in predicted]
-    made = {metric.name: metric.score(golds, values, names) for metric in (ACCURACY, MACRO_F1, MICRO_F1)}
-    made["loss"] = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
-    sure, right = torch.from_numpy(judged.probabilities.max(1)), torch.from_numpy(predicted == judged.truth)
-    error = calibration_error(calibration_bins(sure, right))
-    assert error is not None, "there is a text"
-    return made | {"calibration_error": error}
+def _task(use: Use, layout: Layout, name: str) -> TaskConfig:
+    """The settings of a labelled file: those of the model, of the published task, and of the user, each above the ones before."""
+    own = dict(layout.task)
+    like = own.pop("like", None)
+    if like is not None and like not in PRESETS:
+        raise KitaeError(f'task.like = "{like}" is no published task', cure="leave it out, and say the columns", where="--set")
+    wrong = next((key for key in own if key in OWN), None)
+    if wrong is not None:
+        raise KitaeError(f"task.{wrong} does not say how a file is written", cure="leave it out", where="--set")
+    published = {key: value for key, value in PRESETS[str(like)].items() if key not in OWN} if like is not None else {}
+    known: dict[str, object] = {"text": use.columns, "second": use.second, "choices": use.choices, "kind_config": use.kind_config}
+    said: dict[str, object] = {"name": "labelled", "kind": use.kind, "labels": use.labels, "train": [name], "test": [name]}
+    said |= {"text": layout.columns} if layout.columns else {}
+    said |= {"label": layout.label} if layout.label else {}
+    return validate(TaskConfig, merge(merge(merge(known, published), own), said), "--set", "task")
 
 
-def _read(name: str, columns: Sequence[str], label: str) -> Iterator[tuple[str, str, str]]:
-    """(text, label, where it stands)."""
+def _examples(model: Finetuned, task: TaskConfig, name: str) -> Iterator[Example]:
+    """Those with a label, checked."""
     if name.startswith(TASK):
-        for example in examples_of(name):
-            yield example.text, str(example.gold), example.where
-        return
-    path = locate(name)
-    if not path.is_file():
-        raise KitaeError(f"{name} is no file", cure="give a CSV, TSV or JSONL file of labelled texts", where=name)
-    try:
-        kind = format_of(path)
-    except KitaeError as error:
-        cure = f'give a CSV, TSV or JSONL file with the columns {", ".join(columns)} and "{label}"'
-        raise KitaeError("a classifier is measured on labelled texts, and plain text has no labels", cure=cure, where=name) from error
-    for number, row in read_rows(path, format=kind):
-        where = f"{path}, line {number}"
-        parts = [need_text(row, column, where).strip() for column in columns]
-        text, said = "\n".join(part for part in parts if part), need_column(row, label, where).strip()
-        if not text or not said:
-            raise KitaeError(f"the {'label' if text else 'text'} is empty", cure="fill it in or remove the line", where=where)
-        yield text, said, where
+        found: Iterator[Example] = iter(examples_of(name))
+    else:
+        path = locate(name)
+        if not path.exists():
+            raise KitaeError(f"{name} does not exist", cure="give a file of labelled texts", where=name)
+        try:
+            format_of(path, task)
+        except KitaeError as error:
+            if task.format is not None:
+                raise
+            wanted = ", ".join((*task.text, *task.second, *task.choices))
+            cure = f'give a CSV, TSV or JSONL file with the columns {wanted} and "{task.label}", or say task.format'
+            raise KitaeError(PLAIN, cure=cure, where=name) from error
+        found = read_examples(path, task)
+    for example in found:
+        if example.gold is None:
+            raise KitaeError("the label is hidden", cure="give labelled texts", where=example.where)
+        made = model.kind.canonical(example, model.options)
+        model.kind.check(made, model.labels, model.options)
+        yield made
+
+
+def _predicted(model: Finetuned, examples: Sequence[Example]) -> list[Predicted]:
+    chunks = in_chunks(examples, lambda example: sum(map(len, example.texts)))
+    return [found for chunk in chunks for found in model.predict(chunk)]
+
+
+def _scores(model: Finetuned, judged: _Judged) -> dict[str, float]:
+    """Every metric of the kind; the mean loss, where the kind has one; and the calibration error of probabilities that add up to 1."""
+    made = model.kind.scores(judged.examples, judged.predicted, model.labels)
+    losses = [model.kind.loss(example, one, model.labels) for example, one in zip(judged.examples, judged.predicted, strict=True)]
+    known = [loss for loss in losses if loss is not None]
+    if known:
+        made["loss"] = sum(known) / len(known)
+    sure = [_surest(one) for one in judged.predicted]
+    right = [example.gold == one.value for example, one in zip(judged.examples, judged.predicted, strict=True)]
+    shares = [share for share in sure if share is not None]
+    if len(shares) == len(sure):
+        error = calibration_error(calibration_bins(torch.tensor(shares, dtype=torch.float64), torch.tensor(right)))
+        assert error is not None, "there is a text"
+        made["calibration_error"] = error
+    return made
+
+
+def _surest(found: Predicted) -> float | None:
+    """The probability of what is predicted, where it is one of several things."""
+    shares = found.more.get("probabilities")
+    return max(shares) if isinstance(found.value, str | int) and isinstance(shares, list) else None

@@ -22,9 +22,10 @@ from kitae.objectives.electric import ElectricObjective
 from kitae.objectives.mlm import MaskingConfig, MlmConfig
 from kitae.objectives.protocol import Objective
 from kitae.procedures.any_text import Reading, as_dataset
+from kitae.procedures.finetuned import FINETUNED
 from kitae.procedures.fitting import MOST_TOKENS, device_named, read_tokenizer
 from kitae.procedures.heldout import HeldoutMeter
-from kitae.procedures.labelled import measure_labels
+from kitae.procedures.labelled import Layout, measure_labels
 from kitae.procedures.origin import Origin, origin
 from kitae.procedures.score import is_electric, likelihood_of_rows
 from kitae.report.tables import Cell, Table, comma_separated
@@ -61,9 +62,12 @@ class MeasureConfig(Config):
     encoding: str | None = None
     """Encoding of raw text; by default UTF-8."""
     columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Columns of a table that hold the text (of a classifier also several). Default: those of its task, or "text"."""
-    label: str = "label"
-    """Column of a table that holds the label, for classifiers."""
+    """Columns of a table that hold the text (of a fine-tuned model also several). Default: those of its task, or "text"."""
+    label: str | None = None
+    """Column of a table that holds the label, for fine-tuned models; by default "label"."""
+    task: dict[str, object] = Field(default_factory=dict)
+    """Of labelled files, for fine-tuned models: how they are written, in the keys of [task.NAME] (second, choices, format, format_config,
+    ...); `like` names a published task whose files they are. Default: as in training."""
     language: Literal["ja", "en"] | None = None
     """Whose sentence ends are looked for. Default: as in training, else "ja"."""
     normalization: Normalization | None = None
@@ -81,7 +85,7 @@ class Measured:
     model: str
     """What the folder holds."""
     what: str
-    """What was measured: an objective, or "classification"."""
+    """What was measured: an objective, or a kind of task."""
     settings: Mapping[str, object]
     """Those that decide the numbers."""
     counts: Mapping[str, Mapping[str, int]]
@@ -109,22 +113,22 @@ class Measured:
 
 
 def measure(folder: Path, texts: Sequence[str], config: MeasureConfig | None = None) -> Measured:
-    """Measure what the folder's models can do on texts (see `as_dataset`; for a classifier `measure_labels`).
+    """Measure what the folder's models can do on texts (see `as_dataset`; for a fine-tuned one `measure_labels`).
 
     The same weights, text and settings give the numbers that a training records as its held-out scores. Raises KitaeError for whatever
-    a user can get wrong: no such folder or text, a tokenizer that is absent, labels that the classifier does not know, ...
+    a user can get wrong: no such folder or text, a tokenizer that is absent, labels that the model does not know, ...
     """
     config = config or MeasureConfig()
     _check_output(config)
     place = newest(folder)
     parts = read_parts(place)
     title = ", ".join(part.title for part in parts.values())
-    if (part := parts.get("encoder")) is not None and part.head == "sequence":
-        found = measure_labels(folder, texts, columns=config.columns, label=config.label, device=config.device)
+    if (part := parts.get("encoder")) is not None and part.head in FINETUNED:
+        layout = Layout(columns=config.columns, label=config.label, task=config.task)
+        found = measure_labels(folder, texts, layout, device=config.device)
         counts = {name: {"texts": number} for name, number in found.texts.items()}
-        settings = {"columns": found.columns, "label": config.label}
         made = Measured(
-            model=title, what="classification", settings=settings, counts=counts, sources=found.sources, together=found.together
+            model=title, what=found.kind, settings=found.settings, counts=counts, sources=found.sources, together=found.together
         )
     else:
         made = _pretrained(place, parts, texts, config, title=title)
@@ -174,7 +178,7 @@ def _can(parts: Mapping[str, Part], place: Path) -> str:
         return "rtd"
     part = parts.get("generator") or parts["encoder"]
     if part.head not in ("mlm", "pretraining"):
-        cure = "give a masked language model, an ELECTRA's discriminator or pair, an Electric or a classifier"
+        cure = "give a masked language model, an ELECTRA's discriminator or pair, an Electric or a fine-tuned model"
         raise KitaeError(f"nothing can be measured of {part.title}", cure=cure, where=str(place))
     return "mlm"
 

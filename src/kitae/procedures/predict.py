@@ -15,10 +15,11 @@ from pydantic import Field
 from kitae.core.artifact import newest
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
+from kitae.core.recipe import validate
 from kitae.models.folder import read_parts
 from kitae.procedures.answers import Answer, form_of
 from kitae.procedures.fill import Filler
-from kitae.procedures.finetuned import Finetuned, load
+from kitae.procedures.finetuned import FINETUNED, Finetuned, Use, load
 from kitae.procedures.fitting import device_named, read_tokenizer
 from kitae.procedures.inputs import CHUNK, STANDARD, Reads, example_from, in_chunks, read_source
 from kitae.procedures.outputs import check_target, opened
@@ -26,8 +27,13 @@ from kitae.procedures.score import Scorer, is_electric
 from kitae.tasks.examples import Example
 
 log = logging.getLogger(__name__)
-FINETUNED = ("sequence", "token", "span", "choice", "joint")
-"""Heads of fine-tuned models."""
+
+
+USUAL: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "span": (("question",), ("context",), ()),
+    "choice": (("text",), (), ("choices[]",)),
+}
+"""By kind, where the model's task names no columns of these: those of the text, of the second text, of the choices."""
 
 
 class PredictConfig(Config):
@@ -40,7 +46,7 @@ class PredictConfig(Config):
     second: tuple[str, ...] = ()
     """Columns of a table that hold the second text of a pair, or the context of a question. Default: those of the model's task."""
     choices: tuple[str, ...] = ()
-    """Columns of a table that hold the answers to choose from, or the one that holds JSON lists. Default: those of the model's task."""
+    """Columns of a table that hold the answers to choose from, or "a[]", the texts of the list a. Default: those of the model's task."""
     id: str = "id"
     """The column of a table that names a text; it is copied."""
     format: Literal["csv", "tsv", "jsonl", "text"] | None = None
@@ -94,14 +100,24 @@ class Predictor:
         self._model, self._chunk = model, chunk
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "auto", candidates: int = 5, chunk: int = CHUNK) -> "Predictor":
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str = "auto",
+        candidates: int = 5,
+        columns: Sequence[str] = (),
+        second: Sequence[str] = (),
+        choices: Sequence[str] = (),
+        chunk: int = CHUNK,
+    ) -> "Predictor":
         """From a trial, its model folder, an export, a pre-training run or a Hugging Face folder.
 
-        `candidates`: of masked language models, tokens for each mask. Raises KitaeError when the folder is damaged or its model predicts
-        nothing.
+        Settings as in PredictConfig; `chunk` is how many texts are held at a time. Raises KitaeError when the folder is damaged or its
+        model predicts nothing.
         """
-        config = PredictConfig.model_validate({"device": device, "candidates": candidates})
-        return cls(model_of(folder, config), chunk=chunk)
+        said = {"device": device, "candidates": candidates, "columns": columns, "second": second, "choices": choices}
+        return cls(model_of(folder, validate(PredictConfig, said, "Predictor.load")), chunk=chunk)
 
     def predict(self, texts: Iterable[str | Mapping[str, object] | Example]) -> Iterator[Answer | None]:
         """One answer per text, in their order, None where a text has nothing to answer (no mask); an unbounded stream is fine.
@@ -136,10 +152,15 @@ def model_of(folder: Path, config: PredictConfig) -> Predicts:
         raise KitaeError(f"{folder} holds no classifier and no masked language model, but: {held}", cure=cure)
     model, use = load(folder)
     model.learner.to(device)
-    known = Reads(
-        text=config.columns or use.columns, second=config.second or use.second, choices=config.choices or use.choices, id=config.id
-    )
-    return FinetunedPredicts(model, known)
+    return FinetunedPredicts(model, _reads(use, config))
+
+
+def _reads(use: Use, config: PredictConfig) -> Reads:
+    """The columns that the settings name, or the model's task, or that a kind usually has (some readers of tasks know no columns)."""
+    text, second, choices = USUAL.get(use.kind, (("text",), (), ()))
+    if use.second or use.choices or (not second and not choices):
+        text, second, choices = use.columns, use.second, use.choices
+    return Reads(text=config.columns or text, second=config.second or second, choices=config.choices or choices, id=config.id)
 
 
 def predict_file(folder: Path, source: Path, target: Path, config: PredictConfig | None = None) -> int:
