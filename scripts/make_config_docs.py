@@ -19,12 +19,14 @@ from kitae.procedures.measure import MeasureConfig
 from kitae.procedures.predict import PredictConfig
 from kitae.stages.finetune import FinetuneSettings
 from kitae.stages.table import STAGES, stage
+from kitae.tasks.formats import FORMATS
+from kitae.tasks.kinds import KINDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 HEAD = """# Settings
 
 Made by `python scripts/make_config_docs.py` from the documentation at the fields; do not edit by hand. `kitae show NAME` prints the same of
-a stage, an objective or a model family.
+a stage, an objective, a model family, a kind of task or a format of labelled files.
 
 A setting is semantic (it decides the result, and a changed value makes what was made with it stale) unless it is marked
 *operational* (it changes how a result is made, not what it is). Unknown keys are refused. A path may start with `sample:` (the packaged
@@ -45,7 +47,9 @@ Parameters in millions with the head of pre-training, for 32,768 tokens and 512 
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_recipe(), *_stages(), *_predict(), *_measure(), *_objectives(), *_models(), *_presets()])
+    return "\n".join(
+        [HEAD, *_recipe(), *_stages(), *_predict(), *_measure(), *_objectives(), *_kinds(), *_formats(), *_models(), *_presets()]
+    )
 
 
 def _recipe() -> Iterator[str]:
@@ -86,6 +90,24 @@ def _objectives() -> Iterator[str]:
     for name, row in OBJECTIVES.items():
         yield f"## objective_config of {name}\n\n{row.line[0].upper()}{row.line[1:]}.\n"
         yield from _block(row.config)
+
+
+def _kinds() -> Iterator[str]:
+    for name, kind in KINDS.items():
+        yield f"## kind_config of {name}\n\n{kind.line[0].upper()}{kind.line[1:]}.\n"
+        yield from _block(kind.options)
+
+
+def _formats() -> Iterator[str]:
+    by_config: dict[type[Config], list[str]] = {}
+    for name, row in FORMATS.items():
+        by_config.setdefault(row.config, []).append(name)
+    for config, names in by_config.items():
+        yield f"## format_config of {', '.join(names)}\n"
+        yield from (f"- `{name}`: {FORMATS[name].line}" for name in names)
+        yield ""
+        if config.model_fields:
+            yield from _block(config)
 
 
 def _models() -> Iterator[str]:

@@ -158,11 +158,15 @@ def predict(
 @app.command()
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A stage, predict, an objective (mlm, ...), a model family (bert, ...), or slurm.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A stage, predict, an objective (mlm, ...), a model family (bert, ...), a kind of task, a format, or slurm.",
+        ),
     ],
     debug: Debug = False,
 ) -> None:
-    """Print the settings of a stage, an objective or a model family with their documentation; of slurm, a script for sbatch."""
+    """Print the settings of a stage, an objective, a model family, a kind or a format, documented; of slurm, a script for sbatch."""
     if name == "slurm":
         print(_chain("slurm").job_script(), end="")
         return

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kitae.chain.status import State, Status
+from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.core.graph import Node
 from kitae.core.paths import locate
@@ -22,6 +23,7 @@ from kitae.stages.dataset import DatasetConfig
 from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.pretrain import PretrainConfig, check_new, check_started, learnt_order
 from kitae.stages.sweep import CandidateConfig
+from kitae.stages.together import TogetherConfig
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import load
@@ -62,10 +64,10 @@ def check_nodes(made: Iterable[Node], tokenizer: TokenizerConfig | None, dataset
         except KitaeError as error:
             raise KitaeError(error.what, cure=error.cure, where=f"{where}, table [{node.name}]") from error
     for node in nodes.values():
-        if isinstance(node.config, TaskTrial) and "start" in node.parents:
-            architecture = _begun(node, nodes, tokenizer, dataset)
-            if architecture is not None:
-                _check_frozen_encoder(node.config, architecture.encoder, f"{where}, table [finetune]")
+        for config in _alone(node.config):
+            architecture = _begun(node, nodes, tokenizer, dataset) if isinstance(config, TaskTrial) and "start" in node.parents else None
+            if architecture is not None and isinstance(config, TaskTrial):
+                _check_frozen_encoder(config, architecture.encoder, f"{where}, table [finetune]")
 
 
 def _begun(node: Node, nodes: Mapping[str, Node], tokenizer: TokenizerConfig | None, dataset: DatasetConfig) -> Architecture | None:
@@ -124,8 +126,8 @@ def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
     training shall log to a package that is not installed."""
     rows = next((node.config.max_length for node in nodes if isinstance(node.config, DatasetConfig)), 0)
     looked: set[tuple[str, type]] = set()
-    for status in found.values():
-        config = status.node.config
+    planned = [(status, config) for status in found.values() for config in _alone(status.node.config)]
+    for status, config in planned:
         if status.state is State.DONE or not isinstance(config, TaskTrial | PretrainConfig):
             continue
         if isinstance(config, PretrainConfig):
@@ -149,6 +151,11 @@ def look_ahead(found: Mapping[str, Status], nodes: Sequence[Node]) -> None:
             raise KitaeError(
                 error.what, cure=error.cure, where=error.where or f"{config.start}, where {status.node.name} starts"
             ) from error
+
+
+def _alone(config: Config) -> tuple[Config, ...]:
+    """The node's settings; of a trial of several tasks those that each would have alone."""
+    return config.alone if isinstance(config, TogetherConfig) else (config,)
 
 
 def _task_of(config: TaskTrial | PretrainConfig) -> TaskConfig | None:

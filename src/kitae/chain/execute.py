@@ -50,7 +50,7 @@ def execute(recipe: Recipe, path: Path, nodes: Sequence[Node], whole: Sequence[N
             look_ahead(found, nodes)
         made: list[str] = []
         elsewhere: dict[str, Status] = {}
-        trials = [node.name for node in nodes if node.stage in ("sweep", "finetune")]
+        trials = [node.name for node in nodes if node.stage in ("sweep", "finetune", "together")]
         for node in nodes:
             if found[node.name].state is State.DONE:
                 if rank == 0 and not stage(node.stage).resumable:

@@ -16,13 +16,16 @@ from kitae.objectives.table import OBJECTIVES
 from kitae.procedures.measure import MeasureConfig
 from kitae.procedures.predict import PredictConfig
 from kitae.stages.table import STAGES, stage
+from kitae.tasks.formats import FORMATS
+from kitae.tasks.kinds import KINDS
 
 MODELS = tuple(dict.fromkeys(preset.family for preset in PRESETS.values()))
 """Families of which a recipe can make a new model."""
 
 
 def settings(name: str) -> tuple[str, Iterator[str]]:
-    """(title, lines) of what can be set of a stage, an objective (`objective_config`), a model family (`config`), or "predict".
+    """(title, lines) of what can be set of a stage, an objective (`objective_config`), a model family (`config`), a kind of task
+    (`kind_config`), a format of labelled files (`format_config`), or "predict".
 
     Raises KitaeError for an unknown name.
     """
@@ -39,8 +42,12 @@ def settings(name: str) -> tuple[str, Iterator[str]]:
         own = fields(name)
         config = FAMILIES[name].config
         return "config of a new model, on top of its preset", describe(config, without=set(config.model_fields) - set(own))
-    cure = did_you_mean(name, [*STAGES, "predict", "slurm", *OBJECTIVES, *MODELS])
-    raise KitaeError(f'there is no stage, objective or model family "{name}"', cure=cure)
+    if name in KINDS:
+        return f"kind_config: {KINDS[name].line}", describe(KINDS[name].options)
+    if name in FORMATS:
+        return f"format_config: {FORMATS[name].line}", describe(FORMATS[name].config)
+    cure = did_you_mean(name, [*STAGES, "predict", "slurm", *OBJECTIVES, *MODELS, *KINDS, *FORMATS])
+    raise KitaeError(f'there is no stage, objective, model family, kind or format "{name}"', cure=cure)
 
 
 def describe(config: type[Config], indent: str = "", *, without: Container[str] = ()) -> Iterator[str]:

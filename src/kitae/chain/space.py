@@ -12,6 +12,7 @@ from kitae.procedures.estimate import Estimate
 from kitae.stages.corpus import CorpusConfig
 from kitae.stages.export import ExportConfig
 from kitae.stages.finetune import FinetuneConfig
+from kitae.stages.together import TogetherConfig
 from kitae.stages.tokenizer import TokenizerConfig
 
 PACKED = 0.34
@@ -55,6 +56,8 @@ def _expected(status: Status, found: Mapping[str, Status], told: Mapping[str, Es
         return told[node.name].disk if node.name in told else None
     if isinstance(config, FinetuneConfig):
         return 4.0 * told[node.name].work.counted.total if node.name in told else SMALL
+    if isinstance(config, TogetherConfig):  # every task has a whole model
+        return 4.0 * told[node.name].work.counted.total * len(config.shared) if node.name in told else SMALL
     if isinstance(config, ExportConfig):
         parts = [told[name].work.counted.total for name in node.parents.values() if name in told]
         return 4.0 * sum(parts) * len(config.formats) if parts else None

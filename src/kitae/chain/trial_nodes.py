@@ -1,6 +1,6 @@
 """The part of the graph that [finetune] makes: candidates of sweeps, trials, comparisons, learning curves."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from kitae.stages.evaluate import EvaluateConfig
 from kitae.stages.finetune import SWEEP, FinetuneConfig, FinetuneSettings
 from kitae.stages.overview import OverviewConfig
 from kitae.stages.sweep import CandidateConfig
+from kitae.stages.together import TogetherConfig
 from kitae.tasks.config import TaskConfig
 
 
@@ -40,26 +41,44 @@ def finetuning(recipe: Recipe, where: str) -> list[Node]:
     made: list[Node] = []
     source = None if table.source is None else task_named(recipe, table.source, where)
     entries = [_entry(recipe, name, source, where) for name in table.compare] + [_given(name) for name in table.trained]
-    for name in table.task:
+    groups = {group: list(_together(recipe, table, group, entries, where)) for group in table.together}
+    made += [node for nodes in groups.values() for node in nodes]
+    for name in dict.fromkeys((*table.task, *(name for group in table.together for name in group))):
         task = task_named(recipe, name, where)
         compared: dict[str, str] = {}
-        for count in (*table.label_counts, None):
+        for count in (*(table.label_counts if name in table.task else ()), None):
             title = name if count is None else f"{name}@{count}"
             trials = []
-            for entry in entries:
+            for entry in entries if name in table.task else ():
                 if count is None or not entry.settings.get("trained"):  # what does not learn has no curve
                     nodes = list(_trials(table, task, entry, count, title))
                     made += nodes
                     trials += [node for node in nodes if node.stage == "finetune"]
+            if count is None:
+                trials += [node for group, nodes in groups.items() if name in group for node in nodes]
             shared = dict(recipe.evaluate) | {"quoted": _quoted(recipe, table, name, where) if count is None else ()}
             evaluate = EvaluateConfig.model_validate(shared | {"task": task, "metric": table.metric})
             made.append(make(f"evaluate/{title}", "evaluate", evaluate, {trial.name: trial.name for trial in trials}))
             compared[title] = f"evaluate/{title}"
-        if table.label_counts:
+        if table.label_counts and name in table.task:
             made.append(make(f"curve/{name}", "curve", CurveConfig(task=name), compared))
     if len(table.task) > 1:
         made.append(make("overview", "overview", OverviewConfig(tasks=table.task), {name: f"evaluate/{name}" for name in table.task}))
     return made
+
+
+def _together(recipe: Recipe, table: FinetuneTable, group: tuple[str, ...], entries: Sequence[Entry], where: str) -> Iterator[Node]:
+    """The trials of a group of tasks that are learnt at once, by every encoder that learns all of itself from the tasks' own labels."""
+    tasks = [task_named(recipe, name, where) for name in group]
+    shared = [{"task": task, "trial": settings_of(table, task)} for task in tasks]
+    for entry in entries:
+        if not entry.learns or entry.settings.get("frozen"):
+            continue
+        own = {"encoder": entry.settings["encoder"], "start": entry.settings.get("start")}
+        for seed in table.seeds:
+            said = {"shared": shared, "sampling": table.sampling, "seed": seed, **own}
+            config = validate(TogetherConfig, said, f"{where}, finetune.together = {list(group)}")
+            yield make(f"together/{'+'.join(group)}/{entry.label}/{seed}", "together", config, entry.parents)
 
 
 def _quoted(recipe: Recipe, table: FinetuneTable, task: str, where: str) -> tuple[Quoted, ...]:

@@ -11,6 +11,7 @@ from kitae.chain.sizes import Size
 from kitae.chain.status import State, Status
 from kitae.chain.training import Training
 from kitae.core.artifact import Inputs
+from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.graph import Node
 from kitae.core.paths import locate
@@ -25,6 +26,7 @@ from kitae.procedures.task_trial import TaskTrial, examples_of
 from kitae.procedures.trials import epochs_of, read_start, train_config
 from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.sweep import CandidateConfig
+from kitae.stages.together import TogetherConfig
 from kitae.tasks.kinds import kind_of, options_of
 from kitae.tasks.records import TaskData
 from kitae.tokenization.tokenizer import Tokenizer
@@ -46,10 +48,8 @@ def trial_works(found: Mapping[str, Status], known: Mapping[str, Size], output: 
     """One line for all trials that are alike: of one task, encoder, number of examples and epochs, and all candidates or none."""
     groups: dict[tuple[object, ...], list[tuple[Node, TaskTrial, Begun]]] = {}
     starts: dict[str, Begun | None] = {}
-    for name, status in found.items():
-        config = status.node.config
-        if not isinstance(config, TaskTrial) or config.encoder in BASELINES or (isinstance(config, FinetuneConfig) and config.trained):
-            continue
+    planned = [(name, status, config) for name, status in found.items() for config in _trained(status.node.config)]
+    for name, status, config in planned:
         kind = name.rpartition("/")[0]
         if kind not in starts:
             starts[kind] = _begun(status.node, config, found, known, output)
@@ -67,9 +67,20 @@ def trial_works(found: Mapping[str, Status], known: Mapping[str, Size], output: 
         examples = read[about[1:4]]
         if examples is not None and examples.train:
             name = commonpath({node.name.rpartition("/")[0] for node, _, _ in members})
+            if members[0][0].stage == "together":
+                name += f", {config.task.name}"
             if isinstance(config, CandidateConfig):
                 name += f", {config.epochs} epochs"
             yield _trial(name, [node for node, _, _ in members], config, examples, members[0][2])
+
+
+def _trained(config: Config) -> tuple[TaskTrial, ...]:
+    """The trial of a node, if it is one that is trained; of a trial of several tasks the trials that they would be alone."""
+    if isinstance(config, TogetherConfig):
+        return config.alone
+    if not isinstance(config, TaskTrial) or config.encoder in BASELINES or (isinstance(config, FinetuneConfig) and config.trained):
+        return ()
+    return (config,)
 
 
 def _as_planned(config: TaskTrial, node: Node, found: Mapping[str, Status]) -> TaskTrial:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kitae.procedures.finetuned import Finetuned
+from kitae.procedures.validation import validated
 from kitae.tasks.examples import Example, Gold
 from kitae.tasks.kind import Feature, Learner
 from kitae.train.monitor import read_metrics
@@ -44,7 +45,6 @@ class Judge:
         """`folder` is where the training writes its records. What is said of `test` is kept of every epoch; its labels are not read."""
         self._model, self._examples, self._features = model, validation.examples, validation.features
         self._metric, self._limits, self._folder, self._test = metric, limits, folder, test
-        self._varied = len({example.gold for example in validation.examples}) > 1
         self._best: dict[str, Tensor] = {}
         self._tuned: dict[str, float] = {}
         self._constant, self._row = 0, 0
@@ -59,16 +59,8 @@ class Judge:
         """Score the weights that the learner has after this many steps, which are whole epochs. Raises Ended beyond a limit."""
         model, examples = self._model, self._examples
         model.learner.load_state_dict(learner.state_dict())
-        predicted = model.of(examples, self._features)
-        tuned = model.kind.tune(examples, predicted, model.options)
-        if tuned:
-            predicted = model.with_tuned(tuned).of(examples, self._features)
-        epoch = step // steps_per_epoch
-        found = model.kind.scores(examples, predicted, model.labels)
-        losses = [model.kind.loss(example, one, model.labels) for example, one in zip(examples, predicted, strict=True)]
-        known = [loss for loss in losses if loss is not None]
-        if known:
-            found["loss"] = sum(known) / len(known)
+        said = validated(model, examples, self._features)
+        found, tuned, epoch = said.scores, said.tuned, step // steps_per_epoch
         if not self.chosen or found[self._metric] > self.chosen[self._metric]:
             self.chosen = {"epoch": float(epoch)} | found | {f"tuned/{name}": value for name, value in tuned.items()}
             self._best = {name: tensor.detach().clone() for name, tensor in model.learner.state_dict().items()}
@@ -76,7 +68,7 @@ class Judge:
         self.curve.append({"epoch": float(epoch)} | found)
         if self._test is not None:
             self._predict(self._test, tuned)
-        self._watch(epoch, steps_per_epoch, constant=model.kind.constant(predicted) and self._varied)
+        self._watch(epoch, steps_per_epoch, constant=said.constant)
         return found
 
     def _predict(self, test: Held, tuned: dict[str, float]) -> None:

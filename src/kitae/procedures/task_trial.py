@@ -53,11 +53,16 @@ def examples_of(config: TaskTrial, inputs: Inputs) -> TaskData:
 
 def begin(config: TaskTrial, inputs: Inputs) -> tuple[Start, TrialConfig]:
     """What a trial starts from, and its settings. Raises KitaeError when there is nothing to start from."""
-    start = read_start(start_folder(config, inputs), fresh=config.encoder == "random")
+    start = read_start(start_folder(config.encoder, config.start, inputs), fresh=config.encoder == "random")
     trial = TrialConfig.model_validate({name: getattr(config, name) for name in TrialConfig.model_fields})
     if config.frozen:
         trial = trial.model_copy(update={"freeze": FreezeConfig(encoder=True)})
     return start, trial
+
+
+def licence(task: TaskConfig) -> dict[str, str]:
+    """The task's row among the licences of an artifact."""
+    return {"name": task.name, "licence": task.licence or "not stated", "source": task.citation or ", ".join(task.files)}
 
 
 def trial_seed(config: TaskTrial, inputs: Inputs) -> int:
@@ -65,9 +70,9 @@ def trial_seed(config: TaskTrial, inputs: Inputs) -> int:
     return key(inputs.seed, "trial", config.seed)
 
 
-def start_folder(config: TaskTrial, inputs: Inputs) -> Path:
-    """Where it starts. Raises KitaeError when there is nothing."""
-    folder = locate(config.start) if config.start else inputs.get("start")
+def start_folder(encoder: str, start: str | None, inputs: Inputs) -> Path:
+    """Where a trial of the encoder starts: an outside folder, or what the graph gives. Raises KitaeError when there is nothing."""
+    folder = locate(start) if start else inputs.get("start")
     if folder is None:
-        raise KitaeError(f'the encoder "{config.encoder}" has no folder to start from', cure="give `start`, the folder of an encoder")
+        raise KitaeError(f'the encoder "{encoder}" has no folder to start from', cure="give `start`, the folder of an encoder")
     return folder

@@ -28,7 +28,7 @@ from kitae.procedures.silent import head_of, untrained
 from kitae.procedures.submissions import write_official, write_submissions
 from kitae.tasks.batches import TrainBatches
 from kitae.tasks.examples import Example, Gold
-from kitae.tasks.kind import Feature
+from kitae.tasks.kind import Feature, Predicted
 from kitae.tasks.kinds import kind_of, metric_of, options_of
 from kitae.tasks.records import TaskData
 from kitae.tensor.random import torch_generator
@@ -139,11 +139,16 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     begun = time.perf_counter()
     predicted = tuned.model.predict(data.test)
     seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
-    save(tuned.model, use_of(tuned.model, data.config), folder / "model")
-    write_submissions(tuned.model, data.config, folder)
-    write_official(tuned.model.kind.files(data.test, predicted), folder)
+    keep(tuned.model, data, predicted, folder)
     chosen, curve, tested = tuned.chosen, tuned.curve, tuned.tested
     return Outcome(predicted=predicted, chosen=chosen, curve=curve, warnings=tuned.warnings, seconds=seconds, tested=tested)
+
+
+def keep(model: Finetuned, data: TaskData, predicted: Sequence[Predicted], folder: Path) -> None:
+    """Write the model that a trial chose, and of what it predicts what others read."""
+    save(model, use_of(model, data.config), folder / "model")
+    write_submissions(model, data.config, folder)
+    write_official(model.kind.files(data.test, predicted), folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +169,7 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
     device = device_named(config.device)
     model = build(start, data, config, seed=seed)
     features = {name: [model.features(example, learn=name == "train") for example in part] for name, part in _parts(data).items()}
-    warnings = _unknown(start.tokenizer, features)
+    warnings = unknown_texts(start.tokenizer, features)
     for remark in model.kind.remarks(features["train"]):
         warnings.append(remark)
         log.warning("%s", remark)
@@ -261,7 +266,8 @@ def _parts(data: TaskData) -> dict[str, Sequence[Example]]:
     return {"train": data.learned, "validation": data.validation, "test": data.test}
 
 
-def _unknown(tokenizer: Tokenizer, features: Mapping[str, Sequence[Sequence[Feature]]]) -> list[str]:
+def unknown_texts(tokenizer: Tokenizer, features: Mapping[str, Sequence[Sequence[Feature]]]) -> list[str]:
+    """A warning for each part of the data with texts that are nothing but unknown tokens."""
     warnings: list[str] = []
     if tokenizer.speller is not None:  # reads every word
         return warnings

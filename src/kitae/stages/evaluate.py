@@ -1,5 +1,6 @@
 """Trials of one task -> comparison of its encoders and their errors, as JSON, Markdown, CSV, LaTeX and SVG."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -8,6 +9,7 @@ from kitae.core.artifact import Inputs, Out
 from kitae.core.config import LATER, Config
 from kitae.procedures.comparison import Quoted, compare
 from kitae.procedures.errors import error_tables, errors
+from kitae.procedures.outcome import RESULTS
 from kitae.procedures.result_tables import page, tables, times
 from kitae.procedures.trial_set import read_trials
 from kitae.report.tables import write
@@ -48,10 +50,10 @@ def sources(config: EvaluateConfig) -> tuple[str, ...]:
 def run(config: EvaluateConfig, inputs: Inputs, out: Out) -> None:
     """Write results.json, results.md, errors.json, times.svg, and every table as CSV and LaTeX.
 
-    The parents are all trials of the task, in the order to show.
+    The parents are all trials of the task, in the order to show, and those of several tasks with this one among them.
     """
     task = config.task
-    trials = read_trials(list(inputs.parents.values()), task, load(task).test, metric=config.metric)
+    trials = read_trials([_of_task(folder, task.name) for folder in inputs.parents.values()], task, load(task).test, metric=config.metric)
     result = compare(trials, samples=config.samples, seed=inputs.seed, quoted=config.quoted)
     (out.path / "results.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
     made = tables(result)
@@ -68,3 +70,8 @@ def run(config: EvaluateConfig, inputs: Inputs, out: Out) -> None:
     scores = {encoder.encoder: encoder.score.model_dump() for encoder in result.encoders}
     out.counts.update({"metric": result.metric, "scores": scores, "verdicts": result.verdicts})
     out.licences.append({"name": task.name, "licence": task.licence or "not stated", "source": task.citation or ", ".join(task.files)})
+
+
+def _of_task(folder: Path, name: str) -> Path:
+    """Where a trial keeps a task's results: its own folder, or of several tasks the task's."""
+    return folder / name if (folder / name / RESULTS).is_file() else folder

@@ -12,9 +12,8 @@ from kitae.procedures.baselines import BASELINES
 from kitae.procedures.given import score_given
 from kitae.procedures.outcome import Outcome, uncleaned, write
 from kitae.procedures.sweep import Tried, best, read, table
-from kitae.procedures.task_trial import TaskTrial, begin, examples_of, files_of, start_folder, trial_seed
+from kitae.procedures.task_trial import TaskTrial, begin, examples_of, files_of, licence, start_folder, trial_seed
 from kitae.procedures.trials import TrialConfig, run_trial
-from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import TaskData
 
 VERSION = 2
@@ -63,16 +62,11 @@ def run(config: FinetuneConfig, inputs: Inputs, out: Out) -> None:
     out.licences.extend(licence(task) for task in (config.task, config.learn_from) if task is not None)
 
 
-def licence(task: TaskConfig) -> dict[str, str]:
-    """The task's row among the licences of an artifact."""
-    return {"name": task.name, "licence": task.licence or "not stated", "source": task.citation or ", ".join(task.files)}
-
-
 def _outcome(config: FinetuneConfig, data: TaskData, inputs: Inputs, out: Out, tried: list[Tried]) -> Outcome:
     if config.encoder in BASELINES:
         return BASELINES[config.encoder](data, config.metric)
     if config.trained:
-        return score_given(data, start_folder(config, inputs), config)
+        return score_given(data, start_folder(config.encoder, config.start, inputs), config)
     start, trial = begin(config, inputs)
     if tried:
         taken = best(tried)

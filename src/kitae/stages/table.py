@@ -39,6 +39,13 @@ STAGES: dict[str, Row] = {
         trained=True,
     ),
     "finetune": Row(line="one trial: an encoder, a task, a seed", where="kitae.stages.finetune", config="FinetuneConfig", trained=True),
+    "together": Row(
+        line="one trial of several tasks at once",
+        where="kitae.stages.together",
+        config="TogetherConfig",
+        trained=True,
+        verb=False,
+    ),
     "sweep": Row(line="what validation says of a candidate's settings", where="kitae.stages.sweep", config="CandidateConfig", verb=False),
     "evaluate": Row(line="compare the trials of a task", where="kitae.stages.evaluate", config="EvaluateConfig"),
     "curve": Row(line="learning curves of a task's comparisons", where="kitae.stages.curve", config="CurveConfig", verb=False),
