@@ -22,7 +22,7 @@ from kitae.stages.pretrain import PretrainConfig
 from kitae.stages.tokenizer import TokenizerConfig
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.presets.table import expand
-from kitae.tasks.records import TASKS, find
+from kitae.tasks.records import TASKS, check_task, find
 from kitae.text.clean import Normalization
 from kitae.train.config import TrainConfig
 from kitae.train.phases import longest, phases_of
@@ -132,12 +132,16 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Path]:
     return recipe, path
 
 
-def task_named(recipe: Recipe, name: str, where: str) -> TaskConfig:
-    """The recipe's own task of that name, or the built-in one. Raises KitaeError when there is neither."""
+def task_named(recipe: Recipe, name: str, where: str, *, metric: str = "") -> TaskConfig:
+    """The recipe's own task of that name, or the built-in one. Raises KitaeError when there is neither, for wrong settings of it,
+    and for a `metric` that its kind lacks.
+    """
     try:
-        return find(name, recipe.task)
+        found = find(name, recipe.task)
+        check_task(found, metric)
     except KitaeError as error:
-        raise KitaeError(error.what, cure=error.cure, where=where) from error
+        raise KitaeError(error.what, cure=error.cure, where=f"{where}, {error.where}" if error.where else where) from error
+    return found
 
 
 def _check(recipe: Recipe, where: str) -> None:

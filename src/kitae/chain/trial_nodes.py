@@ -44,7 +44,7 @@ def finetuning(recipe: Recipe, where: str) -> list[Node]:
     groups = {group: list(_together(recipe, table, group, entries, where)) for group in table.together}
     made += [node for nodes in groups.values() for node in nodes]
     for name in dict.fromkeys((*table.task, *(name for group in table.together for name in group))):
-        task = task_named(recipe, name, where)
+        task = task_named(recipe, name, where, metric=table.metric)
         compared: dict[str, str] = {}
         for count in (*(table.label_counts if name in table.task else ()), None):
             title = name if count is None else f"{name}@{count}"

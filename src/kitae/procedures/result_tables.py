@@ -49,9 +49,10 @@ def page(result: TaskResult, others: Sequence[Table] = ()) -> str:
         hidden = f"The labels of all {counts['test']} test examples are hidden: the trials' folders hold what was predicted."
         return f"## {result.task}\n\n{hidden}\n"
     made = tables(result)
+    of = f" ({len(result.labels)} labels)" if result.labels else ""
     head = (
         f"Trained on {counts['train']} texts, the epoch chosen on {counts['validation']}, scored once on {counts['scored']}. "
-        f"Intervals cover the choice of test texts and of seeds ({len(result.labels)} labels); each is for one comparison alone."
+        f"Intervals cover the choice of test texts and of seeds{of}; each is for one comparison alone."
     )
     parts = [markdown(made.pop("summary")), head, "\n".join(f"- {verdict}" for verdict in result.verdicts)]
     if result.published:

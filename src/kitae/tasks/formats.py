@@ -67,8 +67,12 @@ FORMATS: Mapping[str, TaskFormat] = {
 
 def read_examples(path: Path, task: TaskConfig) -> Iterator[Example]:
     """The examples of one file or folder of a task. Raises KitaeError for an unknown format and whatever is wrong in the file."""
-    found = format_of(path, task)
-    yield from found.read(path, task, validate(found.config, task.format_config, f"task {task.name}", "format_config"))
+    yield from format_of(path, task).read(path, task, check_format(path, task))
+
+
+def check_format(path: Path, task: TaskConfig) -> Config:
+    """The settings of the format of a task's file, which need not exist. Raises KitaeError for an unknown format, and settings it lacks."""
+    return validate(format_of(path, task).config, task.format_config, f"task {task.name}", "format_config")
 
 
 def format_of(path: Path, task: TaskConfig) -> TaskFormat:

@@ -10,8 +10,8 @@ from kitae.core.extensions import extension, names
 from kitae.core.paths import locate
 from kitae.tasks.config import Parts, Split, TaskConfig
 from kitae.tasks.examples import Example
-from kitae.tasks.formats import read_examples
-from kitae.tasks.kinds import kind_of, options_of
+from kitae.tasks.formats import check_format, read_examples
+from kitae.tasks.kinds import kind_of, metric_of, options_of
 from kitae.tasks.remarks import labels_in, remarks
 from kitae.tasks.unlabelled import read_submission
 from kitae.tensor.random import numpy_generator
@@ -64,6 +64,17 @@ def find(name: str, own: Mapping[str, TaskConfig] | None = None) -> TaskConfig:
     if found is None:
         raise KitaeError(f'there is no task "{name}"', cure=did_you_mean(name, [*(own or {}), *TASKS, *names(GROUP)]))
     return found
+
+
+def check_task(config: TaskConfig, metric: str = "") -> None:
+    """Raise KitaeError for what is wrong in a task's settings, as far as that can be said without reading its files.
+
+    `metric` is what its trials are asked to be judged by.
+    """
+    options_of(config)
+    metric_of(config, metric)
+    for file in config.files:
+        check_format(locate(file), config)
 
 
 def load(config: TaskConfig) -> TaskData:
