@@ -203,7 +203,7 @@ class Peer:
         best = _Best(self)
         with tempfile.TemporaryDirectory() as folder:
             arguments = self.arguments(folder, seed)
-            Trainer(model, arguments, data_collator=self.collate, train_dataset=self.rows(self._data.train), callbacks=[best]).train()
+            Trainer(model, arguments, data_collator=self.collate, train_dataset=self.rows(self._data.learned), callbacks=[best]).train()
         model.load_state_dict(best.state)
         self.tuned = best.tuned
         return model, best.chosen
