@@ -61,10 +61,6 @@ ENGLISH: Mapping[str, object] = {"learning_rate": 1e-4, "max_length": 96}
 GSD = "{data}/ud_japanese_gsd"
 JOBS: Mapping[str, Job] = {
     "kyoto": Job(like="kyoto/standard", folder="kyoto_cls", sizes=(400, 60, 300), settings={"max_length": 64, "epochs": 3}),
-    "jnli": Job(
-        like="jglue/jnli-valid", folder="jglue", sizes=(500, 60, 300),
-        own={"train": ["{data}/jglue/jnli_train_partial/train-partial-from-jnli-neg.json.xz"]},
-    ),
     "jsick": Job(like="jsick/nli-files", folder="jsick", sizes=(500, 60, 300)),
     "jcommonsenseqa": Job(like="jglue/jcommonsenseqa-valid", folder="jglue", sizes=(160, 40, 200)),
     "ner-wikipedia": Job(
