@@ -54,7 +54,6 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         **WORDS,
         "train": ["train.txt"],
         "test": ["test.txt"],
-        "finetune": {"max_length": 256},
         "licence": "research use (Wall Street Journal)",
         "citation": "Tjong Kim Sang and Buchholz, 2000, Introduction to the CoNLL-2000 shared task: chunking",
     },
