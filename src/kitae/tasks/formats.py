@@ -78,7 +78,7 @@ def check_format(path: Path, task: TaskConfig) -> Config:
 def format_of(path: Path, task: TaskConfig) -> TaskFormat:
     """The task's format, or the one that the file's name announces. Raises KitaeError when there is none."""
     if task.format is not None:
-        found = FORMATS.get(task.format) or extension(GROUP, task.format, TaskFormat)
+        found = FORMATS.get(task.format) or extension(GROUP, task.format, TaskFormat, key="format")
         if found is None:
             known = [*FORMATS, *names(GROUP)]
             raise KitaeError(f'format = "{task.format}" is unknown', cure=did_you_mean(task.format, known), where=f"task {task.name}")

@@ -26,7 +26,7 @@ def kind_of(task: TaskConfig) -> Kind[Any]:
     """The kind of a task. Raises KitaeError for an unknown one, and for a package's that cannot be used."""
     if task.kind in KINDS:
         return KINDS[task.kind]
-    found = extension(GROUP, task.kind, Kind)  # type: ignore[type-abstract]  # any instance will do
+    found = extension(GROUP, task.kind, Kind, key="kind")  # type: ignore[type-abstract]  # any instance will do
     if found is None:
         known = [*KINDS, *names(GROUP)]
         raise KitaeError(f'kind = "{task.kind}" is unknown', cure=did_you_mean(task.kind, known), where=f"task {task.name}")

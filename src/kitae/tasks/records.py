@@ -60,7 +60,7 @@ class TaskData:
 
 def find(name: str, own: Mapping[str, TaskConfig] | None = None) -> TaskConfig:
     """A task by name: of the recipe's `own`, built-in, or of an installed package. Raises KitaeError when there is none."""
-    found = (own or {}).get(name) or TASKS.get(name) or extension(GROUP, name, TaskConfig)
+    found = (own or {}).get(name) or TASKS.get(name) or extension(GROUP, name, TaskConfig, key="task")
     if found is None:
         raise KitaeError(f'there is no task "{name}"', cure=did_you_mean(name, [*(own or {}), *TASKS, *names(GROUP)]))
     return found

@@ -8,10 +8,10 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from kitae.core.errors import KitaeError, did_you_mean
+from kitae.core.extensions import extension, names
 from kitae.text.aozora import read_aozora
 from kitae.text.archives import members
 from kitae.text.columnar import read_hf, read_parquet
@@ -145,26 +145,14 @@ READERS: dict[str, Format] = {
 
 def known() -> tuple[str, ...]:
     """The names of all formats: those of READERS, then those of installed packages. Nothing is imported."""
-    return (*READERS, *sorted({point.name for point in entry_points(group=GROUP)} - set(READERS)))
+    return (*READERS, *sorted(set(names(GROUP)) - set(READERS)))
 
 
 def find_format(name: str) -> Format:
     """The format of a name. Raises KitaeError for an unknown name, and for a package's that cannot be used."""
-    if name in READERS:
-        return READERS[name]
-    points = {point.value: point for point in entry_points(group=GROUP) if point.name == name}
-    if not points:
+    found = READERS.get(name) or extension(GROUP, name, Format, key="format")
+    if found is None:
         raise KitaeError(f'format = "{name}" is unknown', cure=did_you_mean(name, known()))
-    if len(points) > 1:
-        raise KitaeError(f'format = "{name}" is given by several packages: {", ".join(sorted(points))}', cure="remove all but one")
-    ((value, point),) = points.items()
-    try:
-        found = point.load()
-    except Exception as error:  # the package's own code runs here
-        what = f'format = "{name}" cannot be loaded from {value}: {type(error).__name__}: {error}'
-        raise KitaeError(what, cure="mend or remove that package") from error
-    if not isinstance(found, Format):
-        raise KitaeError(f'format = "{name}": {value} is no Format of kitae.text.format', cure="mend or remove that package")
     return found
 
 
