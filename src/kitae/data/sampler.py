@@ -1,5 +1,6 @@
 """Batches as a pure function of (seed, step, micro-batch), without state: see order.py for which row comes when."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -54,6 +55,11 @@ class DatasetFacts(Config):
     def read(cls, folder: Path) -> "DatasetFacts":
         """Read them from a dataset artifact. Raises KitaeError when it is none, or dataset.json is damaged."""
         return read_index(folder / DATASET, cls, what="dataset", cure="give the folder of a dataset stage")
+
+    def write(self, folder: Path) -> None:
+        """Into a dataset artifact, where `read` finds them."""
+        text = json.dumps(self.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False)
+        (folder / DATASET).write_text(text, encoding="utf-8")
 
 
 def _collator(dataset: Path, split: str, seed: int, plans: Path | None) -> tuple[Collator, Plan]:

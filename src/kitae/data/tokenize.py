@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -18,8 +18,10 @@ from kitae.core.artifact import sync_folder
 from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
 from kitae.core.runtime import uncollected, worker_pool
-from kitae.data.shards import ShardWriter, join
-from kitae.data.spelling import Renumber, keep, unite
+from kitae.data.plan import Packing
+from kitae.data.sampler import DatasetFacts
+from kitae.data.shards import ShardWriter, join, token_dtype
+from kitae.data.spelling import WORDS, Renumber, keep, unite
 from kitae.data.together import tokens_of_documents
 from kitae.text.corpus import read_shard
 from kitae.tokenization.characters import NumberedCache
@@ -151,3 +153,20 @@ def _write(tokenizer: Tokenizer, folder: Path, documents: Iterable[tuple[int, st
     with uncollected(), ShardWriter(folder, vocab_size=tokenizer.vocab_size if words is None else ANY_NUMBER) as writer:
         for some in tokens_of_documents(tokenizer, documents, words):
             writer.extend(some.tokens, sentences=some.sentences, sources=some.sources)
+
+
+def facts_of(folder: Path, tokenizer: Tokenizer, *, max_length: int, packing: Packing, sources: tuple[str, ...]) -> DatasetFacts:
+    """What the dataset.json of a folder that `tokenize` filled says."""
+    word_bytes = tokenizer.definition.word_bytes
+    words = (folder / WORDS).stat().st_size // (2 * word_bytes) if word_bytes else None
+    return DatasetFacts(
+        max_length=max_length,
+        packing=packing,
+        vocab_size=tokenizer.vocab_size,
+        words=words,
+        word_bytes=word_bytes or None,
+        dtype=token_dtype(tokenizer.vocab_size if words is None else ANY_NUMBER).str,
+        special=asdict(tokenizer.special),
+        tokenizer=tokenizer.fingerprint,
+        sources=sources,
+    )

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -12,10 +11,9 @@ from kitae.core.errors import KitaeError
 from kitae.core.paths import locate
 from kitae.core.runtime import cores
 from kitae.data import plan
-from kitae.data.sampler import DATASET, DatasetFacts
-from kitae.data.shards import Shards, token_dtype
-from kitae.data.spelling import WORDS
-from kitae.data.tokenize import ANY_NUMBER, tokenize
+from kitae.data.sampler import DATASET
+from kitae.data.shards import Shards
+from kitae.data.tokenize import facts_of, tokenize
 from kitae.tasks.examples import Example
 from kitae.tasks.records import find, load
 from kitae.text.clean import Normalization, normalize
@@ -156,18 +154,5 @@ def format_of(path: Path) -> str:
 def _packed(folder: Path, heldout: Mapping[int, Path], sources: tuple[str, ...], tokenizer: Tokenizer, reading: Reading) -> Path:
     for place in heldout.values():
         plan.build(Shards(place), max_length=reading.max_length, folder=place / "plan", packing=reading.packing)
-    word_bytes = tokenizer.definition.word_bytes
-    words = (folder / WORDS).stat().st_size // (2 * word_bytes) if word_bytes else None
-    facts = DatasetFacts(
-        max_length=reading.max_length,
-        packing=reading.packing,
-        vocab_size=tokenizer.vocab_size,
-        words=words,
-        word_bytes=word_bytes or None,
-        dtype=token_dtype(tokenizer.vocab_size if words is None else ANY_NUMBER).str,
-        special=asdict(tokenizer.special),
-        tokenizer=tokenizer.fingerprint,
-        sources=sources,
-    )
-    (folder / DATASET).write_text(facts.model_dump_json(exclude_none=True), encoding="utf-8")
+    facts_of(folder, tokenizer, max_length=reading.max_length, packing=reading.packing, sources=sources).write(folder)
     return folder

@@ -1,7 +1,5 @@
 """Corpus + tokenizer -> Dataset: token shards with boundaries, and the plan that packs text into rows."""
 
-import dataclasses
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,11 +12,10 @@ from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
 from kitae.core.runtime import cores
-from kitae.data import order, plan, sampler
+from kitae.data import order, plan
 from kitae.data.pairs import PairConfig, Partners
-from kitae.data.shards import Shards, token_dtype
-from kitae.data.spelling import WORDS
-from kitae.data.tokenize import ANY_NUMBER, tokenize
+from kitae.data.shards import Shards
+from kitae.data.tokenize import facts_of, tokenize
 from kitae.tensor.random import key
 from kitae.text.corpus import Corpus
 from kitae.tokenization.tokenizer import Tokenizer
@@ -78,24 +75,9 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     if config.packing == "pairs":
         _check_pairs(packed["train"], Shards(train), config, str(corpus.folder))
     order.check_plan(packed["train"], names, weights=corpus.weight)
-    word_bytes = tokenizer.definition.word_bytes
-    words = (out.path / WORDS).stat().st_size // (2 * word_bytes) if word_bytes else None
-    facts = sampler.DatasetFacts(
-        max_length=config.max_length,
-        packing=config.packing,
-        vocab_size=tokenizer.vocab_size,
-        words=words,
-        word_bytes=word_bytes or None,
-        dtype=token_dtype(tokenizer.vocab_size if words is None else ANY_NUMBER).str,
-        special=dataclasses.asdict(tokenizer.special),
-        tokenizer=tokenizer.fingerprint,
-        sources=names,
-        repeat=corpus.repeat,
-        weight=corpus.weight,
-        pairs=config.pairs if config.packing == "pairs" else None,
-    )
-    text = json.dumps(facts.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False)
-    (out.path / sampler.DATASET).write_text(text, encoding="utf-8")
+    facts = facts_of(out.path, tokenizer, max_length=config.max_length, packing=config.packing, sources=names)
+    pairs = config.pairs if config.packing == "pairs" else None
+    facts.model_copy(update={"repeat": corpus.repeat, "weight": corpus.weight, "pairs": pairs}).write(out.path)
     shutil.copytree(inputs.path("tokenizer"), out.path / "tokenizer", ignore=shutil.ignore_patterns("manifest.json"))
     out.counts.update(_split_counts(packed["train"], Shards(train), names))
     if config.packing == "pairs":
@@ -105,8 +87,8 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
         for number, name in enumerate(names)
         if f"heldout/{name}" in packed
     }
-    if words is not None:
-        out.counts["words_outside_the_vocabulary"] = words - tokenizer.vocab_size
+    if facts.words is not None:
+        out.counts["words_outside_the_vocabulary"] = facts.words - tokenizer.vocab_size
     if tokenizer.definition.spec.kind == "jumanpp":
         out.counts["sentences_by_blanks"] = failures
     for role in ("corpus", "tokenizer"):

@@ -3,12 +3,10 @@
 Shapes: P choices of all questions, Q questions, C choices of a question.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import StringConstraints
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,8 +17,9 @@ from kitae.models.compose import MultipleChoice, by_question
 from kitae.models.family import Head, Model
 from kitae.tasks.encoded import encode
 from kitae.tasks.examples import Example, Gold
-from kitae.tasks.kind import Feature, Kind, Learner, Predicted, Raw
+from kitae.tasks.kind import Feature, Kind, Predicted, Raw
 from kitae.tasks.metrics import ACCURACY
+from kitae.tasks.sentences import SentenceLearner, probabilities, surprise
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
 from kitae.tokenization.tokenizer import Tokenizer
@@ -35,15 +34,9 @@ class ChoiceConfig(Config):
     """What the file calls the first choice: "0", "1", "A" or "a"; the others follow it. Results count from 0."""
 
 
-class Choice(Learner):
+class Choice(SentenceLearner):
     """Cross-entropy of the right one of each question's choices, each read as the pair (question, choice) and given one number
     (Radford et al., 2018, section 3.3; transformers' multiple choice)."""
-
-    encoder: MultipleChoice
-
-    def __init__(self, model: MultipleChoice) -> None:
-        super().__init__()
-        self.encoder = model
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """How many questions are answered."""
@@ -52,17 +45,13 @@ class Choice(Learner):
     def forward(self, batch: Batch) -> Loss:
         """One term: the summed cross-entropy in nats. Without gold it is a zero that has a gradient."""
         right_Q = batch.targets["right"]
-        logits_QC = by_question(self._scores(batch).float(), batch.targets["texts"].tolist())[: len(right_Q)]
+        logits_QC = by_question(self.outputs(batch).float(), batch.targets["texts"].tolist())[: len(right_Q)]
         total = F.cross_entropy(logits_QC, right_Q, reduction="sum")
         return Loss(terms=(Term(name=TERM, sum=total, count=len(right_Q)),))
 
     def raw(self, batch: Batch) -> Sequence[Tensor]:
         """Logits [C] of every question, as many as it has choices."""
-        return self._scores(batch).squeeze(1).split(batch.targets["texts"].tolist())
-
-    def _scores(self, batch: Batch) -> Tensor:
-        """scores_P1."""
-        return self.encoder(batch, batch.targets["cls"])
+        return self.outputs(batch).squeeze(1).split(batch.targets["texts"].tolist())
 
 
 class ChoiceKind(Kind[ChoiceConfig]):
@@ -132,12 +121,9 @@ class ChoiceKind(Kind[ChoiceConfig]):
         tuned: Mapping[str, float],
     ) -> Predicted:
         """The place of the likeliest choice; "probabilities" of all."""
-        shares = torch.from_numpy(raws[0]).softmax(-1).tolist()
-        return Predicted(value=int(raws[0].argmax()), more={"probabilities": shares})
+        return Predicted(value=int(raws[0].argmax()), more=probabilities(raws[0]))
 
     def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float:
         """Minus the logarithm of the right choice's probability."""
-        shares = predicted.more["probabilities"]
-        assert isinstance(shares, list)
         assert isinstance(example.gold, int)
-        return -math.log(max(shares[example.gold], 1e-12))
+        return surprise(predicted, example.gold)

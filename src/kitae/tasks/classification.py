@@ -3,12 +3,12 @@
 Shapes: N texts, C labels.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,14 +16,13 @@ from torch.nn import functional as F
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.compose import Classifier
-from kitae.models.family import Head, Model
-from kitae.tasks.encoded import encode
+from kitae.models.family import Model
 from kitae.tasks.examples import Example, Gold
-from kitae.tasks.kind import Feature, Kind, Learner, Predicted, Raw
+from kitae.tasks.kind import Feature, Predicted, Raw
 from kitae.tasks.metrics import ACCURACY, ACCURACY_AND_F1, F1, MACRO_F1, MCC, MICRO_F1
+from kitae.tasks.sentences import SentenceKind, SentenceLearner, probabilities, surprise
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
-from kitae.tokenization.tokenizer import Tokenizer
 
 TERM = "classification"
 UNITS = 1 << 20
@@ -42,15 +41,13 @@ class ClassificationConfig(Config):
     """Of two labels the one that `f1` is about; it stands last among the labels. Absent: the last one."""
 
 
-class Classification(Learner):
+class Classification(SentenceLearner):
     """Cross-entropy of the label of each text (Devlin et al., 2019, section 3.2)."""
-
-    encoder: Classifier
 
     def __init__(self, classifier: Classifier, *, units: Sequence[int] | None = None, smoothing: float = 0.0) -> None:
         """`units`: how much the texts of each label count, in whole numbers; absent: every text counts 1."""
-        super().__init__()
-        self.encoder, self.smoothing = classifier, smoothing
+        super().__init__(classifier)
+        self.smoothing = smoothing
         self._units = None if units is None else np.asarray(units, np.int64)
         weights = None if units is None else torch.as_tensor(units, dtype=torch.float32)
         self.weights_C: Tensor | None
@@ -63,32 +60,21 @@ class Classification(Learner):
     def forward(self, batch: Batch) -> Loss:
         """One term: the summed cross-entropy in nats. Without labels it is a zero that has a gradient."""
         labels_N = batch.targets["labels"]
-        logits_NC = self._logits(batch).float()[: len(labels_N)]
+        logits_NC = self.outputs(batch).float()[: len(labels_N)]
         total = F.cross_entropy(logits_NC, labels_N, weight=self.weights_C, label_smoothing=self.smoothing, reduction="sum")
         return Loss(terms=(Term(name=TERM, sum=total, count=self._count(labels_N)),))
-
-    def raw(self, batch: Batch) -> Sequence[Tensor]:
-        """Logits [C] of every text."""
-        return self._logits(batch).unbind(0)
-
-    def _logits(self, batch: Batch) -> Tensor:
-        return self.encoder(batch, batch.targets["cls"])
 
     def _count(self, labels_N: Tensor) -> int:
         return labels_N.numel() if self._units is None else int(self._units[labels_N.cpu().numpy()].sum())
 
 
-class ClassificationKind(Kind[ClassificationConfig]):
+class ClassificationKind(SentenceKind[ClassificationConfig]):
     """Texts or pairs of texts with one label each. See MultiLabelKind for several labels, RegressionKind for a number."""
 
     name = "classification"
     line = "one label per text or pair of texts"
     options = ClassificationConfig
     metrics = {metric.name: metric for metric in (ACCURACY, MACRO_F1, MICRO_F1, MCC, F1, ACCURACY_AND_F1)}
-
-    def head(self, options: ClassificationConfig) -> Head:
-        """See Kind."""
-        return "sequence"
 
     def outputs(self, labels: Sequence[str], options: ClassificationConfig) -> int:
         """See Kind."""
@@ -117,13 +103,9 @@ class ClassificationKind(Kind[ClassificationConfig]):
             raise KitaeError("the label is empty", cure="fill it in or remove the line", where=where)
         return cell
 
-    def features(
-        self, example: Example, tokenizer: Tokenizer, labels: Sequence[str], options: ClassificationConfig, *, max_length: int, learn: bool
-    ) -> list[Feature]:
-        """See Kind."""
-        text = encode(tokenizer, example.text, max_length=max_length, second=example.second)
-        known = learn and example.gold is not None
-        return [Feature(texts=(text,), values={"labels": np.asarray([labels.index(str(example.gold))])} if known else {})]
+    def values(self, gold: Gold, labels: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See SentenceKind."""
+        return {"labels": np.asarray([labels.index(str(gold))])}
 
     def learner(self, model: Model, labels: Sequence[str], options: ClassificationConfig, train: Sequence[Example]) -> Classification:
         """See Kind."""
@@ -141,8 +123,7 @@ class ClassificationKind(Kind[ClassificationConfig]):
         tuned: Mapping[str, float],
     ) -> Predicted:
         """The likeliest label; "probabilities" of all, in their order."""
-        shares = torch.from_numpy(raws[0]).softmax(-1).tolist()
-        return Predicted(value=labels[int(raws[0].argmax())], more={"probabilities": shares})
+        return Predicted(value=labels[int(raws[0].argmax())], more=probabilities(raws[0]))
 
     def scores(self, examples: Sequence[Example], predicted: Sequence[Predicted], labels: Sequence[str]) -> dict[str, float]:
         """Every metric; those of a positive label where there are two labels."""
@@ -151,9 +132,7 @@ class ClassificationKind(Kind[ClassificationConfig]):
 
     def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float:
         """Minus the logarithm of the true label's probability."""
-        shares = predicted.more["probabilities"]
-        assert isinstance(shares, list)
-        return -math.log(max(shares[labels.index(str(example.gold))], 1e-12))
+        return surprise(predicted, labels.index(str(example.gold)))
 
 
 def _units(golds: Sequence[str], labels: Sequence[str], wanted: str | Mapping[str, float] | None) -> list[int] | None:

@@ -6,26 +6,24 @@ Shapes: N texts, C labels.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 from torch.nn import functional as F
 
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError, did_you_mean
 from kitae.models.compose import Classifier
-from kitae.models.family import Head, Model
-from kitae.tasks.encoded import encode
+from kitae.models.family import Model
 from kitae.tasks.examples import Example, Gold
 from kitae.tasks.indicators import MACRO_F1, MICRO_F1, SAMPLE_F1, SUBSET_ACCURACY, indicators
-from kitae.tasks.kind import Feature, Kind, Learner, Predicted, Raw
+from kitae.tasks.kind import Feature, Predicted, Raw
+from kitae.tasks.sentences import SentenceKind, SentenceLearner
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
-from kitae.tokenization.tokenizer import Tokenizer
 
 TERM = "multilabel"
 HALF = 0.5
@@ -42,14 +40,8 @@ class MultiLabelConfig(Config):
     """The probability from which a label is predicted; "tuned" chooses one for all labels, the best micro F1 on validation."""
 
 
-class MultiLabel(Learner):
+class MultiLabel(SentenceLearner):
     """Binary cross-entropy of every label of each text, as BCEWithLogitsLoss: the mean over texts and labels."""
-
-    encoder: Classifier
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.encoder = classifier
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """How many decisions are made: texts times labels."""
@@ -58,19 +50,12 @@ class MultiLabel(Learner):
     def forward(self, batch: Batch) -> Loss:
         """One term: the summed cross-entropy in nats."""
         labels_NC = batch.targets["labels"]
-        logits_NC = self._logits(batch).float()[: len(labels_NC)]
+        logits_NC = self.outputs(batch).float()[: len(labels_NC)]
         total = F.binary_cross_entropy_with_logits(logits_NC, labels_NC, reduction="sum")
         return Loss(terms=(Term(name=TERM, sum=total, count=labels_NC.numel()),))
 
-    def raw(self, batch: Batch) -> Sequence[Tensor]:
-        """Logits [C] of every text."""
-        return self._logits(batch).unbind(0)
 
-    def _logits(self, batch: Batch) -> Tensor:
-        return self.encoder(batch, batch.targets["cls"])
-
-
-class MultiLabelKind(Kind[MultiLabelConfig]):
+class MultiLabelKind(SentenceKind[MultiLabelConfig]):
     """Texts or pairs of texts with any number of labels each. See ClassificationKind for exactly one."""
 
     name = "multilabel"
@@ -78,10 +63,6 @@ class MultiLabelKind(Kind[MultiLabelConfig]):
     options = MultiLabelConfig
     metrics = {metric.name: metric for metric in (MICRO_F1, MACRO_F1, SAMPLE_F1, SUBSET_ACCURACY)}
     lists = True
-
-    def head(self, options: MultiLabelConfig) -> Head:
-        """See Kind."""
-        return "sequence"
 
     def outputs(self, labels: Sequence[str], options: MultiLabelConfig) -> int:
         """See Kind."""
@@ -116,13 +97,9 @@ class MultiLabelKind(Kind[MultiLabelConfig]):
             raise KitaeError(what, cure="correct the line", where=where)
         return tuple(found)
 
-    def features(
-        self, example: Example, tokenizer: Tokenizer, labels: Sequence[str], options: MultiLabelConfig, *, max_length: int, learn: bool
-    ) -> list[Feature]:
-        """See Kind."""
-        text = encode(tokenizer, example.text, max_length=max_length, second=example.second)
-        known = learn and example.gold is not None
-        return [Feature(texts=(text,), values={"labels": indicators([example.gold], labels).astype(np.float32)} if known else {})]
+    def values(self, gold: Gold, labels: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See SentenceKind."""
+        return {"labels": indicators([gold], labels).astype(np.float32)}
 
     def learner(self, model: Model, labels: Sequence[str], options: MultiLabelConfig, train: Sequence[Example]) -> MultiLabel:
         """See Kind."""

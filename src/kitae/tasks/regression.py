@@ -5,10 +5,11 @@ Shapes: N texts.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,14 +17,13 @@ from torch.nn import functional as F
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.models.compose import Classifier
-from kitae.models.family import Head, Model
+from kitae.models.family import Model
 from kitae.tasks.correlations import PEARSON, PEARSON_AND_SPEARMAN, SPEARMAN, mean_squared_error
-from kitae.tasks.encoded import encode
 from kitae.tasks.examples import Example, Gold
-from kitae.tasks.kind import Feature, Kind, Learner, Predicted, Raw
+from kitae.tasks.kind import Feature, Predicted, Raw
+from kitae.tasks.sentences import SentenceKind, SentenceLearner
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
-from kitae.tokenization.tokenizer import Tokenizer
 
 TERM = "regression"
 ALIKE = 1e-4
@@ -46,15 +46,12 @@ class RegressionConfig(Config):
     ELECTRA does with STS-B; "spread" puts the mean at 0 and the standard deviation at 1, which bears outliers; "none" leaves it."""
 
 
-class Regression(Learner):
+class Regression(SentenceLearner):
     """Mean squared error of the scaled number of each text; what it says is in the numbers' own unit."""
-
-    encoder: Classifier
 
     def __init__(self, classifier: Classifier, *, offset: float = 0.0, scale: float = 1.0) -> None:
         """A number is `offset + scale * output`; both travel with the weights."""
-        super().__init__()
-        self.encoder = classifier
+        super().__init__(classifier)
         self.offset: Tensor
         self.scale: Tensor
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float64))
@@ -67,29 +64,22 @@ class Regression(Learner):
     def forward(self, batch: Batch) -> Loss:
         """One term: the summed squares of the differences, as scaled."""
         numbers_N = ((batch.targets["numbers"] - self.offset) / self.scale).float()
-        outputs_N = self._outputs(batch).float()[: len(numbers_N)]
+        outputs_N = self.outputs(batch).squeeze(1).float()[: len(numbers_N)]
         total = F.mse_loss(outputs_N, numbers_N, reduction="sum")
         return Loss(terms=(Term(name=TERM, sum=total, count=len(numbers_N)),))
 
     def raw(self, batch: Batch) -> Sequence[Tensor]:
         """The number [1] of every text."""
-        return (self.offset + self.scale * self._outputs(batch).double()).float()[:, None].unbind(0)
-
-    def _outputs(self, batch: Batch) -> Tensor:
-        return self.encoder(batch, batch.targets["cls"]).squeeze(1)
+        return (self.offset + self.scale * self.outputs(batch).double()).float().unbind(0)
 
 
-class RegressionKind(Kind[RegressionConfig]):
+class RegressionKind(SentenceKind[RegressionConfig]):
     """Texts or pairs of texts with a number each: similarity, price, grade. See ClassificationKind for labels."""
 
     name = "regression"
     line = "a number per text or pair of texts"
     options = RegressionConfig
     metrics = {metric.name: metric for metric in (PEARSON, SPEARMAN, PEARSON_AND_SPEARMAN)}
-
-    def head(self, options: RegressionConfig) -> Head:
-        """See Kind."""
-        return "sequence"
 
     def outputs(self, labels: Sequence[str], options: RegressionConfig) -> int:
         """See Kind."""
@@ -119,13 +109,9 @@ class RegressionKind(Kind[RegressionConfig]):
             raise KitaeError(f'"{cell}" is no number', cure="correct the line", where=where)
         return number
 
-    def features(
-        self, example: Example, tokenizer: Tokenizer, labels: Sequence[str], options: RegressionConfig, *, max_length: int, learn: bool
-    ) -> list[Feature]:
-        """See Kind."""
-        text = encode(tokenizer, example.text, max_length=max_length, second=example.second)
-        known = learn and example.gold is not None
-        return [Feature(texts=(text,), values={"numbers": np.asarray([example.gold], np.float64)} if known else {})]
+    def values(self, gold: Gold, labels: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See SentenceKind."""
+        return {"numbers": np.asarray([gold], np.float64)}
 
     def learner(self, model: Model, labels: Sequence[str], options: RegressionConfig, train: Sequence[Example]) -> Regression:
         """See Kind. Raises KitaeError when all training numbers are the same."""
