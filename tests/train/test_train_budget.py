@@ -237,7 +237,12 @@ def test_events_and_milestones_in_time(tmp_path: Path, hand: Hand) -> None:
 
 
 def test_intervals_in_time_of_a_length_in_steps(tmp_path: Path, hand: Hand) -> None:
-    run(tmp_path, hand, Timed(hand, SPEEDS["even"]), config(length="20 steps", save_every="4s", evaluate_every=None, keep_last=9, save_async=False))
+    run(
+        tmp_path,
+        hand,
+        Timed(hand, SPEEDS["even"]),
+        config(length="20 steps", save_every="4s", evaluate_every=None, keep_last=9, save_async=False),
+    )
     found = [int(path.name.removeprefix("step-")) for path in checkpoints(tmp_path)]
     assert found == [8, 13, 18, 20], "4.0 s, then 1.5 s of the checkpoint and 5 steps make 8.0 s, ..."
     assert not (tmp_path / RECORD).exists()
