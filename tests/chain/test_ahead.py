@@ -60,7 +60,7 @@ def planned(*overrides: str) -> str:
         (("adapt.holdout=2",), ["adapt.holdout", "table [adapt]"]),
         (("adapt.source=[]",), ["adapt.source: this list is empty"]),
         (("adapt.train.keep_last=0",), ["adapt.train", "keep_last = 0 would leave no model"]),
-        (("finetune.max_length=64",), ["finetune.max_length = 64", "32 positions", "table [finetune]"]),
+        (("finetune.max_length=64",), ["max_length = 64", "32 positions", "table [finetune], task topics"]),
         (("pretrain.train.betas=[0.9, 1.5]",), ["pretrain.train.betas.1"]),
     ],
 )

@@ -87,7 +87,11 @@ def test_a_model_gets_the_positions_that_its_tasks_may_use(place: Path) -> None:
     loaded = sets(PHASE.format(more=", max_length = 64"), "finetune.max_length=64")
     assert kitae("plan", "r.toml", *loaded).returncode == 0
     done = kitae("plan", "r.toml", *loaded[:2], *sets("finetune.max_length=65"))
-    assert "finetune.max_length = 65, but the encoder will have 64 positions" in done.stderr
+    assert "max_length = 65, but the encoder has 64 positions: set max_length = 64 or less" in done.stderr
+    assert "table [finetune], task topics" in done.stderr
+    own = kitae("plan", "r.toml", *loaded[:2], *sets("task.topics.finetune={ max_length = 65 }"))
+    assert own.returncode == 2
+    assert "max_length = 65, but the encoder has 64 positions" in own.stderr
 
 
 def test_debug_scale_keeps_the_proportions(place: Path) -> None:

@@ -47,6 +47,22 @@ def test_a_task_says_how_it_is_fine_tuned_where_the_recipe_does_not(folder: Path
     assert "task other" in str(caught.value.where)
 
 
+def test_a_published_tasks_length_is_proposed_and_a_recipes_own_is_meant(folder: Path) -> None:
+    like = ('finetune.task=["q"]', 'task.q={ like = "jglue/jsquad", folder = "there" }')
+
+    def settings(*more: str) -> FinetuneConfig:
+        return trial(graph(*like, *more)["finetune/q/random/1"])
+
+    published = settings()
+    assert (published.max_length, published.shorten, "shorten" in published.semantic()) == (384, True, False)
+    assert "shorten" not in published.task.semantic(), "results made before it still are what they were"
+    for own in ("finetune.max_length=24", "task.q.finetune={ max_length = 24 }"):
+        assert (settings(own).max_length, settings(own).shorten) == (24, False), own
+        with pytest.raises(KitaeError, match="max_length = 384, but the encoder has .* positions"):
+            settings(own.replace("24", "384"))
+    assert settings("finetune.max_length=384", "finetune.shorten=true").shorten
+
+
 def test_every_candidate_is_a_node_and_every_trial_waits_for_its_own(folder: Path) -> None:
     made = graph("finetune.sweep={}", "finetune.seeds=[1, 2]")
     sweep = [name for name in made if name.startswith("sweep/")]

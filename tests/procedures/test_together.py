@@ -179,7 +179,7 @@ def test_annealed_turns_become_more_even() -> None:
 def test_tasks_that_are_learnt_together_agree_on_the_training() -> None:
     first, second = both(labels=9, count=9)
     shared = (
-        Shared(task=first.config, trial=QUICK.model_copy(update={"epochs": 2, "max_length": 16})),
+        Shared(task=first.config, trial=QUICK.model_copy(update={"epochs": 2, "max_length": 16, "shorten": True})),
         Shared(task=second.config, trial=QUICK.model_copy(update={"metric": "spearman"})),
     )
     assert TogetherTrial(shared=shared).common.batch == 8

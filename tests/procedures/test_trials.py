@@ -19,7 +19,7 @@ from kitae.models.bert import BertConfig
 from kitae.models.families import build_classifier, build_pretraining_lm
 from kitae.models.folder import Part, read_parts
 from kitae.models.order import without_order_head
-from kitae.procedures.finetuned import Finetuned
+from kitae.procedures.finetuned import Finetuned, read_use
 from kitae.procedures.outcome import Outcome
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, build, read_start, run_trial
@@ -202,6 +202,18 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KitaeError, match="does not exist"):
         read_start(tmp_path / "nothing")
     assert len(WORDS) == 60
+
+
+def test_a_proposed_length_is_cut_to_what_the_encoder_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, quick = task(train=24, test=6), QUICK.model_copy(update={"epochs": 1})
+    said = {}
+    for name, more in (("cut", {"max_length": 64, "shorten": True}), ("whole", {"max_length": 32})):
+        said[name] = run(data, tmp_path / name, config=quick.model_copy(update=more))
+    told = ["max_length = 32: t proposes 64, but the encoder has no more positions"]
+    assert [line for line in caplog.messages if "positions" in line] == told
+    assert said["cut"].warnings == [*told, *said["whole"].warnings]
+    assert said["cut"].predicted == said["whole"].predicted
+    assert read_use(tmp_path / "cut" / "model") == read_use(tmp_path / "whole" / "model")
 
 
 def test_a_pooler_that_learnt_from_pairs_goes_on(tmp_path: Path) -> None:

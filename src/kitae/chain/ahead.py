@@ -12,11 +12,10 @@ from kitae.models.encoder import EncoderConfig
 from kitae.models.presets import Architecture, resolve_preset
 from kitae.objectives.rtd import RtdConfig
 from kitae.objectives.sentence_order import check_order
-from kitae.procedures.fitting import check_length
 from kitae.procedures.given import fitting
 from kitae.procedures.sweep import check_search
 from kitae.procedures.task_trial import TaskTrial
-from kitae.procedures.trials import read_start
+from kitae.procedures.trials import length_of, read_start
 from kitae.procedures.words import check_reading
 from kitae.stages.corpus import CorpusConfig
 from kitae.stages.dataset import DatasetConfig
@@ -68,6 +67,7 @@ def check_nodes(made: Iterable[Node], tokenizer: TokenizerConfig | None, dataset
             architecture = _begun(node, nodes, tokenizer, dataset) if isinstance(config, TaskTrial) and "start" in node.parents else None
             if architecture is not None and isinstance(config, TaskTrial):
                 _check_frozen_encoder(config, architecture.encoder, f"{where}, table [finetune]")
+                length_of(config, architecture.encoder, where=f"{where}, table [finetune], task {config.task.name}")
 
 
 def _begun(node: Node, nodes: Mapping[str, Node], tokenizer: TokenizerConfig | None, dataset: DatasetConfig) -> Architecture | None:
@@ -173,5 +173,4 @@ def _check_outside(config: TaskTrial | PretrainConfig, start: Path, rows: int) -
         return
     part = read_start(start).part
     _check_frozen_encoder(config, part.config, str(start))
-    if config.max_length is not None:
-        check_length(config.max_length, part, where=str(start))
+    length_of(config, part.config, where=str(start))

@@ -25,7 +25,7 @@ from kitae.tasks.presets.table import expand
 from kitae.tasks.records import TASKS, check_task, find
 from kitae.text.clean import Normalization
 from kitae.train.config import TrainConfig
-from kitae.train.phases import longest, phases_of
+from kitae.train.phases import phases_of
 
 CORPUS_KEYS = ("holdout", "language", "normalization", "decontaminate")
 """What [adapt] may set for its own corpus."""
@@ -201,16 +201,6 @@ def _check_starts(recipe: Recipe, where: str) -> None:
 def _check_finetune(recipe: Recipe, table: FinetuneTable, where: str) -> None:
     check(table, (*recipe.task, *TASKS), where)
     stages = [name for name in ("pretrain", "adapt") if getattr(recipe, name) is not None]
-    new = {"random", "pretrain"} if recipe.pretrain is not None and recipe.pretrain.start is None else set()
-    pretrain, dataset = recipe.pretrain, recipe.dataset
-    asked = new & set(table.compare)
-    room = longest(pretrain.train, dataset.max_length) if asked and pretrain is not None and dataset is not None else None
-    if room is not None and table.max_length is not None and table.max_length > room:
-        raise KitaeError(
-            f"finetune.max_length = {table.max_length}, but the encoder will have {room} positions (dataset.max_length)",
-            cure=f"set finetune.max_length = {room} or less, or remove it",
-            where=f"{where}, table [finetune]",
-        )
     for encoder in table.compare:
         if encoder in (*BASELINES, *stages) or (encoder in ("random", *SHIFT) and stages) or Path(encoder).is_dir():
             continue

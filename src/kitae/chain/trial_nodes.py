@@ -95,7 +95,8 @@ def _quoted(recipe: Recipe, table: FinetuneTable, task: str, where: str) -> tupl
 def settings_of(table: FinetuneTable, task: TaskConfig) -> dict[str, object]:
     """How to fine-tune for a task: what [finetune] says, below it what the task itself does. Raises KitaeError for unknown keys there."""
     said = {name: getattr(table, name) for name in FinetuneSettings.model_fields if name in table.model_fields_set}
-    checked = validate(FinetuneSettings, {**task.finetune, **said}, f"task {task.name}", "finetune")
+    proposed = {"shorten": task.shorten and "max_length" not in said, **task.finetune}
+    checked = validate(FinetuneSettings, {**proposed, **said}, f"task {task.name}", "finetune")
     return {name: getattr(checked, name) for name in FinetuneSettings.model_fields}
 
 

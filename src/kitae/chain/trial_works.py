@@ -20,10 +20,9 @@ from kitae.models.encoder import EncoderConfig
 from kitae.models.presets import Architecture
 from kitae.procedures.baselines import BASELINES
 from kitae.procedures.estimate import Work
-from kitae.procedures.fitting import MOST_TOKENS
 from kitae.procedures.sweep import TRIALS
 from kitae.procedures.task_trial import TaskTrial, examples_of
-from kitae.procedures.trials import epochs_of, read_start, train_config
+from kitae.procedures.trials import epochs_of, length_of, read_start, train_config
 from kitae.stages.finetune import FinetuneConfig
 from kitae.stages.sweep import CandidateConfig
 from kitae.stages.together import TogetherConfig
@@ -95,7 +94,7 @@ def _as_planned(config: TaskTrial, node: Node, found: Mapping[str, Status]) -> T
 
 def _trial(name: str, nodes: Sequence[Node], config: TaskTrial, data: TaskData, begun: Begun) -> Training:
     encoder = begun.encoder
-    most = min(config.max_length or MOST_TOKENS, encoder.positions, MOST_TOKENS)
+    most = length_of(config, encoder)
     features = _lengths(data, begun.tokenizer, most)
     looked = len(data.train[:TEXTS])
     sizes = [size for texts in features for size in texts]

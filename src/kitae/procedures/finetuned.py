@@ -156,7 +156,7 @@ def load(folder: Path) -> tuple[Finetuned, Use]:
     kind, options = kind_of(use.task), options_of(use.task)
     if part.head != kind.head(options) or part.labels != outputs(kind, use.labels, options):
         raise KitaeError(f"{USE} does not belong to the model beside it", cure="run the trial again", where=str(place))
-    check_length(use.max_length, part, where=str(place / USE))
+    check_length(use.max_length, part.config, where=str(place / USE))
     learner = kind.learner(load_model(part), use.labels, options, ())
     if own is not None:
         _load_more(learner, place)

@@ -6,6 +6,7 @@ import torch
 
 from kitae.core.errors import KitaeError
 from kitae.core.launch import launch
+from kitae.models.encoder import EncoderConfig
 from kitae.models.folder import Part
 from kitae.procedures.words import check_reading
 from kitae.tokenization.tokenizer import Tokenizer
@@ -27,9 +28,9 @@ def read_tokenizer(place: Path, part: Part) -> Tokenizer:
     return tokenizer
 
 
-def check_length(max_length: int, part: Part, *, where: str) -> None:
+def check_length(max_length: int, encoder: EncoderConfig, *, where: str) -> None:
     """Raise KitaeError when texts of so many tokens do not fit the model."""
-    positions = part.config.positions
+    positions = encoder.positions
     if max_length > positions:
         what = f"max_length = {max_length}, but the encoder has {positions} positions"
         raise KitaeError(what, cure=f"set max_length = {positions} or less", where=where)

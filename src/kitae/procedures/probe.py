@@ -28,8 +28,7 @@ from kitae.core.paths import locate
 from kitae.core.recipe import validate
 from kitae.models.folder import Part
 from kitae.objectives.protocol import Objective
-from kitae.procedures.fitting import check_length
-from kitae.procedures.trials import Start, TrialConfig, tune
+from kitae.procedures.trials import Start, TrialConfig, length_of, tune
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import find, load
 from kitae.tensor.random import key
@@ -111,8 +110,7 @@ class DownstreamProbe:
         contents = [content_hash(locate(file)) for file in task.files]
         self._digest = digest_json([config.semantic(), task.semantic(), contents, seed])[:8]
         self._part: Part | None = None
-        if self._trial.max_length is not None:
-            check_length(self._trial.max_length, self._main(), where="[pretrain.probe.finetune]")
+        length_of(self._trial, self._main().config, where="[pretrain.probe.finetune]")
         if world.main:
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in self._folder.glob(".*"):  # of a process that was killed or stopped

@@ -21,7 +21,7 @@ from kitae.procedures.finetuned import Finetuned
 from kitae.procedures.fitting import device_named
 from kitae.procedures.judge import CURE, Ended, zero_loss
 from kitae.procedures.outcome import Outcome
-from kitae.procedures.trials import Start, TrialConfig, build, epochs_of, keep, train_config, unknown_texts
+from kitae.procedures.trials import Start, TrialConfig, build, epochs_of, keep, shortened, train_config, unknown_texts
 from kitae.procedures.validation import validated
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.kind import Feature
@@ -34,7 +34,7 @@ from kitae.train.loop import fit
 from kitae.train.monitor import METRICS
 
 log = logging.getLogger(__name__)
-OWN = ("epochs", "least_steps", "max_length", "dropout", "metric")
+OWN = ("epochs", "least_steps", "max_length", "shorten", "dropout", "metric")
 """What each of several tasks has for itself; everything else is said once for the training."""
 
 
@@ -224,5 +224,6 @@ def _member(data: TaskData, start: Start, trial: TrialConfig, *, seed: int) -> M
     model, copy = (build(start, data, trial, seed=own) for _ in range(2))
     parts = {"train": data.learned, "validation": data.validation, "test": data.test}
     features = {name: [model.features(example, learn=name == "train") for example in part] for name, part in parts.items()}
-    warnings = unknown_texts(start.tokenizer, features) + model.kind.remarks(features["train"])
+    warnings = [*shortened(model, trial, data.config.name), *unknown_texts(start.tokenizer, features)]
+    warnings += model.kind.remarks(features["train"])
     return Member(data=data, model=model, copy=copy, features=features, metric=metric_of(data.config, trial.metric), warnings=warnings)

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from kitae.core.artifact import newest
 from kitae.core.config import LATER, OPERATIONAL
 from kitae.core.duration import BatchSize, Duration
+from kitae.models.encoder import EncoderConfig
 from kitae.models.families import build_headed
 from kitae.models.folder import Part, load_encoder, load_pooler, read_parts
 from kitae.procedures.finetuned import Finetuned, description, save, use_of
@@ -51,6 +52,9 @@ class TrialConfig(RuleConfig):
     """At least so many optimizer steps: where `epochs` come to fewer, as with ten labelled texts, more epochs are made."""
     max_length: Annotated[int, Field(ge=3)] | None = None
     """Longest text in tokens, special ones included; the rest is cut off. Absent: what the encoder was built for, at most 512."""
+    shorten: Annotated[bool, OPERATIONAL] = False
+    """Where an encoder has fewer positions than `max_length`, take as many as it has and say so, instead of refusing it. True where the
+    length is a published task's own (`like`), which the recipe does not say."""
     batch: Annotated[int, Field(ge=1)] = 16
     """Texts of one optimizer step."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
@@ -169,7 +173,7 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
     device = device_named(config.device)
     model = build(start, data, config, seed=seed)
     features = {name: [model.features(example, learn=name == "train") for example in part] for name, part in _parts(data).items()}
-    warnings = unknown_texts(start.tokenizer, features)
+    warnings = [*shortened(model, config, data.config.name), *unknown_texts(start.tokenizer, features)]
     for remark in model.kind.remarks(features["train"]):
         warnings.append(remark)
         log.warning("%s", remark)
@@ -223,7 +227,7 @@ def build(start: Start, data: TaskData, config: TrialConfig, *, seed: int) -> Fi
         labels=data.labels,
         learner=kind.learner(model, data.labels, options, data.train),
         tokenizer=start.tokenizer,
-        max_length=_max_length(start.part, config),
+        max_length=length_of(config, start.part.config),
         half=config.predict_precision == "bf16",
     )
     made.learner.described = description(made)
@@ -266,6 +270,15 @@ def _parts(data: TaskData) -> dict[str, Sequence[Example]]:
     return {"train": data.learned, "validation": data.validation, "test": data.test}
 
 
+def shortened(model: Finetuned, config: TrialConfig, task: str) -> list[str]:
+    """A warning when the task's texts are cut shorter than it proposes, because the encoder has no more positions."""
+    if config.max_length is None or config.max_length == model.max_length:
+        return []
+    text = f"max_length = {model.max_length}: {task} proposes {config.max_length}, but the encoder has no more positions"
+    log.warning("%s", text)
+    return [text]
+
+
 def unknown_texts(tokenizer: Tokenizer, features: Mapping[str, Sequence[Sequence[Feature]]]) -> list[str]:
     """A warning for each part of the data with texts that are nothing but unknown tokens."""
     warnings: list[str] = []
@@ -281,8 +294,10 @@ def unknown_texts(tokenizer: Tokenizer, features: Mapping[str, Sequence[Sequence
     return warnings
 
 
-def _max_length(part: Part, config: TrialConfig) -> int:
+def length_of(config: TrialConfig, encoder: EncoderConfig, *, where: str = "table [finetune]") -> int:
+    """The longest text of a trial, in tokens. Raises KitaeError when it is not to be shortened to what the encoder can read."""
     if config.max_length is None:
-        return min(part.config.positions, MOST_TOKENS)
-    check_length(config.max_length, part, where="table [finetune]")
-    return config.max_length
+        return min(encoder.positions, MOST_TOKENS)
+    if not config.shorten:
+        check_length(config.max_length, encoder, where=where)
+    return min(config.max_length, encoder.positions)

@@ -120,6 +120,9 @@ class TaskConfig(Config):
     """What the task is judged by; "" takes the first metric of its kind."""
     finetune: Annotated[dict[str, object], LATER] = Field(default_factory=dict)
     """What [finetune] takes for this task where the recipe does not say otherwise: { epochs = 10 }."""
+    shorten: Annotated[bool, OPERATIONAL] = False
+    """Whether the max_length of `finetune` is but proposed, so that encoders of fewer positions take as many as they have. True where
+    `like` brings the length; one that the recipe says is refused by such encoders."""
     submissions: Annotated[dict[str, Submission], LATER] = Field(default_factory=dict)
     """Name of a table -> examples without labels whose predictions a trial writes there, in its folder submissions/."""
     beside: Annotated[Names, OPERATIONAL] = ()

@@ -42,16 +42,22 @@ def expand(table: Mapping[str, object], where: str) -> dict[str, object]:
         return given
     if not isinstance(like, str) or like not in PRESETS:
         raise KitaeError(f'like = "{like}" is no published task', cure=did_you_mean(str(like), PRESETS), where=place)
-    preset = _without_replaced(PRESETS[like], given)
+    preset = _without_replaced(PRESETS[like], given) | {"shorten": _proposes(PRESETS[like]) and not _proposes(given)}
     submissions = _submissions(preset.pop("submissions", {}), table.get("submit", False), place)
     if not isinstance(folder, str):
         if submissions or any(key in preset and key not in given for key in FILES):
             raise KitaeError(f"`folder` is missing: where the files of {like} lie", cure='say folder = "..."', where=place)
         return merge(preset, given)
-    placed = {key: _below(folder, value) if key in FILES else value for key, value in preset.items()}
+    placed: dict[str, object] = {key: _below(folder, value) if key in FILES else value for key, value in preset.items()}
     if submissions:
         placed["submissions"] = {name: {**one, "path": _found(f"{folder}/{one['path']}")} for name, one in submissions.items()}
     return merge(placed, given)
+
+
+def _proposes(table: Mapping[str, object]) -> bool:
+    """Whether it says how long texts are."""
+    own = table.get("finetune")
+    return isinstance(own, Mapping) and "max_length" in own
 
 
 def _without_replaced(preset: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
