@@ -1,16 +1,19 @@
 """The labels of the test examples decide nothing: with permuted ones a trial of any kind chooses and predicts the same, to the bit."""
 
 import dataclasses
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from tiny_trials import LABELS, QUICK, examples, start
 
+from kitae.procedures.finetuned import Finetuned, load
 from kitae.procedures.outcome import write
 from kitae.procedures.trials import TrialConfig, run_trial
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Answer, Example, Gold
+from kitae.tasks.kind import Feature, Raw
 from kitae.tasks.kinds import KINDS, kind_of, options_of
 from kitae.tasks.records import TaskData
 
@@ -117,3 +120,31 @@ def test_the_golds_of_these_tasks_differ_and_are_learnable() -> None:
         assert len({str(example.gold) for example in data.test}) > 1
         for example in (*data.train, *data.test):
             kind_of(data.config).check(example, data.labels, options_of(data.config))
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "span"])
+def test_texts_are_encoded_once_and_thresholds_are_tried_on_what_was_said_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: Counter[str] = Counter()
+    said = []
+
+    def features(self: Finetuned, example: Example, *, learn: bool = False) -> list[Feature]:
+        encoded[example.id] += 1
+        return make(self, example, learn=learn)
+
+    def raws(self: Finetuned, features: Sequence[Sequence[Feature]]) -> list[list[Raw]]:
+        said.append(len(features))
+        return say(self, features)
+
+    make, say = Finetuned.features, Finetuned.raws
+    monkeypatch.setattr(Finetuned, "features", features)
+    monkeypatch.setattr(Finetuned, "raws", raws)
+    data, config = task(kind), TrialConfig.model_validate({**QUICK.model_dump(), "epochs": 2, "max_length": 32})
+    outcome = run_trial(data, start(tmp_path / "start"), config, seed=1, folder=tmp_path)
+    assert encoded == Counter(example.id for part in (data.train, data.validation, data.test) for example in part)
+    assert said == [len(data.validation)] * 2 + [len(data.test)]
+    monkeypatch.undo()
+    model, _ = load(tmp_path / "model")
+    assert model.tuned, "what was chosen travels with the model"
+    assert model.predict(data.test) == outcome.predicted, "to the bit"

@@ -24,7 +24,7 @@ from kitae.procedures.outcome import Outcome
 from kitae.procedures.predict import Predictor
 from kitae.procedures.trials import TrialConfig, build, read_start, run_trial
 from kitae.tasks.examples import Example
-from kitae.tasks.kind import Feature, Predicted
+from kitae.tasks.kind import Feature, Raw
 from kitae.tasks.records import TaskData
 from kitae.tensor.random import torch_generator
 from kitae.train import checkpoint
@@ -181,12 +181,12 @@ def test_progress_has_the_name_of_the_trial_and_no_checkpoint_is_written(
 
 
 def test_a_trial_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(self: Finetuned, examples: Sequence[Example], features: Sequence[Sequence[Feature]]) -> list[Predicted]:
+    def ask(self: Finetuned, features: Sequence[Sequence[Feature]]) -> list[list[Raw]]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, examples, features)
+        return original(self, features)
 
-    original = Finetuned.of
-    monkeypatch.setattr(Finetuned, "of", ask)
+    original = Finetuned.raws
+    monkeypatch.setattr(Finetuned, "raws", ask)
     with pytest.raises(Stopped) as stopped:
         run(task(train=24, test=6), tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 3}))
     assert (stopped.value.signal, stopped.value.saved) == (signal.SIGTERM, False)

@@ -106,7 +106,7 @@ def test_evidence_ends_the_training_and_a_resumed_one_decides_the_same(
     assert newest(whole.path).name == "step-00000006"
     shutil.copytree(whole.path, tmp_path / "killed")
     shutil.rmtree(checkpoints(tmp_path / "killed")[-1])  # back to step 3
-    monkeypatch.setattr(Finetuned, "of", None)  # what was probed is not probed again
+    monkeypatch.setattr(Finetuned, "raws", None)  # what was probed is not probed again
     again = pretrain(tmp_path / "killed", dataset, **asked)
     assert probed(again.path) == probed(whole.path)
     for name in FILES:
@@ -120,14 +120,14 @@ def test_a_signal_within_a_probe_stops_the_training_there_and_it_is_made_up_for(
 ) -> None:
     asked = {"probe": probe(task), "train": {"probe_every": "5 steps"}}
     whole = pretrain(tmp_path / "whole", dataset, **asked)
-    predict = Finetuned.of
+    predict = Finetuned.raws
 
     def interrupted(self: Finetuned, *arguments: object) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
         return predict(self, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(Finetuned, "of", interrupted)
+        patch.setattr(Finetuned, "raws", interrupted)
         pretrain(tmp_path / "cut", dataset, **asked)
     assert (stopped.value.signal, stopped.value.step, stopped.value.saved) == (signal.SIGTERM, 5, True)
     assert not probed(tmp_path / "cut")

@@ -21,7 +21,7 @@ from kitae.procedures.silent import require_numbers
 from kitae.tasks.batches import predict
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.examples import Example
-from kitae.tasks.kind import Feature, Kind, Learner, Predicted
+from kitae.tasks.kind import Feature, Kind, Learner, Predicted, Raw
 from kitae.tasks.kinds import kind_of, options_of
 from kitae.tasks.tags import scheme_of
 from kitae.tokenization.tokenizer import Tokenizer
@@ -83,15 +83,21 @@ class Finetuned:
 
     def of(self, examples: Sequence[Example], features: Sequence[Sequence[Feature]]) -> list[Predicted]:
         """As `predict`, of features that were made before."""
+        return self.decoded(examples, features, self.raws(features))
+
+    def raws(self, features: Sequence[Sequence[Feature]]) -> list[list[Raw]]:
+        """What the learner says of every feature of every example."""
         flat = [feature for some in features for feature in some]
         pad, device = self.tokenizer.special.pad, next(self.learner.parameters()).device
         said = predict(self.learner, flat, tokens=PREDICT_TOKENS, pad=pad, device=device, half=self.half) if flat else []
         require_numbers(said)
-        raws = iter(said)
-        return [
-            self.kind.decode(example, some, [next(raws) for _ in some], self.labels, self.options, self.tuned)
-            for example, some in zip(examples, features, strict=True)
-        ]
+        following = iter(said)
+        return [[next(following) for _ in some] for some in features]
+
+    def decoded(self, examples: Sequence[Example], features: Sequence[Sequence[Feature]], raws: Sequence[Sequence[Raw]]) -> list[Predicted]:
+        """What the learner's words say of the examples, by the thresholds of this model."""
+        given = zip(examples, features, raws, strict=True)
+        return [self.kind.decode(example, some, said, self.labels, self.options, self.tuned) for example, some, said in given]
 
     def with_tuned(self, tuned: Mapping[str, float]) -> "Finetuned":
         """The same with thresholds."""

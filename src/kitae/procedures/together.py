@@ -21,7 +21,7 @@ from kitae.procedures.finetuned import Finetuned
 from kitae.procedures.fitting import device_named
 from kitae.procedures.judge import CURE, Ended, zero_loss
 from kitae.procedures.outcome import Outcome
-from kitae.procedures.trials import Start, TrialConfig, build, epochs_of, keep, shortened, train_config, unknown_texts
+from kitae.procedures.trials import Start, TrialConfig, build, encoded, epochs_of, keep, shortened, train_config, unknown_texts
 from kitae.procedures.validation import validated
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.kind import Feature
@@ -90,6 +90,8 @@ class Member:
     """Of train, validation and test."""
     metric: str
     """What it is judged by."""
+    encoding: float
+    """Seconds that making those of test took."""
     warnings: list[str]
     """What looks wrong before anything is learnt."""
 
@@ -147,7 +149,7 @@ def run_together(
         begun = time.perf_counter()
         model = one.copy.with_tuned(judge.tuned[one.name])
         predicted = model.of(one.data.test, one.features["test"])
-        spent = time.perf_counter() - begun
+        spent = one.encoding + time.perf_counter() - begun
         keep(model, one.data, predicted, folder / one.name)
         found[one.name] = Outcome(
             predicted=predicted,
@@ -222,8 +224,15 @@ def _lesson(one: Member, trial: TrialConfig) -> Lesson:
 def _member(data: TaskData, start: Start, trial: TrialConfig, *, seed: int) -> Member:
     own = key(seed, "task", data.config.name)
     model, copy = (build(start, data, trial, seed=own) for _ in range(2))
-    parts = {"train": data.learned, "validation": data.validation, "test": data.test}
-    features = {name: [model.features(example, learn=name == "train") for example in part] for name, part in parts.items()}
+    features, encoding = encoded(model, data)
     warnings = [*shortened(model, trial, data.config.name), *unknown_texts(start.tokenizer, features)]
     warnings += model.kind.remarks(features["train"])
-    return Member(data=data, model=model, copy=copy, features=features, metric=metric_of(data.config, trial.metric), warnings=warnings)
+    return Member(
+        data=data,
+        model=model,
+        copy=copy,
+        features=features,
+        metric=metric_of(data.config, trial.metric),
+        encoding=encoding,
+        warnings=warnings,
+    )

@@ -28,7 +28,7 @@ from kitae.procedures.outcome import Outcome
 from kitae.procedures.silent import head_of, untrained
 from kitae.procedures.submissions import write_official, write_submissions
 from kitae.tasks.batches import TrainBatches
-from kitae.tasks.examples import Example, Gold
+from kitae.tasks.examples import Gold
 from kitae.tasks.kind import Feature, Predicted
 from kitae.tasks.kinds import kind_of, metric_of, options_of
 from kitae.tasks.records import TaskData
@@ -141,8 +141,8 @@ def run_trial(data: TaskData, start: Start, config: TrialConfig, *, seed: int, f
     """
     tuned = tune(data, start, config, seed=seed, folder=folder, title=title)
     begun = time.perf_counter()
-    predicted = tuned.model.predict(data.test)
-    seconds = {"train": tuned.seconds, "predict": time.perf_counter() - begun}
+    predicted = tuned.model.of(data.test, tuned.test)
+    seconds = {"train": tuned.seconds, "predict": tuned.encoding + time.perf_counter() - begun}
     keep(tuned.model, data, predicted, folder)
     chosen, curve, tested = tuned.chosen, tuned.curve, tuned.tested
     return Outcome(predicted=predicted, chosen=chosen, curve=curve, warnings=tuned.warnings, seconds=seconds, tested=tested)
@@ -164,15 +164,19 @@ class Tuned:
     curve: list[dict[str, float]]
     warnings: list[str]
     seconds: float
+    test: list[list[Feature]]
+    """The features of the test examples."""
+    encoding: float
+    """Seconds that making them took."""
     tested: list[list[Gold]]
     """What the weights of every epoch said of the test examples; none unless the protocol asks for them."""
 
 
 def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder: Path, title: str = "trial") -> Tuned:
-    """Fine-tune and choose on validation; writes `folder/metrics.jsonl`. Test texts are looked at for unknown words only."""
+    """Fine-tune and choose on validation; writes `folder/metrics.jsonl`. Test texts are encoded, and looked at for unknown words only."""
     device = device_named(config.device)
     model = build(start, data, config, seed=seed)
-    features = {name: [model.features(example, learn=name == "train") for example in part] for name, part in _parts(data).items()}
+    features, encoding = encoded(model, data)
     warnings = [*shortened(model, config, data.config.name), *unknown_texts(start.tokenizer, features)]
     for remark in model.kind.remarks(features["train"]):
         warnings.append(remark)
@@ -187,10 +191,10 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary) / title  # the folder's name is what the progress shows
         metric = metric_of(data.config, config.metric)
-        held = {name: Held(examples=part, features=features[name]) for name, part in _parts(data).items()}
         limits = Limits(collapsed=config.stop_collapsed, patience=config.patience)
-        test = held["test"] if config.protocol == "as published" else None
-        judge = Judge(copy, held["validation"], metric=metric, limits=limits, folder=work, test=test)
+        held = Held(examples=data.validation, features=features["validation"])
+        test = Held(examples=data.test, features=features["test"]) if config.protocol == "as published" else None
+        judge = Judge(copy, held, metric=metric, limits=limits, folder=work, test=test)
         try:
             seconds = fit(
                 model.learner.to(device),
@@ -207,7 +211,14 @@ def tune(data: TaskData, start: Start, config: TrialConfig, *, seed: int, folder
         os.replace(work / METRICS, folder / METRICS)
     warnings += judge.collapse() + zero_loss(folder, batches.steps_per_epoch) + untrained(head, head_of(model.learner))
     return Tuned(
-        model=judge.best(), chosen=judge.chosen, curve=judge.curve, warnings=warnings, seconds=seconds - judge.seconds, tested=judge.tested
+        model=judge.best(),
+        chosen=judge.chosen,
+        curve=judge.curve,
+        warnings=warnings,
+        seconds=seconds - judge.seconds,
+        test=features["test"],
+        encoding=encoding,
+        tested=judge.tested,
     )
 
 
@@ -266,8 +277,15 @@ def train_config(config: TrialConfig, steps_per_epoch: int) -> TrainConfig:
     )
 
 
-def _parts(data: TaskData) -> dict[str, Sequence[Example]]:
-    return {"train": data.learned, "validation": data.validation, "test": data.test}
+def encoded(model: Finetuned, data: TaskData) -> tuple[dict[str, list[list[Feature]]], float]:
+    """The features of train, validation and test, and the seconds that those of test took. Test labels are not read."""
+    features = {
+        "train": [model.features(example, learn=True) for example in data.learned],
+        "validation": [model.features(example) for example in data.validation],
+    }
+    begun = time.perf_counter()
+    features["test"] = [model.features(example) for example in data.test]
+    return features, time.perf_counter() - begun
 
 
 def shortened(model: Finetuned, config: TrialConfig, task: str) -> list[str]:

@@ -22,10 +22,11 @@ class Validated:
 
 def validated(model: Finetuned, examples: Sequence[Example], features: Sequence[Sequence[Feature]]) -> Validated:
     """Predict examples whose features were made before, tune, and score."""
-    predicted = model.of(examples, features)
+    raws = model.raws(features)
+    predicted = model.decoded(examples, features, raws)
     tuned = model.kind.tune(examples, predicted, model.options)
     if tuned:
-        predicted = model.with_tuned(tuned).of(examples, features)
+        predicted = model.with_tuned(tuned).decoded(examples, features, raws)
     found = model.kind.scores(examples, predicted, model.labels)
     losses = [model.kind.loss(example, one, model.labels) for example, one in zip(examples, predicted, strict=True)]
     known = [loss for loss in losses if loss is not None]
