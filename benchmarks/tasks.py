@@ -126,7 +126,7 @@ def result(name: str, system: str, seed: int, data: TaskData, start: Start, fold
             tuned = tune(data, start, config, seed=seed, folder=Path(temporary), title=f"{name} {seed}")
         predicted, chosen = tuned.model.predict(data.test), tuned.chosen
     else:
-        peer = Peer(folder, data, build(start, data, config, seed=seed), config, metric)
+        peer = Peer(data, build(start, data, config, seed=seed), config, metric)
         model, chosen = peer.train(seed)
         predicted = peer.test(model)
     scores = kind.scores(data.test, predicted, data.labels)

@@ -1,18 +1,19 @@
-"""transformers' Trainer as the peer of a fine-tuning: the same examples, ids, settings and choice of the epoch; its own heads, collators,
-loss, optimizer and loop.
+"""transformers' Trainer as the peer of a fine-tuning: the same weights (those of the new head too), examples, ids, order, learning rates
+and choice of the epoch; its own models, collators, loss, optimizer, loop and dropout.
 
 Every kind of task is one `Way`: the class, how a feature of kitae becomes a row of the Trainer, and how the model's logits become what
 kitae's decoding reads, so that both sides are scored by one function.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
@@ -29,12 +30,15 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from kitae.procedures.finetuned import Finetuned
-from kitae.procedures.trials import TrialConfig
+from kitae.models.folder import Part, write_huggingface
+from kitae.procedures.finetuned import Finetuned, outputs
+from kitae.procedures.trials import TrialConfig, train_config
+from kitae.tasks.batches import TrainBatches
 from kitae.tasks.examples import Example
 from kitae.tasks.kind import Feature, Predicted
 from kitae.tasks.records import TaskData
 from kitae.tasks.regression import Regression
+from kitae.train.schedule import rate_of_step, timetable
 
 logging.set_verbosity_error()  # the report of which weights of a head are new
 logging.disable_progress_bar()
@@ -153,36 +157,48 @@ WAYS: Mapping[str, Way] = {
 
 
 class Peer:
-    """One fine-tuning by the Trainer. `model` is kitae's model of the task, of which features and decoding are used, not the weights."""
+    """One fine-tuning by the Trainer, of what kitae would begin with: `model`, of which features and decoding are used too."""
 
-    def __init__(self, folder: Path, data: TaskData, model: Finetuned, config: TrialConfig, metric: str) -> None:
-        """`folder`: the encoder as a Hugging Face folder with its tokenizer."""
-        self._folder, self._data, self._ours, self._config, self.metric = folder, data, model, config, metric
+    def __init__(self, data: TaskData, model: Finetuned, config: TrialConfig, metric: str) -> None:
+        self.data, self.ours, self.config, self.metric = data, model, config, metric
         self.way = WAYS[data.config.kind]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.collate = self.way.collator(self.tokenizer)
+        with tempfile.TemporaryDirectory() as folder:
+            model.tokenizer.save(Path(folder), max_length=model.max_length)
+            self.collate = self.way.collator(AutoTokenizer.from_pretrained(folder))
 
     def load(self) -> torch.nn.Module:
-        """The encoder's weights with a new head, in fp32."""
-        outputs = self._ours.kind.outputs(self._ours.labels, self._ours.options)
-        numbers = {} if self.way.auto in (AutoModelForMultipleChoice, AutoModelForQuestionAnswering) else {"num_labels": outputs}
-        rate, named = self._config.dropout, {WAYS["choice"].auto: ("classifier_dropout", "summary_last_dropout")}
+        """The model's weights in transformers' class, in fp32."""
+        encoder, kind = self.ours.learner.encoder, self.ours.kind
+        labels = outputs(kind, self.ours.labels, self.ours.options)
+        part = Part(head=kind.head(self.ours.options), config=encoder.config, state=encoder.state_dict(), labels=labels)
+        rate, named = self.config.dropout, {AutoModelForMultipleChoice: ("classifier_dropout", "summary_last_dropout")}
         dropout = {} if rate is None else dict.fromkeys(named.get(self.way.auto, ("classifier_dropout",)), rate)
-        return self.way.auto.from_pretrained(self._folder, dtype=torch.float32, **numbers, **dropout, **self.way.options)
+        with tempfile.TemporaryDirectory() as folder:
+            write_huggingface(part, Path(folder))
+            return self.way.auto.from_pretrained(folder, dtype=torch.float32, **dropout, **self.way.options)
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
         """The training rows, one for each feature."""
-        return [self.way.row(feature, self._ours) for example in examples for feature in self._ours.features(example, learn=True)]
+        return [self.way.row(feature, self.ours) for example in examples for feature in self.ours.features(example, learn=True)]
+
+    def plan(self, seed: int) -> tuple[list[list[int]], list[float]]:
+        """The numbers of the rows and the learning rate of every step, as kitae's training has them."""
+        features = [feature for example in self.data.learned for feature in self.ours.features(example, learn=True)]
+        batches = TrainBatches(features, batch=self.config.batch, micro_batch=self.config.batch, pad=0, seed=seed)
+        train = train_config(self.config, batches.steps_per_epoch)
+        times = timetable(train, batches)
+        return [batches.examples(step, 0).tolist() for step in range(times.total)], [
+            rate_of_step(train, times, step) for step in range(times.total)
+        ]
 
     def arguments(self, folder: str, seed: int) -> TrainingArguments:
-        """The same settings as kitae's; what is not said is the Trainer's default (linear schedule, clipping at 1)."""
-        config = self._config
+        """The same settings as kitae's; what is not said is the Trainer's default."""
+        config = self.config
         return TrainingArguments(
             output_dir=folder,
             num_train_epochs=config.epochs,
             per_device_train_batch_size=config.batch,
             learning_rate=config.learning_rate,
-            warmup_steps=config.warmup.amount,
             weight_decay=config.weight_decay,
             max_grad_norm=config.clip or 0.0,
             adam_epsilon=1e-6,
@@ -199,46 +215,86 @@ class Peer:
     def train(self, seed: int) -> "tuple[torch.nn.Module, dict[str, float]]":
         """The model with the weights of the first best epoch on validation, and its validation scores."""
         set_seed(seed)
-        model = self.load()
-        best = _Best(self)
+        model, best = self.load(), _Best(self)
         with tempfile.TemporaryDirectory() as folder:
-            arguments = self.arguments(folder, seed)
-            Trainer(model, arguments, data_collator=self.collate, train_dataset=self.rows(self._data.learned), callbacks=[best]).train()
+            trainer = _Planned(
+                model,
+                self.arguments(folder, seed),
+                data_collator=self.collate,
+                train_dataset=self.rows(self.data.learned),
+                callbacks=[best],
+            )
+            trainer.order, trainer.rates = self.plan(seed)
+            trainer.train()
         model.load_state_dict(best.state)
         self.tuned = best.tuned
         return model, best.chosen
 
     def validate(self, model: torch.nn.Module) -> tuple[dict[str, float], dict[str, float]]:
         """Scores on the validation examples, and the thresholds chosen on them where the kind has some."""
-        ours, examples = self._ours, self._data.validation
+        ours, examples = self.ours, self.data.validation
         predicted = self.predict(model, examples, {})
         tuned = ours.kind.tune(examples, predicted, ours.options)
         return ours.kind.scores(examples, self.predict(model, examples, tuned) if tuned else predicted, ours.labels), tuned
 
     def test(self, model: torch.nn.Module) -> list[Predicted]:
         """What is predicted of the test examples."""
-        return self.predict(model, self._data.test, self.tuned)
+        return self.predict(model, self.data.test, self.tuned)
 
     @torch.inference_mode()
     def predict(self, model: torch.nn.Module, examples: Sequence[Example], tuned: Mapping[str, float]) -> list[Predicted]:
         """Padded batches in the given order, decoded by kitae."""
         model.eval()
-        features = [self._ours.features(example) for example in examples]
+        features = [self.ours.features(example) for example in examples]
         flat = [feature for some in features for feature in some]
-        rows = [self.way.row(feature, self._ours) for feature in flat]
+        rows = [self.way.row(feature, self.ours) for feature in flat]
         raws = []
         for start in range(0, len(rows), PREDICT_BATCH):
             batch = self.collate([dict(row) for row in rows[start : start + PREDICT_BATCH]])
             found = model(**{name: value for name, value in batch.items() if name != "labels"})
             arrays = [found[name].float().numpy() for name in self.way.outputs]
             for i, feature in enumerate(flat[start : start + PREDICT_BATCH]):
-                raws.append(self.way.raw([array[i] for array in arrays], feature, self._ours))
+                raws.append(self.way.raw([array[i] for array in arrays], feature, self.ours))
         taken = iter(raws)
-        ours = self._ours
+        ours = self.ours
         return [
             ours.kind.decode(example, some, [next(taken) for _ in some], ours.labels, ours.options, tuned)
             for example, some in zip(examples, features, strict=True)
         ]
+
+
+class _Planned(Trainer):
+    """The Trainer with a given order of the rows and given learning rates: its own differ by half a step (the first is 0)."""
+
+    order: Sequence[Sequence[int]]
+    rates: Sequence[float]
+
+    def get_train_dataloader(self) -> DataLoader:
+        """See Trainer."""
+        steps = -(-len(self.train_dataset) // self.args.per_device_train_batch_size)
+        return DataLoader(self.train_dataset, batch_sampler=_Epochs(self.order, steps), collate_fn=self.data_collator)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """See Trainer; asks once more behind the last step."""
+        shares = [rate / self.args.learning_rate for rate in (*self.rates, 0.0)]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, shares.__getitem__)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+
+class _Epochs:
+    """Iterated once an epoch: the batches of that epoch."""
+
+    def __init__(self, order: Sequence[Sequence[int]], steps: int) -> None:
+        self._order, self._steps, self._epoch = order, steps, 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        first = self._epoch * self._steps
+        self._epoch += 1
+        return iter(self._order[first : first + self._steps])
 
 
 class _Best(TrainerCallback):
