@@ -3,9 +3,9 @@
     python -m benchmarks.tasks runs/kyoto/pretrain [--only jsts kyoto] [--minutes 50]     # trains what is missing
     python -m benchmarks.tasks runs/kyoto/pretrain --table                                # writes results/tasks.json
 
-Both sides start from one encoder, see the same token ids in batches of as many examples, choose the best of the same epochs on the same
-validation examples by the same metric, and are scored by the same function on the same test examples; new heads, the order of the
-examples and dropout are each side's own. Every result is a line of results/tasks.jsonl at once, and what stands there is not done again.
+Both sides start from one encoder with the same new head, see the same token ids in the same order at the same learning rates, choose the
+best of the same epochs on the same validation examples by the same metric, and are scored by the same function on the same test examples;
+dropout is each side's own. Every result is a line of results/tasks.jsonl at once, and what stands there is not done again.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from benchmarks.paired import RESULTS, keep
 from benchmarks.trainer import Peer
 from kitae.core.artifact import digest_json
 from kitae.core.errors import KitaeError
-from kitae.models.folder import write_huggingface
 from kitae.procedures.baselines import BASELINES
 from kitae.procedures.trials import Start, TrialConfig, build, read_start, tune
 from kitae.tasks.examples import Example
@@ -60,29 +59,30 @@ COMMON: Mapping[str, object] = {"batch": 16, "learning_rate": 5e-4, "epochs": 2,
 ENGLISH: Mapping[str, object] = {"learning_rate": 1e-4, "max_length": 96}
 GSD = "{data}/ud_japanese_gsd"
 JOBS: Mapping[str, Job] = {
-    "kyoto": Job(like="kyoto/standard", folder="kyoto_cls", sizes=(400, 60, 300), settings={"max_length": 64, "epochs": 3}),
-    "jsick": Job(like="jsick/nli-files", folder="jsick", sizes=(500, 60, 300)),
-    "jcommonsenseqa": Job(like="jglue/jcommonsenseqa-valid", folder="jglue", sizes=(160, 40, 200)),
+    "kyoto": Job(like="kyoto/standard", folder="kyoto_cls", sizes=(400, 60, 300), settings={"max_length": 64, "epochs": 6}),
+    "jsick": Job(like="jsick/nli-files", folder="jsick", sizes=(500, 60, 300), settings={"epochs": 4}),
+    "jcommonsenseqa": Job(like="jglue/jcommonsenseqa-valid", folder="jglue", sizes=(160, 40, 200), settings={"epochs": 3}),
     "ner-wikipedia": Job(
         like="ner-wikipedia-ja", folder="ner_wikipedia_ja", sizes=(300, 40, 150),
-        own={"path": ["{data}/ner_wikipedia_ja/ner_dev.json.xz"]}, settings={"epochs": 3},
+        own={"path": ["{data}/ner_wikipedia_ja/ner_dev.json.xz"]}, settings={"epochs": 5},
     ),
     "gsd-pos": Job(
         like="ud-ja-gsd/upos", folder="ud_japanese_gsd", sizes=(250, 30, 100),
         own={
             "train": [f"{GSD}/ja_gsd-ud-train.from-docbin.conllu.xz"], "validation": [], "test": [f"{GSD}/ja_gsd-ud-dev.conllu.xz"],
         },
+        settings={"epochs": 3},
     ),
     "gsd-entities": Job(
         like="ud-ja-gsd/entities", folder="ud_japanese_gsd", sizes=(350, 50, 150),
-        own={"train": [f"{GSD}/ne_bio/train.bio.xz"], "validation": [], "test": [f"{GSD}/ne_bio/dev.bio"]}, settings={"epochs": 3},
+        own={"train": [f"{GSD}/ne_bio/train.bio.xz"], "validation": [], "test": [f"{GSD}/ne_bio/dev.bio"]}, settings={"epochs": 6},
     ),
-    "sst-2": Job(like="glue/sst-2", folder="glue", sizes=(300, 60, 300), settings=ENGLISH, english=True),
-    "sts-b": Job(like="glue/sts-b", folder="glue", sizes=(200, 50, 200), settings=ENGLISH, english=True),
-    "conll2000": Job(like="conll2000", folder="conll2000", sizes=(120, 25, 80), settings=ENGLISH, english=True),
+    "sst-2": Job(like="glue/sst-2", folder="glue", sizes=(300, 60, 300), settings={**ENGLISH, "epochs": 5}, english=True),
+    "sts-b": Job(like="glue/sts-b", folder="glue", sizes=(200, 50, 200), settings={**ENGLISH, "epochs": 4}, english=True),
+    "conll2000": Job(like="conll2000", folder="conll2000", sizes=(120, 25, 80), settings={**ENGLISH, "epochs": 10}, english=True),
     "jaquad": Job(
         like="jaquad", folder="jaquad", sizes=(60, 15, 40),
-        own={"train": ["{data}/jaquad/train.tar.xz"], "test": ["{data}/jaquad/dev.tar.xz"]}, settings={"max_length": 160},
+        own={"train": ["{data}/jaquad/train.tar.xz"], "test": ["{data}/jaquad/dev.tar.xz"]}, settings={"max_length": 160, "epochs": 4},
     ),
 }  # fmt: skip
 
@@ -114,8 +114,8 @@ def digest(name: str) -> str:
     return digest_json([job.like, dict(job.own), job.sizes, {**COMMON, **job.settings}, job.english])[:12]
 
 
-def result(name: str, system: str, seed: int, data: TaskData, start: Start, folder: Path) -> dict[str, object]:
-    """One training (or baseline) and its test scores. `folder` holds the encoder for the Trainer."""
+def result(name: str, system: str, seed: int, data: TaskData, start: Start) -> dict[str, object]:
+    """One training (or baseline) and its test scores."""
     config, kind, metric = settings(name), kind_of(data.config), metric_of(data.config)
     begun = time.perf_counter()
     if system in BASELINES:
@@ -144,20 +144,12 @@ def result(name: str, system: str, seed: int, data: TaskData, start: Start, fold
     }
 
 
-def agreement(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, object]:
-    """The difference of the means over seeds and its interval by Welch's t; they agree where 0 lies in it."""
-    difference = statistics.fmean(ours) - statistics.fmean(theirs)
-    a, b = (statistics.variance(values) / len(values) for values in (ours, theirs))
-    half = 0.0
-    if a + b:
-        freedom = (a + b) ** 2 / (a**2 / (len(ours) - 1) + b**2 / (len(theirs) - 1))
-        half = float(student.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(a + b)
-    return {
-        "difference": difference,
-        "low": difference - half,
-        "high": difference + half,
-        "agree": abs(difference) <= half or not difference,
-    }
+def agreement(ours: Mapping[int, float], theirs: Mapping[int, float]) -> dict[str, object]:
+    """The mean difference of the seeds that both sides have, and its interval by Student's t; they agree where 0 lies in it."""
+    differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    mean = statistics.fmean(differences)
+    half = float(student.ppf((1 + LEVEL) / 2, len(differences) - 1)) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return {"seeds": len(differences), "difference": mean, "low": mean - half, "high": mean + half, "agree": abs(mean) <= half}
 
 
 def table(run: Path, english: Path) -> dict[str, object]:
@@ -167,8 +159,9 @@ def table(run: Path, english: Path) -> dict[str, object]:
     for name, job in JOBS.items():
         mine = [line for line in lines if (line["task"], line["job"]) == (name, digest(name))]
         found = {system: [line for line in mine if line["system"] == system] for system in (*SIDES, *BASELINES)}
-        scores = {system: [float(str(line["score"])) for line in some] for system, some in found.items()}
-        if min(len(scores[side]) for side in SIDES) < 2:
+        by_seed = {system: {int(str(line["seed"])): float(str(line["score"])) for line in some} for system, some in found.items()}
+        scores = {system: list(some.values()) for system, some in by_seed.items()}
+        if len(by_seed["kitae"].keys() & by_seed["trainer"].keys()) < 2:
             continue
         config = settings(name)
         rows[name] = {
@@ -178,7 +171,7 @@ def table(run: Path, english: Path) -> dict[str, object]:
             "settings": {"epochs": config.epochs, "max_length": config.max_length},
             "scores": scores,
             "mean": {system: statistics.fmean(values) for system, values in scores.items() if values},
-            "kitae - trainer": agreement(scores["kitae"], scores["trainer"]),
+            "kitae - trainer": agreement(by_seed["kitae"], by_seed["trainer"]),
             "minutes": {side: sum(float(str(line["seconds"])) for line in found[side]) / 60 for side in SIDES},
         }
     agree = {name: row["kitae - trainer"]["agree"] for name, row in rows.items()}  # type: ignore[index]
@@ -220,24 +213,20 @@ def main() -> None:
 def train_missing(encoder: Path, names: Sequence[str], data_folder: Path, seeds: Sequence[int], end: float) -> None:
     """All that is missing of these tasks, which start from one encoder; nothing is begun after `end` (of time.monotonic)."""
     start = read_start(encoder)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        write_huggingface(start.part, folder)
-        start.tokenizer.save(folder, max_length=min(512, start.part.config.positions))
-        for name in names:
-            data = read(name, data_folder)
-            for system, seed in [*((system, 0) for system in BASELINES), *((side, seed) for seed in seeds for side in SIDES)]:
-                wanted = (name, system, seed, digest(name))
-                if time.monotonic() > end or any((line["task"], line["system"], line["seed"], line["job"]) == wanted for line in done()):
-                    continue
-                try:
-                    found = result(name, system, seed, data, start, folder)
-                except KitaeError as error:  # a baseline that has nothing to say of this kind of task
-                    print(name, system, error.what)
-                    continue
-                with LINES.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(found, ensure_ascii=False) + "\n")
-                print(name, system, seed, f"{found['score']:.3f}", found["seconds"], flush=True)
+    for name in names:
+        data = read(name, data_folder)
+        for system, seed in [*((system, 0) for system in BASELINES), *((side, seed) for seed in seeds for side in SIDES)]:
+            wanted = (name, system, seed, digest(name))
+            if time.monotonic() > end or any((line["task"], line["system"], line["seed"], line["job"]) == wanted for line in done()):
+                continue
+            try:
+                found = result(name, system, seed, data, start)
+            except KitaeError as error:  # a baseline that has nothing to say of this kind of task
+                print(name, system, error.what)
+                continue
+            with LINES.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found, ensure_ascii=False) + "\n")
+            print(name, system, seed, f"{found['score']:.3f}", found["seconds"], flush=True)
 
 
 if __name__ == "__main__":
