@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import seqeval.metrics as seqeval
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from kitae.tasks.tags import Chunk, Scheme, chunks_of, classes_of, legal, output
 
 CLASSES = ("PER", "geo-loc", "人名")
 TAGS = ("O", *(f"{prefix}-{label}" for label in CLASSES for prefix in "BIESLU"))
+NO_BILOU = tuple(tag for tag in TAGS if tag[0] not in "LU")
 
 
 def conlleval(tags: list[str]) -> set[tuple[int, int, str]]:
@@ -32,6 +34,21 @@ def conlleval(tags: list[str]) -> set[tuple[int, int, str]]:
             start = i
         prev, prev_type = tag, kind
     return found
+
+
+@given(st.lists(st.lists(st.tuples(*2 * [st.sampled_from(NO_BILOU)]), max_size=8), min_size=1, max_size=5))
+def test_scores_are_those_of_seqeval(sentences: list[list[tuple[str, str]]]) -> None:
+    """Its default mode, of whatever the tags are; BILOU it does not read."""
+    golds, values = ([[pair[side] for pair in sentence] for sentence in sentences] for side in (0, 1))
+    given: tuple[list[Gold], list[Gold], tuple[str, ...]] = [*map(tuple, golds)], [*map(tuple, values)], outputs(CLASSES, "bio")
+    for metric, theirs in ((PRECISION, seqeval.precision_score), (RECALL, seqeval.recall_score), (F1, seqeval.f1_score)):
+        assert metric.score(*given) == pytest.approx(theirs(golds, values, zero_division=0))
+    if any(golds):
+        assert TAG_ACCURACY.score(*given) == pytest.approx(seqeval.accuracy_score(golds, values))
+    if any(tag != "O" for tags in (*golds, *values) for tag in tags):
+        report = seqeval.classification_report(golds, values, output_dict=True, zero_division=0)
+        assert class_scores(*given) == {f"f1/{name}": pytest.approx(report[name]["f1-score"]) for name in sorted(CLASSES) if name in report}
+        assert CLASS_F1.score(*given) == pytest.approx(report["macro avg"]["f1-score"])
 
 
 @given(st.lists(st.sampled_from(TAGS), max_size=12))
