@@ -22,6 +22,7 @@ def equal_when_repeated(metric: Metric, draw: Draw, times: np.ndarray) -> float:
     out = [i for i, count in enumerate(times) for _ in range(count)]
     assert found[0] == pytest.approx(metric.score([golds[i] for i in out], [values[i] for i in out], labels), abs=1e-12)
     assert found[1] == pytest.approx(metric.score(golds, values, labels), abs=1e-12)
+    assert metric.within.cut(found[1]) == pytest.approx(found[1], abs=1e-12), "it lies where the metric says"
     return float(found[1])
 
 

@@ -1,11 +1,13 @@
 """Intervals cover what they say, and comparing an encoder with itself finds nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from kitae.tasks.metrics import ACCURACY, MACRO_F1, Floats, Metric
+from kitae.tasks.metrics import ACCURACY, MACRO_F1, SHARE, Floats, Metric, Range
 from kitae.tasks.statistics import Replicates, bootstrap, spread
 
 
@@ -105,3 +107,28 @@ def test_spread_is_students() -> None:
     assert (found.low, found.high) == pytest.approx((low, high))
     assert (found.median, found.min, found.max, found.sd) == pytest.approx((0.71, 0.69, 0.75, np.std(values, ddof=1)))
     assert spread([0.5]).low is None
+
+
+def test_intervals_end_where_the_metric_does() -> None:
+    truth = np.arange(200)
+    seeds = {"a": [right(truth < 20), right(truth < 190)], "b": [right(truth < 5), right(truth < 195)]}  # two seeds that are far apart
+    free = Replicates(replace(ACCURACY, within=Range()), seeds, samples=500)
+    cut = Replicates(ACCURACY, seeds, samples=500)
+    wide = free.interval("a")
+    assert wide.low < 0
+    assert wide.high > 1
+    assert cut.interval("a") == wide.model_copy(update={"low": 0.0, "high": 1.0})
+    far, near = free.compare("a", "b"), cut.compare("a", "b")
+    assert far.low < -1
+    assert far.high > 1
+    assert near == replace(far, low=-1.0, high=1.0), "what is said of them does not change"
+    inside = Replicates(ACCURACY, {"a": [right(truth < 100)] * 2}, samples=500).interval("a")
+    assert 0.4 < inside.low < inside.high < 0.6
+    assert spread([0.1, 0.9], SHARE) == replace(spread([0.1, 0.9]), low=0.0, high=1.0)
+
+
+def test_a_range_may_have_one_end() -> None:
+    errors = Range(lowest=0.0)
+    assert (errors.cut(-1), errors.cut(7)) == (0, 7)
+    assert errors.differences == Range()
+    assert Range(lowest=-1.0, highest=1.0).differences == Range(lowest=-2.0, highest=2.0)

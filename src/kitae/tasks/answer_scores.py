@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kitae.tasks.examples import Answer, Gold
-from kitae.tasks.metrics import Floats, Metric, share
+from kitae.tasks.metrics import SHARE, Floats, Metric, share
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -102,7 +102,7 @@ RULES: Mapping[str, Rule] = {
 }
 """f1 and exact are SQuAD 2.0's; ..._v1 SQuAD 1.1's and MRQA's (an answer of articles or punctuation only has F1 0 there);
 ..._characters JSQuAD's."""
-METRICS: Mapping[str, Metric] = {name: Metric(name=name, items=rule.items, value=share) for name, rule in RULES.items()}
+METRICS: Mapping[str, Metric] = {name: Metric(name=name, items=rule.items, value=share, within=SHARE) for name, rule in RULES.items()}
 
 
 def best_threshold(rows: Sequence[tuple[float, float, bool, bool]]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kitae.tasks.examples import Gold
-from kitae.tasks.metrics import Floats, Metric, ratio
+from kitae.tasks.metrics import CORRELATION, Floats, Metric, ratio
 
 CONSTANT = 1e-13
 """A variance below this share of the mean square is what rounding leaves of a constant."""
@@ -68,9 +68,9 @@ def _unsaid(sums: Floats) -> Floats:
     raise AssertionError("ranks do not follow from sums")
 
 
-PEARSON = Metric(name="pearson", items=products, value=pearson)
-SPEARMAN = Metric(name="spearman", items=pairs, value=_unsaid, resampled=spearman)
-PEARSON_AND_SPEARMAN = Metric(name="pearson_and_spearman", items=pairs, value=_unsaid, resampled=both)
+PEARSON = Metric(name="pearson", items=products, value=pearson, within=CORRELATION)
+SPEARMAN = Metric(name="spearman", items=pairs, value=_unsaid, resampled=spearman, within=CORRELATION)
+PEARSON_AND_SPEARMAN = Metric(name="pearson_and_spearman", items=pairs, value=_unsaid, resampled=both, within=CORRELATION)
 """What GLUE counts of STS-B (Wang et al., 2019, section 3)."""
 
 

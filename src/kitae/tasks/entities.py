@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kitae.tasks.examples import Gold, Span
-from kitae.tasks.metrics import Floats, Metric, macro_f1, ratio, share
+from kitae.tasks.metrics import SHARE, Floats, Metric, macro_f1, ratio, share
 from kitae.tasks.tags import chunks_of, classes_of
 
 Entity = tuple[int, int, str]
@@ -77,12 +77,12 @@ def _f1(sums: Floats) -> Floats:
     return ratio(2 * sums[..., 0], sums[..., 1] + sums[..., 2])
 
 
-F1 = Metric(name="f1", items=_counts, value=_f1)
-PRECISION = Metric(name="precision", items=_counts, value=_precision)
-RECALL = Metric(name="recall", items=_counts, value=_recall)
-CLASS_F1 = Metric(name="macro_f1", items=by_class, value=macro_f1)
+F1 = Metric(name="f1", items=_counts, value=_f1, within=SHARE)
+PRECISION = Metric(name="precision", items=_counts, value=_precision, within=SHARE)
+RECALL = Metric(name="recall", items=_counts, value=_recall, within=SHARE)
+CLASS_F1 = Metric(name="macro_f1", items=by_class, value=macro_f1, within=SHARE)
 """The plain mean of the F1 of classes that occur in the truth or the predictions."""
-TAG_ACCURACY = Metric(name="accuracy", items=_alike, value=share)
+TAG_ACCURACY = Metric(name="accuracy", items=_alike, value=share, within=SHARE)
 """Of tags. Of spans it is that of characters that lie in a true or predicted one."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kitae.tasks.examples import Gold
-from kitae.tasks.metrics import Floats, Metric, ratio, share
+from kitae.tasks.metrics import SHARE, Floats, Metric, ratio, share
 
 
 def indicators(golds: Sequence[Gold | None], labels: Sequence[str]) -> NDArray[np.float64]:
@@ -52,9 +52,9 @@ def _whole(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequenc
     return np.stack([(true == guessed).all(1), np.ones(len(true))], axis=1)
 
 
-MICRO_F1 = Metric(name="micro_f1", items=_by_label, value=micro_f1)
-MACRO_F1 = Metric(name="macro_f1", items=_by_label, value=macro_f1)
-SAMPLE_F1 = Metric(name="sample_f1", items=_by_text, value=share)
+MICRO_F1 = Metric(name="micro_f1", items=_by_label, value=micro_f1, within=SHARE)
+MACRO_F1 = Metric(name="macro_f1", items=_by_label, value=macro_f1, within=SHARE)
+SAMPLE_F1 = Metric(name="sample_f1", items=_by_text, value=share, within=SHARE)
 """The mean of the F1 of every text's labels."""
-SUBSET_ACCURACY = Metric(name="subset_accuracy", items=_whole, value=share)
+SUBSET_ACCURACY = Metric(name="subset_accuracy", items=_whole, value=share, within=SHARE)
 """Share of the texts of which all labels are right."""

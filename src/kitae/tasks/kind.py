@@ -17,7 +17,7 @@ from kitae.core.config import Config
 from kitae.models.family import Head, Model
 from kitae.tasks.encoded import Encoded
 from kitae.tasks.examples import Example, Gold
-from kitae.tasks.metrics import Metric
+from kitae.tasks.metrics import Metric, Range
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss
 from kitae.tokenization.tokenizer import Tokenizer
@@ -160,6 +160,11 @@ class Kind(abc.ABC, Generic[Options]):
         """Every metric of predictions, and what else the kind reports."""
         golds, values = [example.gold for example in examples], [one.value for one in predicted]
         return {name: metric.score(golds, values, labels) for name, metric in self.metrics.items()}
+
+    def within(self, score: str) -> Range:
+        """What a score of `scores` can be; one without a metric of its name, or before its "/", may be anything."""
+        metric = self.metrics.get(score.partition("/")[0])
+        return Range() if metric is None else metric.within
 
     def remarks(self, features: Sequence[Sequence[Feature]]) -> list[str]:
         """Warnings about what is to be learnt, by the features of every training example: gold that the tokens cannot give exactly."""

@@ -17,6 +17,31 @@ Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Range:
+    """The lowest and the highest value that a number can have; None: it has no bound on that side."""
+
+    lowest: float | None = None
+    highest: float | None = None
+
+    def cut(self, value: float) -> float:
+        """The value, or the bound that it lies beyond."""
+        if self.lowest is not None:
+            value = max(value, self.lowest)
+        return value if self.highest is None else min(value, self.highest)
+
+    @property
+    def differences(self) -> "Range":
+        """Of one such number minus another one."""
+        if self.lowest is None or self.highest is None:
+            return Range()
+        return Range(lowest=self.lowest - self.highest, highest=self.highest - self.lowest)
+
+
+SHARE = Range(lowest=0.0, highest=1.0)
+CORRELATION = Range(lowest=-1.0, highest=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A score of predictions, the higher the better."""
 
@@ -27,6 +52,8 @@ class Metric:
     """Sums over examples [S, K] -> [S]. Must hold for weighted sums too."""
     resampled: Callable[[Floats, Floats], Floats] | None = None
     """(items [N, K], weights [S, N]) -> [S], for metrics of which sums do not say enough (ranks)."""
+    within: Range = Range()
+    """What it can be; its intervals are cut to it. Of a metric that does not say, they are not cut."""
 
     def score(self, golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequence[str]) -> float:
         """Of all examples."""
@@ -92,14 +119,14 @@ def _by_label(golds: Sequence[Gold | None], values: Sequence[Gold], labels: Sequ
     return np.concatenate([true * guessed, guessed, true], axis=1)
 
 
-ACCURACY = Metric(name="accuracy", items=_right, value=share)
-MACRO_F1 = Metric(name="macro_f1", items=_by_label, value=macro_f1)
-MICRO_F1 = Metric(name="micro_f1", items=_right, value=share)
+ACCURACY = Metric(name="accuracy", items=_right, value=share, within=SHARE)
+MACRO_F1 = Metric(name="macro_f1", items=_by_label, value=macro_f1, within=SHARE)
+MICRO_F1 = Metric(name="micro_f1", items=_right, value=share, within=SHARE)
 """Of one label per text it is the accuracy."""
-F1 = Metric(name="f1", items=_by_label, value=binary_f1)
+F1 = Metric(name="f1", items=_by_label, value=binary_f1, within=SHARE)
 """Of the last label, which is the positive one of two."""
-MCC = Metric(name="mcc", items=_by_label, value=mcc)
-ACCURACY_AND_F1 = Metric(name="accuracy_and_f1", items=_by_label, value=accuracy_and_f1)
+MCC = Metric(name="mcc", items=_by_label, value=mcc, within=CORRELATION)
+ACCURACY_AND_F1 = Metric(name="accuracy_and_f1", items=_by_label, value=accuracy_and_f1, within=SHARE)
 """What GLUE counts of MRPC and QQP (Wang et al., 2019, section 3)."""
 
 

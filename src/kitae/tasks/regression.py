@@ -21,6 +21,7 @@ from kitae.models.family import Model
 from kitae.tasks.correlations import PEARSON, PEARSON_AND_SPEARMAN, SPEARMAN, mean_squared_error
 from kitae.tasks.examples import Example, Gold
 from kitae.tasks.kind import Feature, Predicted, Raw
+from kitae.tasks.metrics import Range
 from kitae.tasks.sentences import SentenceKind, SentenceLearner
 from kitae.tensor.batch import Batch
 from kitae.tensor.loss import Loss, Term
@@ -135,6 +136,10 @@ class RegressionKind(SentenceKind[RegressionConfig]):
         """Every metric, and "mse", the mean squared error in the square of the numbers' unit."""
         error = mean_squared_error([example.gold for example in examples], [one.value for one in predicted])
         return {**super().scores(examples, predicted, labels), "mse": error}
+
+    def within(self, score: str) -> Range:
+        """See Kind; an error is never below 0."""
+        return Range(lowest=0.0) if score == "mse" else super().within(score)
 
     def loss(self, example: Example, predicted: Predicted, labels: Sequence[str]) -> float:
         """The squared error."""

@@ -2,7 +2,8 @@
 
 A replicate draws the test items anew, the same for every encoder (paired), and each encoder's seeds anew. Drawn both ways the
 noise of single predictions counts more than once (Owen, 2007, "The pigeonhole bootstrap"), so it is taken out of the seeds' part;
-and few seeds make a bootstrap too narrow, so that part is widened to Student's t (Hesterberg, 2015, expanded percentiles).
+and few seeds make a bootstrap too narrow, so that part is widened to Student's t (Hesterberg, 2015, expanded percentiles). What is
+widened may leave the values that the metric can have, where no truth lies: intervals are cut to them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from kitae.core.score import Score
-from kitae.tasks.metrics import Metric
+from kitae.tasks.metrics import Metric, Range
 from kitae.tensor.random import numpy_generator
 
 Floats = NDArray[np.floating]
@@ -49,11 +50,12 @@ class Comparison:
     verdict: Literal["better", "worse", "no difference shown"]
 
 
-def spread(values: ArrayLike) -> Spread:
-    """Mean, median, sample standard deviation (0 with one seed), extremes, and the t-interval of the mean."""
+def spread(values: ArrayLike, within: Range | None = None) -> Spread:
+    """Mean, median, sample standard deviation (0 with one seed), extremes, and the t-interval of the mean, cut to what it can be."""
     scores = np.asarray(values, float)
     mean, count = float(scores.mean()), len(scores)
     sd = float(scores.std(ddof=1)) if count > 1 else 0.0
+    cut = (within or Range()).cut
     half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * sd / count**0.5 if count > 1 else None
     return Spread(
         mean=mean,
@@ -61,15 +63,15 @@ def spread(values: ArrayLike) -> Spread:
         sd=sd,
         min=float(scores.min()),
         max=float(scores.max()),
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
+        low=None if half is None else cut(mean - half),
+        high=None if half is None else cut(mean + half),
     )
 
 
 def bootstrap(metric: Metric, items: Floats, *, samples: int = 10_000, seed: int = 1) -> Score:
     """A metric of items [N, K] with its 95 % percentile interval over them."""
     drawn = np.concatenate([_scores(metric, [items], weights)[:, 0] for weights in _resamples(len(items), samples, seed)])
-    low, high = _percentiles(drawn)
+    low, high = _percentiles(drawn, metric.within)
     return Score(value=float(metric.under(items, np.ones((1, len(items))))[0]), low=low, high=high, n=len(items))
 
 
@@ -80,7 +82,7 @@ class Replicates:
     """
 
     def __init__(self, metric: Metric, items: Mapping[str, Sequence[Floats]], *, samples: int = 10_000, seed: int = 1) -> None:
-        self._seed, self._samples = seed, samples
+        self._seed, self._samples, self._within = seed, samples, metric.within
         self._columns: dict[str, slice] = {}
         trials: list[Floats] = []
         for name, tables in items.items():
@@ -97,7 +99,7 @@ class Replicates:
     def interval(self, name: str) -> Score:
         """Mean over the seeds with a 95 % interval over items and seeds."""
         scores = self.seeds(name)
-        low, high = _percentiles(self._items(name) + _widening(len(scores) - 1) * self._seeds(name))
+        low, high = _percentiles(self._items(name) + _widening(len(scores) - 1) * self._seeds(name), self._within)
         return Score(value=float(scores.mean()), low=low, high=high, n=self._count)
 
     def compare(self, a: str, b: str) -> Comparison:
@@ -106,7 +108,7 @@ class Replicates:
         widening = _widening(_freedom(first, second))
         noise = self._seeds(a) - self._seeds(b) if a != b else np.zeros(self._samples)
         drawn = self._items(a) - self._items(b) + widening * noise
-        low, high = _percentiles(drawn)
+        low, high = _percentiles(drawn, self._within.differences)
         p = min(1.0, 2 * (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (1 + self._samples))
         verdict: Literal["better", "worse", "no difference shown"] = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
         return Comparison(a=a, b=b, difference=float(first.mean() - second.mean()), low=low, high=high, p=p, verdict=verdict)
@@ -150,9 +152,9 @@ def _resamples(items: int, samples: int, seed: int) -> Iterator[Floats]:
         yield np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items).astype(np.float32)
 
 
-def _percentiles(drawn: Floats) -> tuple[float, float]:
+def _percentiles(drawn: Floats, within: Range) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return within.cut(float(low)), within.cut(float(high))
 
 
 def _widening(freedom: float) -> float:
