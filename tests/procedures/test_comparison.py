@@ -1,6 +1,7 @@
 """The comparison of trials: every seed, intervals, pairs and sentences."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from tiny_trials import LABELS, task
 
 from kitae.core.errors import KitaeError
 from kitae.procedures.comparison import Quoted, TaskResult, compare
+from kitae.procedures.errors import error_tables, errors
 from kitae.procedures.outcome import Outcome, read, write
 from kitae.procedures.result_tables import page, tables, times
 from kitae.procedures.trial_set import read_trials
-from kitae.report.tables import comma_separated, latex, markdown
+from kitae.report.latex import latex
+from kitae.report.tables import comma_separated, markdown
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.kind import Predicted
 from kitae.tasks.records import TaskData
@@ -112,7 +115,31 @@ def test_mcnemar_stands_beside_the_bootstrap(result: TaskResult) -> None:
     assert float(told["mcnemar_p"]) < 0.001
     assert float(told["only_a"]) > float(told["only_b"])
     assert float(same["mcnemar_p"]) > 0.05
-    assert tables(result)["comparisons"].columns[-1] == "McNemar p"
+    comparisons = tables(TaskResult.model_validate_json(result.model_dump_json()))["comparisons"]
+    assert comparisons.columns[-3:] == ("only encoder right", "only other right", "McNemar p")
+    line = next(line for line in markdown(comparisons).splitlines() if line.startswith("| pretrain | random |"))
+    assert line.endswith(f"| better | {told['only_a']} | {told['only_b']} | &lt;0.001 |")
+    assert isinstance(told["only_a"], int), "examples are counted"
+
+
+def test_folders_are_called_by_their_ends_on_every_page_and_told_once(tmp_path: Path) -> None:
+    data = task(test=40)
+    one, two = "/deep/one/bert_a*", "/deep/two/bert_a*"
+    folders = [trial(tmp_path / str(i), data, encoder="x", seed=1, right=right) for i, right in enumerate((0.2, 0.95))]
+    for folder, name in zip(folders, (one, two), strict=True):
+        found = json.loads((folder / "results.json").read_text(encoding="utf-8")) | {"encoder": name, "warnings": ["odd"]}
+        (folder / "results.json").write_text(json.dumps(found), encoding="utf-8")
+    trials = read_trials(folders, TASK, data.test)
+    result = compare(trials, samples=200, seed=1)
+    wrong = error_tables(errors(trials, worst=3, texts=True, seed=1), result.names)
+    text = page(result, list(wrong.values()))
+    assert text.count("/deep/") == 2
+    assert "Folders: one/bert\\_a\\* is /deep/one/bert\\_a\\*; two/" in text
+    assert "- two/bert\\_a\\* beats one/bert\\_a\\* by " in text
+    assert "Warning, one/bert\\_a\\*: odd" in text
+    assert "## Confusion of two/bert\\_a\\*, all seeds" in text
+    assert "/deep/" not in times(result) + "".join(map(latex, tables(result).values()))
+    assert {row["a"] for row in result.comparisons} == {two}, "results.json keeps the folders"
 
 
 def test_quoted_scores_are_rows_of_their_own_and_in_no_statistics(tmp_path: Path, result: TaskResult) -> None:

@@ -8,13 +8,14 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from test_comparison import TASK, trial
 from tiny_trials import LABELS, task
 
-from kitae.procedures.errors import EncoderErrors, Errors, error_tables, errors
+from kitae.procedures.errors import Errors, error_tables, errors
 from kitae.procedures.slices import slices
 from kitae.procedures.trial_set import TrialSet, read_trials
 from kitae.tasks.examples import Answer, Example, Gold, Span
 from kitae.tasks.marks import marks, shown
 
 DOMAINS = ("mail", "news")
+NAMES = {"a": "a", "b": "runs/b"}
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +88,20 @@ def test_the_worst_have_the_least_probable_truth(trials: TrialSet, found: Errors
 
 def test_private_texts_are_left_out_everywhere(trials: TrialSet) -> None:
     private = errors(trials, worst=10, texts=False, seed=1)
-    said = private.model_dump_json() + str([table.rows for table in error_tables(private).values()])
+    said = private.model_dump_json() + str([table.rows for table in error_tables(private, NAMES).values()])
     assert not [example.id for example in trials.examples if example.text in said]
     assert private.encoders[0].worst[0].gold in LABELS
     assert errors(trials, worst=0, texts=True, seed=1).encoders[0].worst == []
-    assert "worst" not in error_tables(errors(trials, worst=0, texts=True, seed=1))
+    assert "worst" not in error_tables(errors(trials, worst=0, texts=True, seed=1), NAMES)
 
 
 def test_tables_name_every_encoder(found: Errors) -> None:
-    made = error_tables(found)
+    made = error_tables(found, NAMES)
     assert list(made) == ["classes", "slices", "worst"]
     assert len(made["classes"].rows) == 6
     assert made["worst"].rows[0][4] == "3 of 3"
-    assert {str(row[0]) for row in made["worst"].rows} == {"a", "b"}
-    assert isinstance(found.encoders[0], EncoderErrors)
+    for name, column in (("classes", 0), ("slices", 3), ("worst", 0)):
+        assert {row[column] for row in made[name].rows} == set(NAMES.values())
 
 
 TEXT = "Anna saw Kyoto"

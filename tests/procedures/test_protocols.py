@@ -19,6 +19,7 @@ from kitae.procedures.outcome import write as write_outcome
 from kitae.procedures.published import PublishedTrial, of_epochs, published
 from kitae.procedures.sweep import Candidate, Search, SweepConfig, Tried, best, check_search, means, read, write
 from kitae.procedures.trials import TrialConfig, run_trial
+from kitae.report.tables import escaped
 from kitae.stages import curve, evaluate, finetune, sweep
 from kitae.stages.curve import CurveConfig
 from kitae.stages.evaluate import EvaluateConfig
@@ -99,7 +100,7 @@ def test_what_the_protocol_as_published_hides_is_counted() -> None:
     assert (found.mean, found.maximum) == (pytest.approx(0.8), 0.9)
     assert (found.epoch_adds, found.run_adds) == (pytest.approx(0.1), pytest.approx(0.1))
     assert found.epochs == [[2, 1], [3, 3]]
-    assert found.sentence == (
+    assert found.sentence("adapt") == (
         "adapt: as published 80.0 on the average of 2 runs and 90.0 at best; fair 70.0 (95 % 60.0 to 80.0). Choosing the epoch on the "
         "test set adds 10.0 points, reporting the best run 10.0 more; neither would new texts give."
     )
@@ -233,6 +234,11 @@ def test_a_learning_curve_of_nested_draws(tmp_path: Path) -> None:
     assert list(tfidf) == ["1", "2"], "with fewer labels a baseline depends on the draw"
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "| encoder | 10 | 60 |" in page
+    assert f"| {first.name} | " in page
+    assert f" Folders: {first.name} is {escaped(str(first))}." in page
+    assert found["within"] == [0.0, 1.0], "the axis ends where accuracy does"
+    picture = (tmp_path / "curve.svg").read_text(encoding="utf-8")
+    assert f">{first.name}</text>" in picture
     assert (tmp_path / "points.csv").is_file()
 
 

@@ -4,7 +4,9 @@ import csv
 import io
 from pathlib import Path
 
-from kitae.report.tables import Table, comma_separated, latex, markdown, neutral, plain, write
+from kitae.report.files import write
+from kitae.report.latex import latex
+from kitae.report.tables import Probability, Table, comma_separated, escaped, markdown, neutral, plain
 
 NASTY = Table(
     title="Scores of <b>all</b>",
@@ -40,14 +42,26 @@ def test_plain_is_aligned_with_wide_characters() -> None:
     assert plain(table).splitlines() == ["label  n", "\u91d1\u878d   1", "ab     22"]
 
 
-def test_latex_is_a_table_of_booktabs_whatever_the_cells_hold() -> None:
+def test_latex_escapes_what_would_be_markup() -> None:
     lines = latex(NASTY).splitlines()
     assert lines[2] == r"\caption{Scores of \textless{}b\textgreater{}all\textless{}/b\textgreater{}}"
-    assert lines[3] == r"\begin{tabular}{lrrl}"
+    assert r"\begin{tabular}{lrrl}" in lines
     assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
-    assert lines[7] == r"a\textbar{}b & 0.91 & 5 &  \\"
-    assert lines[8].startswith(r"=HYPERLINK(1) & $-$0.50 & 1 & two lines")
-    specials = Table(title="", columns=("x",), rows=[("50 % & _#_ $5 {a} ^~ \\input{x} [b] a--b",)])
+    assert r"a\textbar{}b & 0.91 & 5 &  \\" in lines
+    assert any(line.startswith(r"=HYPERLINK(1) & $-$0.50 & 1 & two lines") for line in lines)
+    specials = Table(title="", columns=("x",), rows=[("50 % & _#_ {a} ^~ [b] a--b",)])
     (row,) = [line for line in latex(specials).splitlines() if line.startswith("50")]
-    assert row == (r"50 \% \& \_\#\_ \$5 \{a\} \textasciicircum{}\textasciitilde{} \textbackslash{}input\{x\} {[}b] a-{}-b \\")
+    assert row == r"50 \% \& \_\#\_ \{a\} \textasciicircum{}\textasciitilde{} {[}b] a-{}-b \\"
     assert "\\caption" not in latex(specials)
+
+
+def test_a_p_value_is_never_shown_as_nothing_and_keeps_its_digits_in_csv() -> None:
+    table = Table(title="", columns=("p",), rows=[(Probability(0.00019998),), (Probability(0.001),), (Probability(0.5),)])
+    assert [line.strip("| ") for line in markdown(table).splitlines()] == ["p", "---:", "&lt;0.001", "0.001", "0.500"]
+    assert comma_separated(table).split() == ["p", "0.00019998", "0.001", "0.5"]
+    assert [line for line in latex(table).splitlines() if line.endswith(r"1 \\")] == [r"$<$0.001 \\", r"0.001 \\"]
+    assert plain(Table(title="", columns=("x",), rows=[(-0.0001,)])).split() == ["x", "0.000"], "no minus before nothing"
+
+
+def test_markdown_shows_texts_as_they_are() -> None:
+    assert escaped("a_b *c* ~d~ $e$ &lt; <i>\n[x]") == r"a\_b \*c\* \~d\~ \$e\$ &amp;lt; &lt;i> \[x]"

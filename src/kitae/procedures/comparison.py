@@ -1,7 +1,7 @@
 """All trials of a task side by side: every seed, their spread, intervals, and which encoder is better than which."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from typing import Annotated
 
@@ -12,6 +12,7 @@ from kitae.core.config import Config
 from kitae.core.score import Score
 from kitae.procedures.published import Published, published
 from kitae.procedures.trial_set import TrialSet
+from kitae.report.names import short_names
 from kitae.tasks.mcnemar import mcnemar
 from kitae.tasks.metrics import Floats, confusion
 from kitae.tasks.statistics import Comparison, Replicates, spread
@@ -62,6 +63,8 @@ class TaskResult(Config):
     """What it predicts."""
     metric: str
     """What intervals and comparisons are about."""
+    within: tuple[float | None, float | None] = (None, None)
+    """The lowest and the highest value that the metric can have; null: it has no bound on that side."""
     labels: tuple[str, ...]
     """Label names in the order of the confusion matrices."""
     examples: dict[str, int]
@@ -69,23 +72,29 @@ class TaskResult(Config):
     gold is known."""
     encoders: list[EncoderResult]
     """In the order of the recipe's `compare`; none where the gold of every test example is hidden."""
-    comparisons: list[dict[str, str | float]]
+    comparisons: list[dict[str, str | int | float]]
     """Every pair: a, b, difference (a - b), low, high, p, verdict on a; and where examples are right or wrong, McNemar's exact test of the
     votes of each one's seeds: how many examples only a (only_a) and only b (only_b) gets right, and mcnemar_p."""
     verdicts: list[str]
-    """The comparisons as sentences."""
+    """The comparisons as sentences, with the encoders' short names."""
     quoted: list[Quoted] = []
     """Scores of other systems, as others published them; in no statistics."""
     published: list[Published] = []
     """What comes out where the test set chooses the epoch, beside the fair result; where that was asked for."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """How every encoder is called where people read."""
+        return short_names([one.encoder for one in self.encoders], [one.name for one in self.quoted])
 
 
 def compare(found: TrialSet, *, samples: int, seed: int, quoted: Sequence[Quoted] = ()) -> TaskResult:
     """Compare the encoders of a task's trials. Where the gold of all test examples is hidden, there is nothing to compare."""
     first = found.first
     encoders: list[EncoderResult] = []
-    comparisons: list[dict[str, str | float]] = []
+    comparisons: list[dict[str, str | int | float]] = []
     verdicts: list[str] = []
+    names = short_names(list(found.results), [one.name for one in quoted])  # as TaskResult.names
     if found.examples:
         replicates, decided = Replicates(found.metric, found.items(), samples=samples, seed=seed), found.decided()
         encoders = [_encoder(name, found, replicates.interval(name)) for name in found.results]
@@ -93,11 +102,12 @@ def compare(found: TrialSet, *, samples: int, seed: int, quoted: Sequence[Quoted
             one = replicates.compare(a, b)
             tested = {} if decided is None else _tested(decided[a], decided[b])
             comparisons.append(asdict(one) | tested)
-            verdicts.append(sentence(one))
+            verdicts.append(sentence(replace(one, a=names[a], b=names[b])))
     return TaskResult(
         task=first.task,
         kind=first.kind,
         metric=found.metric.name,
+        within=(found.metric.within.lowest, found.metric.within.highest),
         labels=found.labels,
         examples=first.examples | {"scored": len(found.examples)},
         encoders=encoders,
@@ -116,7 +126,7 @@ def _published(encoder: EncoderResult, found: TrialSet) -> Iterator[Published]:
         yield published(encoder.encoder, told, encoder.score)
 
 
-def _tested(a: Sequence[Floats], b: Sequence[Floats]) -> dict[str, float]:
+def _tested(a: Sequence[Floats], b: Sequence[Floats]) -> dict[str, int | float]:
     test = mcnemar(a, b)
     return {"only_a": test.only_a, "only_b": test.only_b, "mcnemar_p": test.p}
 
@@ -133,16 +143,16 @@ def sentence(found: Comparison) -> str:
     return f"{found.a} against {found.b}: no difference shown, {both}"
 
 
-def _encoder(name: str, found: TrialSet, score: Score) -> EncoderResult:
-    results = found.results[name]
-    common = [metric for metric in results[0].scores if all(metric in result.scores for result in results)]
+def _encoder(encoder: str, found: TrialSet, score: Score) -> EncoderResult:
+    results = found.results[encoder]
+    common = [name for name in results[0].scores if all(name in result.scores for result in results)]
     times = {key: [result.seconds.get(key, 0.0) for result in results] for key in ("train", "predict")}
     return EncoderResult(
-        encoder=name,
+        encoder=encoder,
         seeds={str(result.seed): result.scores for result in results},
-        spread={metric: asdict(spread([result.scores[metric] for result in results])) for metric in common},
+        spread={name: asdict(spread([result.scores[name] for result in results], found.kind.within(name))) for name in common},
         score=score,
-        confusion=_confusion(found, name),
+        confusion=_confusion(found, encoder),
         seconds={key: float(np.mean(values)) for key, values in times.items()},
         times=times,
         warnings=sorted({warning for result in results for warning in result.warnings}),

@@ -1,12 +1,12 @@
 """Learning curves: every encoder's score against the number of labelled examples that it learnt from."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from kitae.core.config import Config
 from kitae.procedures.comparison import EncoderResult, TaskResult
 from kitae.report.figures import Point as Shown
 from kitae.report.figures import curves as draw
+from kitae.report.names import short_names
 from kitae.report.tables import Table
 
 
@@ -47,6 +47,13 @@ class Curves(Config):
     """Validation examples; they do not grow fewer with the training examples."""
     curves: list[Curve]
     """In the order of the recipe's `compare`."""
+    within: tuple[float | None, float | None] = (None, None)
+    """The lowest and the highest value that the metric can have; null: it has no bound on that side."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """How every encoder is called where people read."""
+        return short_names([curve.encoder for curve in self.curves])
 
 
 def curves(results: Sequence[TaskResult]) -> Curves:
@@ -59,6 +66,7 @@ def curves(results: Sequence[TaskResult]) -> Curves:
         metric=last.metric,
         test=last.examples["test"],
         validation=last.examples["validation"],
+        within=last.within,
         curves=[Curve(encoder=name, points=[_point(result, name) for result in ordered if _named(result, name)]) for name in names],
     )
 
@@ -66,7 +74,8 @@ def curves(results: Sequence[TaskResult]) -> Curves:
 def tables(found: Curves) -> dict[str, Table]:
     """The curves for people (one column per number of examples), and for a plot (one row per point)."""
     counts = sorted({point.examples for curve in found.curves for point in curve.points})
-    shown = [(curve.encoder, {point.examples: point for point in curve.points}) for curve in found.curves]
+    names = found.names
+    shown = [(names[curve.encoder], {point.examples: point for point in curve.points}) for curve in found.curves]
     name = found.metric.replace("_", " ")
     return {
         "curve": Table(
@@ -77,18 +86,25 @@ def tables(found: Curves) -> dict[str, Table]:
         "points": Table(
             title="Every point",
             columns=("encoder", "examples", "mean", "95 % low", "95 % high", "seeds"),
-            rows=[(c.encoder, p.examples, p.value, p.low, p.high, len(p.seeds)) for c in found.curves for p in c.points],
+            rows=[(names[c.encoder], p.examples, p.value, p.low, p.high, len(p.seeds)) for c in found.curves for p in c.points],
         ),
     }
 
 
 def figure(found: Curves) -> str:
     """The curves as SVG, each point with its interval."""
+    names = found.names
     series = {
-        Path(curve.encoder).name: [Shown(count=p.examples, value=p.value, low=p.low, high=p.high) for p in curve.points]
+        names[curve.encoder]: [Shown(count=p.examples, value=p.value, low=p.low, high=p.high) for p in curve.points]
         for curve in found.curves
     }
-    return draw(f"{found.task}: learning curves", series, x="labelled examples", y=found.metric.replace("_", " "))
+    return draw(
+        f"{found.task}: learning curves, with 95 % intervals",
+        series,
+        x="labelled examples",
+        y=found.metric.replace("_", " "),
+        within=found.within,
+    )
 
 
 def _named(result: TaskResult, name: str) -> EncoderResult | None:

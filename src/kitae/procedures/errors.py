@@ -210,14 +210,14 @@ def _worst(
     return made
 
 
-def error_tables(found: Errors) -> dict[str, Table]:
-    """The same as tables, by file name."""
+def error_tables(found: Errors, names: Mapping[str, str]) -> dict[str, Table]:
+    """The same as tables, by file name. `names`: how encoders are called."""
     metric = found.metric.replace("_", " ")
     classes = Table(
         title="By class, all seeds together",
         columns=("encoder", "class", "gold", "predicted", "right", "precision", "recall", "F1"),
         rows=[
-            (one.encoder, row.name, row.gold, row.predicted, row.right, row.precision, row.recall, row.f1)
+            (names[one.encoder], row.name, row.gold, row.predicted, row.right, row.precision, row.recall, row.f1)
             for one in found.encoders
             for row in one.classes
         ],
@@ -226,7 +226,7 @@ def error_tables(found: Errors) -> dict[str, Table]:
         title=f"By slice: {metric}",
         columns=("slice", "value", "examples", "encoder", "mean", "95 % low", "95 % high", "error"),
         rows=[
-            (row.slice, row.value, row.examples, one.encoder, row.score, row.low, row.high, row.error)
+            (row.slice, row.value, row.examples, names[one.encoder], row.score, row.low, row.high, row.error)
             for place in range(len(found.encoders[0].slices))
             for one in found.encoders
             for row in (one.slices[place],)
@@ -236,11 +236,12 @@ def error_tables(found: Errors) -> dict[str, Table]:
         title="The worst examples of each encoder",
         columns=("encoder", "rank", "id", "error", "wrong seeds", "gold", "predicted", "text", "second", "where"),
         rows=[
-            (one.encoder, rank, row.id, row.error, wrong, row.gold, row.predicted, row.text, row.second, row.where)
+            (names[one.encoder], rank, row.id, row.error, wrong, row.gold, row.predicted, row.text, row.second, row.where)
             for one in found.encoders
             for rank, row in enumerate(one.worst, start=1)
             for wrong in (_of(row.wrong, found.seeds[one.encoder]),)
         ],
+        aside=("where",),
     )
     return {name: table for name, table in (("classes", classes), ("slices", parts), ("worst", worst)) if table.rows}
 

@@ -10,7 +10,8 @@ from kitae.core.errors import KitaeError
 from kitae.core.score import Score
 from kitae.procedures.comparison import Quoted, TaskResult
 from kitae.procedures.result_tables import QUOTED, source
-from kitae.report.tables import Cell, Table
+from kitae.report.names import addresses, short_names
+from kitae.report.tables import Cell, Table, escaped
 
 
 class TaskColumn(Config):
@@ -47,6 +48,11 @@ class Overview(Config):
     quoted: dict[str, list[Quoted]]
     """By task: scores that others published."""
 
+    @property
+    def names(self) -> dict[str, str]:
+        """How every encoder is called where people read."""
+        return short_names([row.encoder for row in self.encoders], [one.name for of in self.quoted.values() for one in of])
+
 
 def read_result(folder: Path) -> TaskResult:
     """The comparison in an evaluation's folder. Raises KitaeError when it is absent or damaged."""
@@ -79,16 +85,16 @@ def overview(results: Sequence[TaskResult]) -> Overview:
 
 def overview_tables(found: Overview) -> dict[str, Table]:
     """The table for people, and every score on a line of its own for programs."""
-    tasks = [column.task for column in found.tasks]
+    tasks, names = [column.task for column in found.tasks], found.names
     quoted = {one.name: source(one) for of in found.quoted.values() for one in of}
     columns = ["encoder", *(f"{column.task} ({column.metric.replace('_', ' ')})" for column in found.tasks), "mean"]
-    rows: list[list[Cell]] = [[row.encoder, *(_cell(row.scores.get(task)) for task in tasks), row.mean] for row in found.encoders]
+    rows: list[list[Cell]] = [[names[row.encoder], *(_cell(row.scores.get(task)) for task in tasks), row.mean] for row in found.encoders]
     if quoted:
         columns.append("source")
         rows = [[*row, None] for row in rows]
         rows += [[name, *(_quoted(found, task, name) for task in tasks), None, said] for name, said in quoted.items()]
     lines: list[tuple[Cell, ...]] = [
-        (column.task, column.metric, row.encoder, row.seeds[column.task], score.value, score.low, score.high, None)
+        (column.task, column.metric, names[row.encoder], row.seeds[column.task], score.value, score.low, score.high, None)
         for column in found.tasks
         for row in found.encoders
         for score in (row.scores.get(column.task),)
@@ -109,7 +115,10 @@ def overview_tables(found: Overview) -> dict[str, Table]:
 def note(found: Overview) -> str:
     """What a reader must know of the table."""
     text = "Intervals cover the choice of test examples and of seeds. Comparisons in pairs stand with each task (evaluate/TASK)."
-    return f"{text} Rows with a source are {QUOTED}." if found.quoted else text
+    if found.quoted:
+        text = f"{text} Rows with a source are {QUOTED}."
+    folders = addresses(found.names)
+    return f"{text} Folders: {escaped(folders)}." if folders else text
 
 
 def _cell(score: Score | None) -> str | None:

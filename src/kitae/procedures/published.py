@@ -43,12 +43,11 @@ class Published(Config):
     epochs: list[list[int]]
     """Of every run the epoch that the test set chooses, and the one that validation chooses."""
 
-    @property
-    def sentence(self) -> str:
-        """What the protocol as published hides, in points (hundredths)."""
+    def sentence(self, name: str) -> str:
+        """What the protocol as published hides, in points (hundredths). `name`: how the encoder is called."""
         fair, runs = self.fair, f"{self.runs} runs"
         return (
-            f"{self.encoder}: as published {100 * self.mean:.1f} on the average of {runs} and {100 * self.maximum:.1f} at best; fair "
+            f"{name}: as published {100 * self.mean:.1f} on the average of {runs} and {100 * self.maximum:.1f} at best; fair "
             f"{100 * fair.value:.1f} (95 % {100 * fair.low:.1f} to {100 * fair.high:.1f}). Choosing the epoch on the test set adds "
             f"{100 * self.epoch_adds:.1f} points, reporting the best run {100 * self.run_adds:.1f} more; neither would new texts give."
         )
@@ -75,13 +74,13 @@ def of_epochs(scores: Sequence[float]) -> PublishedTrial:
     return PublishedTrial(scores=list(scores), epoch=epoch + 1, score=scores[epoch])
 
 
-def table(found: Sequence[Published], metric: str) -> Table:
-    """Both protocols side by side."""
+def table(found: Sequence[Published], metric: str, names: Mapping[str, str]) -> Table:
+    """Both protocols side by side. `names`: how encoders are called."""
     return Table(
         title=f"As published (epoch chosen on the test set) and fair (epoch chosen on validation): {metric.replace('_', ' ')}",
         columns=("encoder", "runs", "published mean", "published max", "fair", "95 % low", "95 % high", "epoch adds", "best run adds"),
         rows=[
-            (one.encoder, one.runs, one.mean, one.maximum, one.fair.value, one.fair.low, one.fair.high, one.epoch_adds, one.run_adds)
+            (names[one.encoder], one.runs, one.mean, one.maximum, one.fair.value, one.fair.low, one.fair.high, one.epoch_adds, one.run_adds)
             for one in found
         ],
     )

@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
+from kitae.report.tables import printable
+
 SIZE = 12.0
 """Of letters."""
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c00")
 """Told apart with color-blind eyes as well (Okabe and Ito, 2008), the yellow darkened for white paper."""
+DASHES = ("", "7 3", "2 3")
+"""Of lines, once all colors are used."""
+FACES = "Helvetica, Arial, 'Hiragino Sans', 'Yu Gothic', Meiryo, 'Noto Sans CJK JP', sans-serif"
 INK, FAINT = "#222222", "#dddddd"
 Anchor = Literal["start", "middle", "end"]
 
@@ -30,10 +35,11 @@ class Canvas:
         """A straight line."""
         self.shapes.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" stroke-width="{width:g}"/>')
 
-    def path(self, points: Sequence[tuple[float, float]], *, color: str, width: float = 1.8) -> None:
-        """Straight lines from point to point."""
+    def path(self, points: Sequence[tuple[float, float]], *, color: str, width: float = 1.8, dash: str = "") -> None:
+        """Straight lines from point to point; `dash`: lengths of strokes and gaps."""
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.shapes.append(f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="{width:g}"/>')
+        dashed = f' stroke-dasharray="{dash}"' if dash else ""
+        self.shapes.append(f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="{width:g}"{dashed}/>')
 
     def box(self, x: float, y: float, width: float, height: float, *, color: str, opacity: float = 0.25) -> None:
         """A rectangle with an outline of its own color."""
@@ -56,7 +62,7 @@ class Canvas:
         """The whole picture; `title` is what is read aloud."""
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:.0f}" height="{self.height:.0f}" '
-            f'viewBox="0 0 {self.width:.0f} {self.height:.0f}" font-family="Helvetica, Arial, sans-serif" role="img">'
+            f'viewBox="0 0 {self.width:.0f} {self.height:.0f}" font-family="{FACES}" role="img">'
         )
         white = f'<rect x="0" y="0" width="{self.width:.0f}" height="{self.height:.0f}" fill="white"/>'
         return "\n".join([head, f"<title>{escape(printable(title))}</title>", white, *self.shapes, "</svg>"]) + "\n"
@@ -91,24 +97,32 @@ class Scale:
         return [value for value in made if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
 
 
-def spanning(values: Sequence[float], start: float, end: float, *, log: bool = False, zero: bool = False) -> Scale:
-    """A scale that holds all values with some air around them; `zero` begins at 0."""
+def spanning(
+    values: Sequence[float],
+    start: float,
+    end: float,
+    *,
+    log: bool = False,
+    zero: bool = False,
+    within: tuple[float | None, float | None] = (None, None),
+) -> Scale:
+    """A scale that holds all values with some air around them, but none outside `within`; `zero` begins at 0."""
     low, high = min(values), max(values)
     if log:
         air = max((high / low) ** 0.06, 1.1)
         return Scale(low=low / air, high=high * air, start=start, end=end, log=True)
     air = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    return Scale(low=0.0 if zero else low - air, high=high + air, start=start, end=end)
+    (lowest, highest), bottom, top = within, 0.0 if zero else low - air, high + air
+    if lowest is not None and low >= lowest:
+        bottom = max(bottom, lowest)
+    if highest is not None and high <= highest:
+        top = min(top, highest)
+    return Scale(low=bottom, high=top, start=start, end=end)
 
 
 def number(value: float) -> str:
     """A tick's label: 0.25, 12, 3,000."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
-
-
-def printable(text: str) -> str:
-    """Without control characters, which XML does not know."""
-    return "".join(" " if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character for character in text)
 
 
 def width_of(text: str, size: float = SIZE) -> float:
@@ -117,12 +131,16 @@ def width_of(text: str, size: float = SIZE) -> float:
 
 
 def shortened(text: str, room: float, size: float = SIZE) -> str:
-    """A text that fits into so many pixels: its end is kept, where names differ."""
-    if width_of(text, size) <= room:
-        return text
-    while text and width_of(f"...{text}", size) > room:
-        text = text[1:]
-    return f"...{text}"
+    """A text that fits into so many pixels: beginning and end are kept, where names differ."""
+    first, last = text, ""
+    while first + last and width_of(f"{first}{last}" if first == text else f"{first}...{last}", size) > room:
+        if first == text:
+            first, last = text[: len(text) // 2], text[len(text) // 2 :]
+        elif width_of(first, size) > width_of(last, size):
+            first = first[:-1]
+        else:
+            last = last[1:]
+    return text if first == text else f"{first}...{last}"
 
 
 def _step(span: float) -> float:

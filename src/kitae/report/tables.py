@@ -1,29 +1,19 @@
-"""Tables for people: the same rows as Markdown, CSV, LaTeX and plain text. Cells cannot break out of their place."""
+"""Tables for people: the same rows as Markdown, CSV and plain text (LaTeX: kitae.report.latex). Cells cannot break out of their place."""
 
 import csv
 import io
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 Cell = str | int | float | None
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # behind a line's end it would be an argument
-}
+
+
+class Probability(float):
+    """A p-value: shown as "<0.001" where its digits would say that it is 0, which no p is. Files for programs keep all digits."""
+
+
+_MARKUP = "\\|`*_[~$"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -35,23 +25,31 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     digits: int = 3
+    aside: Sequence[str] = ()
+    """Columns for programs: CSV has them, LaTeX does not."""
 
     def text(self, cell: Cell) -> str:
         """A cell as shown: rounded numbers, nothing for None, no line breaks or control characters."""
         if cell is None:
             return ""
+        if isinstance(cell, Probability) and cell < 10**-self.digits:
+            return f"<{10**-self.digits:.{self.digits}f}"
         if isinstance(cell, float):
-            return f"{cell:.{self.digits}f}"
-        return "".join(" " if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") else character for character in str(cell))
+            return f"{cell:z.{self.digits}f}"
+        return printable(str(cell))
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column has numbers only, and stands to the right."""
+        return all(isinstance(row[column], int | float | None) for row in self.rows)
 
 
 def markdown(table: Table) -> str:
     """A heading and a Markdown table; `|` and markup in cells are escaped, numbers are set to the right."""
-    lines = [f"## {_escape(table.text(table.title))}", ""] if table.title else []
-    numeric = [_numeric(table, i) for i in range(len(table.columns))]
-    lines.append(_line([_escape(name) for name in table.columns]))
+    lines = [f"## {escaped(table.text(table.title))}", ""] if table.title else []
+    numeric = [table.numeric(i) for i in range(len(table.columns))]
+    lines.append(_line([escaped(name) for name in table.columns]))
     lines.append(_line(["---:" if right else "---" for right in numeric]))
-    lines += [_line([_escape(table.text(cell)) for cell in row]) for row in table.rows]
+    lines += [_line([escaped(table.text(cell)) for cell in row]) for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
@@ -65,32 +63,11 @@ def comma_separated(table: Table) -> str:
     return file.getvalue()
 
 
-def latex(table: Table) -> str:
-    """A table for LaTeX with booktabs: caption, columns with numbers to the right. It needs the package booktabs."""
-    right = [_numeric(table, i) for i in range(len(table.columns))]
-    caption = [f"\\caption{{{_latex(table.text(table.title))}}}"] if table.title else []
-    body = [_latex_line([_latex(table.text(cell), number=isinstance(cell, float)) for cell in row]) for row in table.rows]
-    lines = [
-        "\\begin{table}",
-        "\\centering",
-        *caption,
-        f"\\begin{{tabular}}{{{''.join('r' if side else 'l' for side in right)}}}",
-        "\\toprule",
-        _latex_line([_latex(table.text(name)) for name in table.columns]),
-        "\\midrule",
-        *body,
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def plain(table: Table) -> str:
     """Aligned columns for a terminal; wide characters count two."""
     cells = [list(table.columns), *([table.text(cell) for cell in row] for row in table.rows)]
-    widths = [max(_width(row[i]) for row in cells) for i in range(len(table.columns))]
-    lines = ["  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    widths = [max(width_of(row[i]) for row in cells) for i in range(len(table.columns))]
+    lines = ["  ".join(cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([*([table.title] if table.title else []), *lines]) + "\n"
 
 
@@ -99,34 +76,21 @@ def neutral(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def write(folder: Path, name: str, table: Table) -> None:
-    """Write `name`.csv and `name`.tex into a folder."""
-    (folder / f"{name}.csv").write_text(comma_separated(table), encoding="utf-8")
-    (folder / f"{name}.tex").write_text(latex(table), encoding="utf-8")
+def printable(text: str) -> str:
+    """A text on one line, without control characters and what no file can hold."""
+    return "".join(" " if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character for character in text)
 
 
-def _numeric(table: Table, column: int) -> bool:
-    return all(isinstance(row[column], int | float | None) for row in table.rows)
-
-
-def _latex(text: str, *, number: bool = False) -> str:
-    made = "".join(_LATEX.get(character, character) for character in text).replace("--", "-{}-")  # no dash of two
-    return f"$-${made[1:]}" if number and made.startswith("-") else made
-
-
-def _latex_line(cells: Sequence[str]) -> str:
-    return f"{' & '.join(cells)} \\\\"
-
-
-def _escape(text: str) -> str:
-    for character in "\\|<`*_[":
-        text = text.replace(character, "&lt;" if character == "<" else f"\\{character}")
-    return text
+def escaped(text: str) -> str:
+    """A text as Markdown that shows it as it is."""
+    made = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{character}" if character in _MARKUP else character for character in made)
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
+    """Columns of a terminal: wide characters count two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

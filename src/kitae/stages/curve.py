@@ -4,9 +4,11 @@ from kitae.core.artifact import Inputs, Out
 from kitae.core.config import Config
 from kitae.procedures.curve import Curves, curves, figure, tables
 from kitae.procedures.overview import read_result
-from kitae.report.tables import markdown, write
+from kitae.report.files import write
+from kitae.report.names import addresses
+from kitae.report.tables import escaped, markdown
 
-VERSION = 1
+VERSION = 2
 
 
 class CurveConfig(Config):
@@ -39,4 +41,6 @@ def page(found: Curves) -> str:
         "Every seed draws examples of its own, the same for every encoder; a smaller draw is part of a larger one. The epoch is chosen on "
         f"all {found.validation} validation examples, however few are learnt from; scored on {found.test} test examples."
     )
-    return f"{markdown(tables(found)['curve'])}\n{note}\n"
+    folders = addresses(found.names)
+    told = f" Folders: {escaped(folders)}." if folders else ""
+    return f"{markdown(tables(found)['curve'])}\n{note}{told}\n"

@@ -12,11 +12,11 @@ from kitae.procedures.errors import error_tables, errors
 from kitae.procedures.outcome import RESULTS
 from kitae.procedures.result_tables import page, tables, times
 from kitae.procedures.trial_set import read_trials
-from kitae.report.tables import write
+from kitae.report.files import write
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.records import load
 
-VERSION = 3
+VERSION = 4
 
 
 class EvaluateSettings(Config):
@@ -62,7 +62,7 @@ def run(config: EvaluateConfig, inputs: Inputs, out: Out) -> None:
         found = errors(trials, worst=config.worst, texts=config.worst_texts, seed=inputs.seed)
         (out.path / "errors.json").write_text(found.model_dump_json(indent=1), encoding="utf-8")
         (out.path / "times.svg").write_text(times(result), encoding="utf-8")
-        wrong = error_tables(found)
+        wrong = error_tables(found, result.names)
     for name, table in {**made, **wrong}.items():
         write(out.path, name, table)
     shown = [wrong[name] for name in ("classes", "slices") if name in wrong]

@@ -3,9 +3,10 @@
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import Config
 from kitae.procedures.overview import note, overview, overview_tables, read_result
-from kitae.report.tables import markdown, write
+from kitae.report.files import write
+from kitae.report.tables import markdown
 
-VERSION = 1
+VERSION = 2
 
 
 class OverviewConfig(Config):
