@@ -32,11 +32,11 @@ def kept(name: str, found: object) -> None:
 
 
 def comparison(folder: Path) -> dict[str, object]:
-    """What a comparison says, with encoders called by the last part of their folder's name."""
+    """What a comparison says, with encoders called by their short names."""
     found = TaskResult.model_validate_json((folder / "results.json").read_bytes())
     rows = [
         {
-            "encoder": Path(one.encoder).name,
+            "encoder": found.names[one.encoder],
             "score": rounded(one.score.model_dump()),
             "seeds": {seed: round(scores[found.metric], 4) for seed, scores in one.seeds.items()},
             "means": {name: round(told["mean"] or 0.0, 4) for name, told in one.spread.items()},
@@ -47,9 +47,9 @@ def comparison(folder: Path) -> dict[str, object]:
         "metric": found.metric,
         "examples": found.examples,
         "encoders": rows,
-        "verdicts": [short(verdict, found) for verdict in found.verdicts],
-        "published": [rounded(one.model_dump() | {"encoder": Path(one.encoder).name}) for one in found.published],
-        "what it hides": [short(one.sentence, found) for one in found.published],
+        "verdicts": found.verdicts,
+        "published": [rounded(one.model_dump() | {"encoder": found.names[one.encoder]}) for one in found.published],
+        "what it hides": [one.sentence(found.names[one.encoder]) for one in found.published],
     }
 
 
@@ -58,13 +58,6 @@ def rounded(found: object) -> object:
     if isinstance(found, dict):
         return {key: rounded(value) for key, value in found.items()}
     return round(found, 4) if isinstance(found, float) else found
-
-
-def short(text: str, found: TaskResult) -> str:
-    """A sentence without the folders of encoders."""
-    for one in found.encoders:
-        text = text.replace(one.encoder, Path(one.encoder).name)
-    return text
 
 
 def settings(recipe: Recipe) -> dict[str, object]:
@@ -97,7 +90,7 @@ def main() -> None:
         if node.stage == "curve":
             curves = Curves.model_validate_json((output / node.name / "results.json").read_bytes())
             for one in (dumped := curves.model_dump())["curves"]:
-                one["encoder"] = Path(one["encoder"]).name
+                one["encoder"] = curves.names[one["encoder"]]
             found[node.name] = dumped
     kept(arguments.name, found)
 
