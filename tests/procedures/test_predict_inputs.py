@@ -102,6 +102,33 @@ def test_bad_sources_are_named(tmp_path: Path, content: str, name: str, reads: R
         read(content, name, tmp_path, reads)
 
 
+def test_a_models_own_columns_or_those_that_everybody_may_use(tmp_path: Path) -> None:
+    """Of a model that learnt from files without a line of names: tables without one, tables that name the text, and plain text."""
+    own = Reads(text=("1",), named=False)
+    assert texts(read("a,x\nb,y\n", "in.csv", tmp_path, own)) == [(1, "x"), (2, "y")]
+    assert texts(read("a,x\nb,y\n", "in.csv", tmp_path, Reads(text=("-1",), named=False))) == [(1, "x"), (2, "y")]
+    for content, name in (("id,text\na,x\n", "in.csv"), ("text\tid\nx\ta\n", "in.tsv")):
+        (item,) = read(content, name, tmp_path, own)
+        assert item.example is not None
+        assert (item.line, item.id, item.example.text) == (2, "a", "x")
+    assert texts(read('{"text": "x"}\n', "in.jsonl", tmp_path, own)) == texts(read("x\n", "in.txt", tmp_path, own)) == [(1, "x")]
+    pairs = Reads(text=("0",), second=("1",), named=False)
+    for content in ("x,y\n", "second,text\ny,x\n"):
+        (item,) = read(content, "in.csv", tmp_path, pairs)
+        assert item.example is not None
+        assert (item.example.text, item.example.second) == ("x", "y")
+    with pytest.raises(KitaeError, match="give a table .* with the columns text, second"):
+        read("x\n", "in.txt", tmp_path, pairs)
+    body = Reads(text=("body",), named=False)
+    assert texts(read("body,text\nx,y\n", "in.csv", tmp_path, body)) == [(2, "x")], "its own before others"
+    assert texts(read("text\ny\n", "in.csv", tmp_path, body)) == [(2, "y")]
+    both = Reads(text=("title", "body"), named=False)
+    with pytest.raises(KitaeError, match='no column "title"'):
+        read("body,text\nx,y\n", "in.csv", tmp_path, both)  # half of them: not another text in silence
+    with pytest.raises(KitaeError, match='no column "body"'):
+        read("text\ny\n", "in.csv", tmp_path, Reads(text=("body",)))  # named on the command line
+
+
 def test_strings_mappings_and_examples() -> None:
     assert example_from("x", Reads(), number=1).text == "x"
     assert example_from({"body": "x"}, Reads(text=("body",)), number=1).text == "x"

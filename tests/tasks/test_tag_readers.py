@@ -310,7 +310,7 @@ def test_the_tables_of_the_page_are_tasks() -> None:
     tasks = [
         TaskConfig.model_validate(expand({"name": name, **table}, "docs/tagging.md")) for some in tables for name, table in some.items()
     ]
-    assert len(tasks) == 6
+    assert len(tasks) == 7
     for one in tasks:
         assert one.kind == "tagging"
         options_of(one)

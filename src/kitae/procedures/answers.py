@@ -106,6 +106,8 @@ class Entities:
     entities: tuple[Entity, ...]
     words: bool = False
     """Whether they are words, of a model with plain tags such as parts of speech."""
+    tags: tuple[str, ...] | None = None
+    """The tag of every word, where the text was given as a list of words."""
 
     def rows(self) -> Iterator[list[str]]:
         """A row for each; one of empty cells where there is none."""
@@ -116,7 +118,8 @@ class Entities:
 
     def json(self) -> dict[str, object]:
         """See Answer."""
-        return {"words" if self.words else "entities": [found.json() for found in self.entities]}
+        tags = {} if self.tags is None else {"tags": list(self.tags)}
+        return {**tags, "words" if self.words else "entities": [found.json() for found in self.entities]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +209,8 @@ def _choice(example: Example, found: Predicted, labels: Sequence[str]) -> Choice
 
 def _entities(example: Example, found: Predicted, labels: Sequence[str]) -> Entities:
     words = "words" in found.more
-    return Entities(entities=tuple(Entity(**one) for one in _dicts(found.more["words" if words else "entities"])), words=words)
+    tags = tuple(map(str, found.value)) if example.words and isinstance(found.value, tuple) else None
+    return Entities(entities=tuple(Entity(**one) for one in _dicts(found.more["words" if words else "entities"])), words=words, tags=tags)
 
 
 def _found(example: Example, found: Predicted, labels: Sequence[str]) -> Found:

@@ -51,6 +51,8 @@ class Use(Config):
     """Columns of a table that hold the second text of a pair."""
     choices: tuple[str, ...] = ()
     """Columns of a table that hold the answers to choose from."""
+    join: str = " "
+    """What stands between the words of a text that is given as a list of words."""
     tuned: dict[str, float] = Field(default_factory=dict)
     """Thresholds chosen on validation."""
 
@@ -114,6 +116,7 @@ def use_of(model: Finetuned, task: TaskConfig) -> Use:
         columns=task.text,
         second=task.second,
         choices=task.choices,
+        join=str(task.format_config.get("join", " ")),
         tuned=dict(model.tuned),
     )
 

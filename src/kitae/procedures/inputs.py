@@ -4,20 +4,24 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from kitae.core.errors import KitaeError
 from kitae.tasks.examples import Example
 from kitae.tasks.readers.rows import texts_at
+from kitae.tasks.readers.word_lists import words_at
+from kitae.tasks.readers.words import joined
 from kitae.text.streams import TextStream, open_bytes, open_pipe
-from kitae.text.tables import Json, format_of, row_of, rows_of
+from kitae.text.tables import Json, Manner, format_of, row_of, rows_of
 
 STANDARD = "-"
 """As a source, standard input; as a target, standard output."""
 TEXT = "text"
 """The format of a text a line."""
+JSONL = "jsonl"
+"""The format whose lines name their texts themselves."""
 CHUNK = 8192
 """Examples that are held at a time ..."""
 CHARACTERS = 1 << 20
@@ -48,6 +52,28 @@ class Reads:
     """The name of a row, which is copied."""
     exact: bool = False
     """Whether blanks around texts are kept, because places in them are predicted."""
+    join: str | None = None
+    """Of models that tag words: what stands between the words of a JSON list, which may then be in the text's place."""
+
+    named: bool = True
+    """Whether somebody named these columns for this source. Else they are a task's, and a source without them may call its texts "text",
+    "second" and "choices"; where the task's columns are numbers, a table may have no line of names, as the task's files had none."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All columns."""
+        return (*self.text, *self.second, *self.choices)
+
+    @property
+    def plain(self) -> "Reads":
+        """The same under the names that everybody may use."""
+        own = ("second",) if self.second else (), ("choices[]",) if self.choices else ()
+        return replace(self, text=("text",), second=own[0], choices=own[1], named=True)
+
+    def found_in(self, row: Iterable[str]) -> bool:
+        """Whether a row with these names has every column."""
+        known = set(row)
+        return all(column.partition("[]")[0].partition(".")[0] in known for column in self.wanted)
 
     @property
     def single(self) -> bool:
@@ -75,9 +101,10 @@ def read_source(
     """
     kind = format or _announced(source)
     if kind == TEXT and not reads.single:
-        wanted = [*reads.text, *reads.second, *reads.choices]
-        cure = f"give a table (csv, tsv, jsonl) with the columns {', '.join(wanted)}"
-        raise KitaeError("the model reads more than one text, and a line of plain text is one", cure=cure, where=str(source))
+        wanted = ", ".join((reads if reads.named else reads.plain).wanted)
+        cure = f"give a table (csv, tsv, jsonl) with the columns {wanted}, and say its format where the name does not"
+        where = str(source) if standard is None else "standard input"
+        raise KitaeError("the model reads more than one text, and a line of plain text is one", cure=cure, where=where)
     stream = TextStream(open_bytes(source) if standard is None else open_pipe(standard, where="standard input"), encoding=encoding)
     if kind == TEXT:
         for number, line in enumerate(stream, start=1):
@@ -86,7 +113,7 @@ def read_source(
             made = Example(id=where, text=text if reads.exact else text.strip(), gold=None, where=where) if text.strip() else None
             yield Item(line=number, id=None, example=made)
         return
-    for number, row in rows_of(stream, kind):
+    for number, row in _rows(stream, kind, reads):
         where = f"{stream.where}, line {number}"
         name = row.get(reads.id)
         yield Item(line=number, id=name, example=example_of(row, reads, where=where))
@@ -95,13 +122,15 @@ def read_source(
 def example_of(row: Mapping[str, str], reads: Reads, *, where: str) -> Example | None:
     """The example of a row; None when one of its texts is empty. Raises KitaeError for a missing column, and a cell that holds no text."""
     columns = dict(row)
-    text = _joined(columns, reads.text, where, exact=reads.exact)
+    if not reads.named and reads.plain.found_in(columns) and not (set(reads.wanted) - set(reads.plain.wanted)) & set(columns):
+        reads = reads.plain
+    text, words = _text(columns, reads, where)
     second = _joined(columns, reads.second, where, exact=reads.exact) if reads.second else None
     choices = _choices(columns, reads.choices, where)
     texts = [text, *([] if second is None else [second]), *choices]
     if not all(one.strip() for one in texts):
         return None
-    return Example(id=where, text=text, second=second, choices=choices, gold=None, where=where)
+    return Example(id=where, text=text, second=second, choices=choices, words=words, gold=None, where=where)
 
 
 def example_from(given: str | Mapping[str, object] | Example, reads: Reads, *, number: int) -> Example:
@@ -113,16 +142,16 @@ def example_from(given: str | Mapping[str, object] | Example, reads: Reads, *, n
         return given
     if isinstance(given, str):
         if not reads.single:
-            wanted = ", ".join((*reads.text, *reads.second, *reads.choices))
+            wanted = ", ".join((reads if reads.named else reads.plain).wanted)
             raise KitaeError("the model reads more than one text, and this is a string", cure=f"give mappings with {wanted}", where=where)
         return Example(id=where, text=given, gold=None, where=where)
     row = row_of(given)
-    plain = Reads(second=("second",) if reads.second else (), choices=("choices[]",) if reads.choices else ())
-    keys = {*plain.text, *plain.second, *(("choices",) if reads.choices else ())}
-    known = plain if keys <= set(row) else reads
+    known = replace(reads.plain if reads.plain.found_in(row) else reads, exact=True)
+    text, words = _text(row, known, where)
     return Example(
         id=where,
-        text=_joined(row, known.text, where, exact=True),
+        text=text,
+        words=words,
         second=_joined(row, known.second, where, exact=True) if known.second else None,
         choices=_choices(row, known.choices, where),
         gold=None,
@@ -176,6 +205,29 @@ def _ahead(items: Iterable[T], most: int) -> Iterator[T | None]:
         if item is None:
             return
         yield item
+
+
+def _text(row: dict[str, str], reads: Reads, where: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The text, and the places of its words where they are given."""
+    words = None if reads.join is None else words_at(row, reads.text, where)
+    if words is None or reads.join is None:
+        return _joined(row, reads.text, where, exact=reads.exact), ()
+    return joined(words, [reads.join] * len(words))
+
+
+def _rows(stream: TextStream, kind: str, reads: Reads) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a table. One that a model of numbered columns reads has a line of names only where that names its texts."""
+    numbered = not reads.named and all(column.removeprefix("-").isdigit() for column in reads.wanted)
+    if kind == JSONL or not numbered:
+        yield from rows_of(stream, kind)
+        return
+    names: list[str] = []
+    for place, (number, row) in enumerate(rows_of(stream, kind, Manner(header=False))):
+        cells = list(row.values())
+        if place == 0 and reads.plain.found_in(cells):
+            names = cells
+        else:
+            yield number, dict(zip(names, cells, strict=True)) if names else row
 
 
 def _choices(row: dict[str, str], columns: tuple[str, ...], where: str) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def measure_labels(folder: Path, names: Sequence[str], layout: Layout, *, device
         if name in judged:
             raise KitaeError(f"{name} is given twice", cure="give it once")
         task = _task(use, layout, name)
-        examples = list(_examples(model, task, name))
+        examples = list(_examples(model, task, name, use.join))
         if not examples:
             raise KitaeError("there is no labelled text in it", cure="give a file with texts and labels", where=name)
         if not name.startswith(TASK):
@@ -110,8 +110,8 @@ def _task(use: Use, layout: Layout, name: str) -> TaskConfig:
     return validate(TaskConfig, merge(merge(merge(known, published), own), said), "--set", "task")
 
 
-def _examples(model: Finetuned, task: TaskConfig, name: str) -> Iterator[Example]:
-    """Those with a label, checked."""
+def _examples(model: Finetuned, task: TaskConfig, name: str, join: str) -> Iterator[Example]:
+    """Those with a label, checked. `join` is what stands between the words of the model's texts."""
     if name.startswith(TASK):
         found: Iterator[Example] = iter(examples_of(name))
     else:
@@ -119,13 +119,15 @@ def _examples(model: Finetuned, task: TaskConfig, name: str) -> Iterator[Example
         if not path.exists():
             raise KitaeError(f"{name} does not exist", cure="give a file of labelled texts", where=name)
         try:
-            format_of(path, task)
+            row = format_of(path, task)
         except KitaeError as error:
             if task.format is not None:
                 raise
             wanted = ", ".join((*task.text, *task.second, *task.choices))
             cure = f'give a CSV, TSV or JSONL file with the columns {wanted} and "{task.label}", or say task.format'
             raise KitaeError(PLAIN, cure=cure, where=name) from error
+        if "join" in row.config.model_fields:
+            task = task.model_copy(update={"format_config": {"join": join, **task.format_config}})
         found = read_examples(path, task)
     for example in found:
         if example.gold is None:

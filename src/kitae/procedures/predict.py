@@ -42,7 +42,8 @@ class PredictConfig(Config):
     candidates: Annotated[int, Field(ge=1)] = 5
     """Masked language models: how many tokens to give for every mask, the likeliest first."""
     columns: tuple[str, ...] = ()
-    """Columns of a table that hold the text; several are joined by a new line. Default: those of the model's task, else "text"."""
+    """Columns of a table that hold the text; several are joined by a new line. Default: those of the model's task, and "text" where a
+    table has no such columns."""
     second: tuple[str, ...] = ()
     """Columns of a table that hold the second text of a pair, or the context of a question. Default: those of the model's task."""
     choices: tuple[str, ...] = ()
@@ -89,6 +90,7 @@ class FinetunedPredicts:
     def answers(self, examples: Sequence[Example]) -> list[Answer | None]:
         """See Predicts."""
         labels = self._model.labels
+        examples = [self._model.kind.canonical(replace(example, gold=None), self._model.options) for example in examples]
         found = self._model.predict(examples)
         return [self._form.make(example, one, labels) for example, one in zip(examples, found, strict=True)]
 
@@ -152,7 +154,7 @@ def model_of(folder: Path, config: PredictConfig) -> Predicts:
         raise KitaeError(f"{folder} holds no classifier and no masked language model, but: {held}", cure=cure)
     model, use = load(folder)
     model.learner.to(device)
-    return FinetunedPredicts(model, _reads(use, config))
+    return FinetunedPredicts(model, replace(_reads(use, config), join=use.join if model.kind.words else None))
 
 
 def _reads(use: Use, config: PredictConfig) -> Reads:
@@ -160,7 +162,8 @@ def _reads(use: Use, config: PredictConfig) -> Reads:
     text, second, choices = USUAL.get(use.kind, (("text",), (), ()))
     if use.second or use.choices or (not second and not choices):
         text, second, choices = use.columns, use.second, use.choices
-    return Reads(text=config.columns or text, second=config.second or second, choices=config.choices or choices, id=config.id)
+    named = bool(config.columns or config.second or config.choices)
+    return Reads(text=config.columns or text, second=config.second or second, choices=config.choices or choices, id=config.id, named=named)
 
 
 def predict_file(folder: Path, source: Path, target: Path, config: PredictConfig | None = None) -> int:

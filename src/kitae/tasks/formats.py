@@ -22,7 +22,16 @@ from kitae.tasks.readers.mrqa import MrqaConfig, read_mrqa
 from kitae.tasks.readers.rows import RowsConfig, examples_from
 from kitae.tasks.readers.spans import SpansConfig, read_spans
 from kitae.tasks.readers.squad import SquadConfig, read_squad
-from kitae.tasks.readers.tables import DocumentConfig, LinesConfig, TableConfig, json_document, json_lines, labelled_lines, table_rows
+from kitae.tasks.readers.tables import (
+    DocumentConfig,
+    JsonConfig,
+    LinesConfig,
+    TableConfig,
+    json_document,
+    json_lines,
+    labelled_lines,
+    table_rows,
+)
 from kitae.tasks.readers.words import ConllConfig, read_conll
 
 GROUP = "kitae.task_formats"
@@ -47,7 +56,7 @@ FORMATS: Mapping[str, TaskFormat] = {
     "csv": TaskFormat(line="a table, commas", read=examples_from(table_rows("csv")), config=TableConfig, endings=(".csv",)),
     "tsv": TaskFormat(line="a table, tabs", read=examples_from(table_rows("tsv")), config=TableConfig, endings=(".tsv",)),
     "jsonl": TaskFormat(
-        line="one JSON object a line", read=examples_from(json_lines), config=LinesConfig, endings=(".jsonl", ".json", ".ndjson")
+        line="one JSON object a line", read=examples_from(json_lines), config=JsonConfig, endings=(".jsonl", ".json", ".ndjson")
     ),
     "conll": TaskFormat(line="a word and its tag a line", read=read_conll, config=ConllConfig, endings=(".conll", ".bio", ".iob")),
     "conllu": TaskFormat(line="Universal Dependencies", read=read_conllu, config=ConlluConfig, endings=(".conllu",)),

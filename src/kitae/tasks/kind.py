@@ -103,6 +103,8 @@ class Kind(abc.ABC, Generic[Options]):
     """By name; the first one chooses the epoch unless the recipe names another."""
     lists: bool = False
     """Whether a JSON file may give the gold as a list, which `gold` then gets as JSON."""
+    words: bool = False
+    """Whether a JSON file may give the text as a list of words, to each of which a tag belongs."""
 
     @abc.abstractmethod
     def head(self, options: Options) -> Head:

@@ -101,7 +101,7 @@ class TaggingKind(Kind[TaggingConfig]):
     name = "tagging"
     line = "a tag per word, or entities as spans of characters"
     options = TaggingConfig
-    lists = True
+    lists = words = True
     metrics = {metric.name: metric for metric in (F1, PRECISION, RECALL, CLASS_F1, TAG_ACCURACY)}
 
     def head(self, options: TaggingConfig) -> Head:
@@ -131,8 +131,8 @@ class TaggingKind(Kind[TaggingConfig]):
         check_classes(example, known, options.scheme)
 
     def gold(self, cell: str, where: str, options: TaggingConfig) -> Gold:
-        """See Kind: tags between blanks, or a JSON list of them."""
-        return from_cell(cell, where)
+        """See Kind: tags between blanks, or a JSON list of them, or of their numbers."""
+        return from_cell(cell, where, options.names)
 
     def features(
         self, example: Example, tokenizer: Tokenizer, labels: Sequence[str], options: TaggingConfig, *, max_length: int, learn: bool

@@ -33,6 +33,8 @@ class TaggingConfig(Config):
     context."""
     untokenised: bool = False
     """Read the text as if its words were not given: tags become spans over characters."""
+    names: tuple[str, ...] = ()
+    """The names of tags that a JSON file gives as numbers, from 0 on: Hugging Face's `ClassLabel`. Tags in letters must be among them."""
     rename: dict[str, str] = Field(default_factory=dict)
     """Other names for classes of entities, or plain tags: { "人名" = "PERSON" }; "" makes "O" of a class."""
     only: tuple[str, ...] = ()
@@ -154,15 +156,32 @@ def _spans(example: Example, spans: Sequence[Span], options: TaggingConfig) -> t
     return tuple(replace(span, label=name) for span in kept if (name := options.named(span.label)))
 
 
-def from_cell(cell: str, where: str) -> Gold:
-    """Tags between blanks, or a JSON list of tags. Raises KitaeError for another list."""
-    if not cell.startswith("["):
-        return tuple(cell.split())
-    try:
-        listed = json.loads(cell)
-    except ValueError as error:
-        raise KitaeError("the label begins like a list and is none", cure="write JSON", where=where) from error
-    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+def from_cell(cell: str, where: str, names: Sequence[str] = ()) -> Gold:
+    """Tags between blanks, or a JSON list of tags or of their numbers among `names`. Raises KitaeError for another list, and for a tag
+    that is empty or not among the names, where there are any."""
+    listed: object = cell.split()
+    if cell.startswith("["):
+        try:
+            listed = json.loads(cell)
+        except ValueError as error:
+            raise KitaeError("the label begins like a list and is none", cure="write JSON", where=where) from error
+    if not isinstance(listed, list) or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in listed):
         cure = 'write "B-PER O O" or ["B-PER", "O", "O"]; where entities are given by their characters, set format = "spans"'
         raise KitaeError("the label is no list of tags", cure=cure, where=where)
-    return tuple(listed)
+    return tuple(_tag(item, number, names, where) for number, item in enumerate(listed, start=1))
+
+
+def _tag(item: str | int, number: int, names: Sequence[str], where: str) -> str:
+    """A tag's name."""
+    if isinstance(item, int):
+        if not names:
+            cure = 'name them in the order of their numbers: kind_config = { names = ["O", "B-PER", ...] }'
+            raise KitaeError(f"tag {number} is the number {item}", cure=cure, where=where)
+        if not 0 <= item < len(names):
+            cure = f"correct the line, or kind_config.names, which has {len(names)}: 0 to {len(names) - 1}"
+            raise KitaeError(f"tag {number} is the number {item}, which has no name", cure=cure, where=where)
+        return names[item]
+    if not item or (names and item not in names):
+        what = f'tag {number}, "{item}", is not among kind_config.names' if item else f"tag {number} is empty"
+        raise KitaeError(what, cure=did_you_mean(item, names) if item else "fill it in", where=where)
+    return item

@@ -18,6 +18,8 @@ from kitae.tasks.config import Names, TaskConfig
 from kitae.tasks.examples import Example
 from kitae.tasks.kind import Kind
 from kitae.tasks.kinds import kind_of, options_of
+from kitae.tasks.readers.word_lists import all_hidden, words_at
+from kitae.tasks.readers.words import joined as joined_words
 from kitae.text.tables import Json, find_column, need_column, need_text, row_of
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class Row:
     cells: dict[str, str]
     where: str
     id: str
+    join: str = " "
+    """What stands between the words of a list."""
 
 
 Settings = TypeVar("Settings", bound=RowsConfig)
@@ -53,7 +57,7 @@ def examples_from(rows: Callable[[Path, Settings], Iterator[Row]]) -> Callable[[
         for row in rows(path, config):
             if any(need_column(row.cells, column, row.where) not in values for column, values in config.only.items()):
                 continue
-            if config.skip_empty and _empty(row, task, lists=kind.lists):
+            if config.skip_empty and _empty(row, task, kind):
                 empty += 1
                 continue
             yield _example(row, task, kind, options)
@@ -63,17 +67,19 @@ def examples_from(rows: Callable[[Path, Settings], Iterator[Row]]) -> Callable[[
     return read
 
 
-def _empty(row: Row, task: TaskConfig, *, lists: bool) -> bool:
+def _empty(row: Row, task: TaskConfig, kind: Kind[Any]) -> bool:
     """Whether a text or the label has no letter."""
     cells, where = row.cells, row.where
-    if not joined(cells, task.text, where) or (task.second and not joined(cells, task.second, where)):
+    words = words_at(cells, task.text, where) if kind.words else None
+    if not (joined(cells, task.text, where) if words is None else words) or (task.second and not joined(cells, task.second, where)):
         return True
-    return bool(task.label) and not _label(cells, column_at(cells, task.label), where, lists=lists).strip()
+    return bool(task.label) and not _label(cells, column_at(cells, task.label), where, lists=kind.lists).strip()
 
 
 def _example(row: Row, task: TaskConfig, kind: Kind[Any], options: Any) -> Example:
     cells, where = row.cells, row.where
-    text = joined(cells, task.text, where)
+    words = words_at(cells, task.text, where) if kind.words else None
+    text, places = (joined(cells, task.text, where), ()) if words is None else joined_words(words, [row.join] * len(words))
     second = joined(cells, task.second, where) if task.second else None
     choices = tuple(choice.strip() for column in task.choices for choice in texts_at(cells, column, where))
     if task.label:  # a test file without labels is predicted as it is
@@ -81,12 +87,14 @@ def _example(row: Row, task: TaskConfig, kind: Kind[Any], options: Any) -> Examp
             if one == "":
                 raise KitaeError(f"the {name} is empty", cure="fill it in or remove the line", where=where)
     cell = _label(cells, column_at(cells, task.label), where, lists=kind.lists).strip() if task.label else None
+    hidden = cell is not None and (cell in task.hidden or (kind.words and all_hidden(cell, task.hidden, where)))
     return Example(
         id=need_column(cells, column_at(cells, task.id), where) if task.id else row.id,
         text=text,
         second=second,
         choices=choices,
-        gold=None if cell is None or cell in task.hidden else kind.gold(cell, where, options),
+        words=places,
+        gold=None if cell is None or hidden else kind.gold(cell, where, options),
         slices={column: need_column(cells, column_at(cells, column), where) for column in task.slices},
         group=need_column(cells, column_at(cells, task.group), where) if task.group else "",
         part=need_column(cells, column_at(cells, task.parts.column), where) if task.parts else "",

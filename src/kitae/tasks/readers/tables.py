@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kitae.core.errors import KitaeError
 from kitae.tasks.readers.rows import Row, RowsConfig
+from kitae.tasks.readers.words import Gap
 from kitae.text.streams import open_text
 from kitae.text.tables import Manner, Quoting, find_column, read_rows, row_of
 
@@ -32,7 +33,14 @@ class TableConfig(LinesConfig):
     """Leave out rows that have not as many columns as the others, and say how many; otherwise the first is an error."""
 
 
-class DocumentConfig(LinesConfig):
+class JsonConfig(LinesConfig):
+    """Settings of JSON Lines."""
+
+    join: Gap = " "
+    """What stands between the words of a text that is a list of words ("tokens"): " ", or "" for Japanese."""
+
+
+class DocumentConfig(JsonConfig):
     """Settings of files that are one JSON document."""
 
     records: str = ""
@@ -51,10 +59,10 @@ def table_rows(kind: str) -> Callable[[Path, TableConfig], Iterator[Row]]:
     return rows
 
 
-def json_lines(path: Path, config: LinesConfig) -> Iterator[Row]:
+def json_lines(path: Path, config: JsonConfig) -> Iterator[Row]:
     """One JSON object a line."""
     for number, cells in read_rows(path, format="jsonl", encoding=config.encoding):
-        yield Row(cells=cells, where=f"{path}, line {number}", id=f"{path.name}:{number}")
+        yield Row(cells=cells, where=f"{path}, line {number}", id=f"{path.name}:{number}", join=config.join)
 
 
 def json_document(path: Path, config: DocumentConfig) -> Iterator[Row]:
@@ -81,7 +89,8 @@ def json_document(path: Path, config: DocumentConfig) -> Iterator[Row]:
         cells = row_of(item)
         if isinstance(found, Mapping):
             cells.setdefault("key", str(name))
-        yield Row(cells=cells, where=where, id=str(name) if isinstance(found, Mapping) else f"{path.name}:{int(name) + 1}")
+        own = str(name) if isinstance(found, Mapping) else f"{path.name}:{int(name) + 1}"
+        yield Row(cells=cells, where=where, id=own, join=config.join)
 
 
 def labelled_lines(path: Path, config: LinesConfig) -> Iterator[Row]:

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import AfterValidator
 
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
@@ -14,6 +15,15 @@ from kitae.text.streams import open_text
 
 BLANKS = re.compile("[ \t]+")  # no others: an ideographic space can be a word
 DOCUMENT = "-DOCSTART-"
+
+
+def _blank(join: str) -> str:
+    if join.strip() or "\n" in join:
+        raise ValueError(f"{join!r}: between words there can only be blanks, or nothing")
+    return join
+
+
+Gap = Annotated[str, AfterValidator(_blank)]
 
 
 class ConllConfig(Config):
@@ -29,14 +39,8 @@ class ConllConfig(Config):
     """What stands between columns: "\\t" or " " exactly one of these, "" any blanks and tabs."""
     comment: str = ""
     """How lines begin that are no words, before the first word of a sentence ("#"); "" where there are none."""
-    join: str = " "
+    join: Gap = " "
     """What stands between the words of a sentence: " ", or "" for Japanese."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "ConllConfig":
-        if self.join.strip() or "\n" in self.join:
-            raise ValueError(f"join = {self.join!r}: between words there can only be blanks, or nothing")
-        return self
 
 
 def read_conll(path: Path, task: TaskConfig, config: ConllConfig) -> Iterator[Example]:
