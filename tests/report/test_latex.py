@@ -89,3 +89,9 @@ def test_texts_are_cut_and_empty_columns_left_out() -> None:
     assert CUT / 2 - 8 < len(row) < CUT / 2 + 30
     assert " ... " in row
     assert "b & short " in made
+
+
+def test_signs_of_numbers_are_no_hyphens_and_hyphens_stay() -> None:
+    cells = ("0.09 (-0.228 to 0.4)", "-1.5 to -0.3", "bert-base-3", "x-2")
+    made = latex(Table(title="", columns=("n", "m", "name", "id"), rows=[cells]))
+    assert "0.09 ($-$0.228 to 0.4) & $-$1.5 to $-$0.3 & bert-base-3 & x-2 " in made

@@ -26,9 +26,23 @@ def test_everything_once(tmp_path):
         assert row in text, row
     assert text.count("a\\|b") == 1
     assert text.count("<summary>corpus</summary>") == 1
-    assert "\n# not a heading" not in text
+    assert "` ` `\\n# not a heading" in text
     assert text.count("```") == 4
     assert "torch 2.13, numpy 2" in text
+
+
+def test_numbers_and_lists_are_shown_as_people_read_them(tmp_path):
+    counts = {"memory": 768319488, "flops": 48108.25, "steps": 60, "accuracy": 1.0, "chosen": {"epoch": 3.0}, "warnings": ["a, b", "c"]}
+    card.write(tmp_path, title="x", manifests=[made(tmp_path / "one", counts=counts)], usage="pass")
+    rows = [line for line in (tmp_path / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert rows[2:] == [
+        "| memory | 768,319,488 |",
+        "| flops | 48,108 |",
+        "| steps | 60 |",
+        "| accuracy | 1.0000 |",
+        "| chosen.epoch | 3 |",
+        "| warnings | a, b; c |",
+    ]
 
 
 def test_a_model_without_records_says_so(tmp_path):

@@ -64,4 +64,5 @@ def test_a_p_value_is_never_shown_as_nothing_and_keeps_its_digits_in_csv() -> No
 
 
 def test_markdown_shows_texts_as_they_are() -> None:
+    assert escaped("R & D & co; x&y") == "R & D & co; x&y"
     assert escaped("a_b *c* ~d~ $e$ &lt; <i>\n[x]") == r"a\_b \*c\* \~d\~ \$e\$ &amp;lt; &lt;i> \[x]"

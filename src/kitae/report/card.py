@@ -7,6 +7,9 @@ from pathlib import Path
 from kitae.core.artifact import Manifest, read_manifest
 from kitae.report.tables import Cell, Table, markdown
 
+WHOLE = ("epoch", "epochs")
+"""Counts that records keep beside scores, as numbers with a fraction."""
+
 
 def write(folder: Path, *, title: str, manifests: Sequence[Path], usage: str, library: str = "transformers") -> None:
     """Write README.md into a model folder.
@@ -82,14 +85,20 @@ def _flat(value: object, path: str) -> Iterator[tuple[str, Cell]]:
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):
         if all(not isinstance(item, Mapping | list) for item in value):
-            yield path, ", ".join(str(item) for item in value)
+            texts = [str(item) for item in value]
+            yield path, ("; " if any("," in text for text in texts) else ", ").join(texts)
         else:
             for number, inner in enumerate(value):
                 yield from _flat(inner, f"{path}[{number}]")
-    elif isinstance(value, bool) or value is None:
-        yield path, str(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, _number(value, whole=path.rpartition(".")[2] in WHOLE)
     else:
-        yield path, value if isinstance(value, int | float | str) else str(value)
+        yield path, str(value)
+
+
+def _number(value: float, *, whole: bool) -> Cell:
+    """A number as people read it: large ones in groups of three digits and without a fraction."""
+    return f"{value:,.0f}" if whole or abs(value) >= 1000 else value
 
 
 def _name(manifest: Manifest) -> str:

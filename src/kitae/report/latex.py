@@ -5,6 +5,7 @@ than the line; one of many rows goes on over the pages, in a smaller face where 
 without any content are left out. Widths are estimated, in halves of a wide character.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -41,6 +42,7 @@ _LATEX = {
     "[": "{[}",  # behind a line's end it would be an argument
     "*": "{*}",  # and so would this
 }
+_MINUS = re.compile(r"(?<![\w.}-])-(?=\d)")
 _LIGATURES = "-',"
 """Two of them would become one other character."""
 
@@ -172,7 +174,7 @@ def _cell(column: _Column, row: int) -> str:
         return _escaped(text, breaks=True)
     if isinstance(column.cells[row], float) and text[:1] in ("-", "<"):
         return f"${text[0]}${text[1:]}"
-    return _escaped(text)
+    return _MINUS.sub("$-$", _escaped(text))
 
 
 def _line(cells: Sequence[str]) -> str:

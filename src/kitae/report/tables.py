@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ class Probability(float):
     """A p-value: shown as "<0.001" where its digits would say that it is 0, which no p is. Files for programs keep all digits."""
 
 
+_ENTITY = re.compile(r"&(?=#?\w+;)")
 _MARKUP = "\\|`*_[~$"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -83,7 +85,7 @@ def printable(text: str) -> str:
 
 def escaped(text: str) -> str:
     """A text as Markdown that shows it as it is."""
-    made = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    made = _ENTITY.sub("&amp;", printable(text)).replace("<", "&lt;")
     return "".join(f"\\{character}" if character in _MARKUP else character for character in made)
 
 
