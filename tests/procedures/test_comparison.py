@@ -138,6 +138,7 @@ def test_folders_are_called_by_their_ends_on_every_page_and_told_once(tmp_path: 
     assert "- two/bert\\_a\\* beats one/bert\\_a\\* by " in text
     assert "Warning, one/bert\\_a\\*: odd" in text
     assert "## Confusion of two/bert\\_a\\*, all seeds" in text
+    assert list(tables(result))[3:] == ["confusion-one_bert_a_", "confusion-two_bert_a_"]
     assert "/deep/" not in times(result) + "".join(map(latex, tables(result).values()))
     assert {row["a"] for row in result.comparisons} == {two}, "results.json keeps the folders"
 

@@ -1,7 +1,6 @@
 """A task's comparison for people: tables, figures and one page of Markdown."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from kitae.procedures.comparison import EncoderResult, Quoted, TaskResult
 from kitae.procedures.published import table as protocols
@@ -35,7 +34,7 @@ def tables(result: TaskResult) -> dict[str, Table]:
     if result.published:
         made["published"] = protocols(result.published, result.metric, names)
     for encoder in (encoder for encoder in result.encoders if encoder.confusion):
-        made[f"confusion-{_file_name(encoder.encoder)}"] = Table(
+        made[f"confusion-{_file_name(names[encoder.encoder])}"] = Table(
             title=f"Confusion of {names[encoder.encoder]}, all seeds (rows: true, columns: predicted)",
             columns=("", *result.labels),
             rows=[(label, *row) for label, row in zip(result.labels, encoder.confusion, strict=True)],
@@ -136,5 +135,5 @@ def _title(name: str) -> str:
     return " ".join("F1" if word == "f1" else word for word in name.split("_"))
 
 
-def _file_name(encoder: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_." else "_" for character in Path(encoder).name)
+def _file_name(name: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in name)
