@@ -151,6 +151,16 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path, tokenizer: Path) 
     assert made[0].counts == made[1].counts
 
 
+def test_other_processes_start_only_where_they_are_worth_it(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = corpus(tmp_path / "corpus", train=[documents(8, seed=1), documents(8, seed=2)], heldout=[])
+    monkeypatch.setattr(tokenize, "worker_pool", None)  # calling it fails
+    monkeypatch.setattr(tokenize, "cores", lambda: 2)
+    make(tmp_path / "little", source, tokenizer, DatasetConfig(max_length=32))
+    monkeypatch.setattr(tokenize, "LITTLE", 100)
+    with pytest.raises(TypeError):
+        make(tmp_path / "much", source, tokenizer, DatasetConfig(max_length=32))
+
+
 def test_a_source_without_heldout_text_has_no_folder(tmp_path: Path, tokenizer: Path) -> None:
     source = corpus(tmp_path / "corpus", train=[documents(5)], heldout=[[("news", SENTENCES[0])]])
     out = make(tmp_path / "dataset", source, tokenizer, DatasetConfig(max_length=32, workers=1))

@@ -17,7 +17,7 @@ from pathlib import Path
 from kitae.core.artifact import sync_folder
 from kitae.core.errors import KitaeError
 from kitae.core.resume import resume
-from kitae.core.runtime import uncollected, worker_pool
+from kitae.core.runtime import cores, uncollected, worker_pool
 from kitae.data.plan import Packing
 from kitae.data.sampler import DatasetFacts
 from kitae.data.shards import ShardWriter, join, token_dtype
@@ -30,6 +30,8 @@ from kitae.tokenization.tokenizer import Tokenizer
 log = logging.getLogger(__name__)
 ANY_NUMBER = 1 << 32
 """Words are counted while they are numbered."""
+LITTLE = 256 << 10
+"""Bytes of compressed text, about 1 MB, that one process has tokenized before others have started."""
 FAILURES = "failures.txt"
 """In a part, where it is not zero: the number of its sentences that the segmenter failed at."""
 
@@ -56,7 +58,8 @@ def tokenize(
 ) -> tuple[Path, dict[int, Path], int]:
     """Tokenize the corpus shards of "train" into folder/train and of "heldout" into folder/heldout/<source number>.
 
-    `work` is for the parts, one a corpus shard; those that an earlier, equal attempt finished there are taken over.
+    `work` is for the parts, one a corpus shard; those that an earlier, equal attempt finished there are taken over. `workers` are
+    processes; 0 are as many as there are cores, or this one alone where there is little to do.
     Returns the training folder, the held-out folders by source number (sources without held-out text have none), and the number of
     sentences whose words are what stands between blanks, because the segmenter failed at them.
     Raises KitaeError naming the shards in work when a worker process dies.
@@ -102,6 +105,7 @@ def tokenize(
 
 
 def _run(jobs: Sequence[Job], workers: int) -> None:
+    workers = workers or (1 if sum(job.shard.stat().st_size for job in jobs) < LITTLE else cores())
     if min(workers, len(jobs)) <= 1:
         for job in jobs:
             run_job(job)

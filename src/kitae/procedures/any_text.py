@@ -9,7 +9,6 @@ from typing import Literal
 from kitae.core.config import Config
 from kitae.core.errors import KitaeError
 from kitae.core.paths import locate
-from kitae.core.runtime import cores
 from kitae.data import plan
 from kitae.data.sampler import DATASET
 from kitae.data.shards import Shards
@@ -83,7 +82,7 @@ def as_dataset(names: Sequence[str], tokenizer: Path, reading: Reading, folder: 
         sources=tuple(sources),
         folder=folder / "rows",
         work=folder / "work",
-        workers=cores(),
+        workers=0,
     )
     return _packed(folder / "rows", heldout, tuple(sources), loaded, reading)
 

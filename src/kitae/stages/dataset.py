@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from kitae.core.artifact import Inputs, Out
 from kitae.core.config import OPERATIONAL, Config
 from kitae.core.errors import KitaeError
-from kitae.core.runtime import cores
 from kitae.data import order, plan
 from kitae.data.pairs import PairConfig, Partners
 from kitae.data.shards import Shards
@@ -38,7 +37,7 @@ class DatasetConfig(Config):
     pairs: PairConfig = PairConfig()
     """With packing = "pairs": what is to be told of them."""
     workers: Annotated[int, OPERATIONAL] = Field(0, ge=0)
-    """Processes that tokenize; 0 = one per core."""
+    """Processes that tokenize; 0 = one per core, or one alone for a megabyte of text or less."""
 
     @model_validator(mode="after")
     def _asked(self) -> Self:
@@ -57,12 +56,11 @@ def run(config: DatasetConfig, inputs: Inputs, out: Out) -> None:
     corpus = Corpus(inputs.path("corpus"))
     tokenizer = Tokenizer.load(inputs.path("tokenizer"))
     names = corpus.sources
-    workers = config.workers or cores()
     order.check(names, repeats=corpus.repeat, weights=corpus.weight)
     shards = {split: corpus.shards(split) for split in ("train", "heldout")}
     with out.workplace() as work:
         train, heldout, failures = tokenize(
-            shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, work=work, workers=workers
+            shards, tokenizer=inputs.path("tokenizer"), sources=names, folder=out.path, work=work, workers=config.workers
         )
     packed = {"train": _pack(train, config, inputs.seed)}
     if not packed["train"].num_tokens:
