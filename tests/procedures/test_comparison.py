@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tiny_trials import LABELS, task
 
 from kitae.core.errors import KitaeError
-from kitae.procedures.comparison import Quoted, TaskResult, compare
+from kitae.procedures.comparison import Quoted, TaskResult, compare, sentence
 from kitae.procedures.errors import error_tables, errors
 from kitae.procedures.outcome import Outcome, read, write
 from kitae.procedures.result_tables import page, tables, times
@@ -20,6 +20,7 @@ from kitae.report.tables import comma_separated, markdown
 from kitae.tasks.config import TaskConfig
 from kitae.tasks.kind import Predicted
 from kitae.tasks.records import TaskData
+from kitae.tasks.statistics import Comparison
 from kitae.tensor.random import numpy_generator
 
 TASK = TaskConfig(name="t", train=("-",), test=("-",))
@@ -80,11 +81,11 @@ def test_pairs_and_sentences(result: TaskResult) -> None:
     assert len(verdicts) == 6
     assert verdicts["pretrain", "random"]["verdict"] == "better"
     assert verdicts["twin", "pretrain"]["verdict"] == "no difference shown"
-    sentence = next(line for line in result.verdicts if line.startswith("pretrain beats random by "))
+    told = next(line for line in result.verdicts if line.startswith("pretrain beats random by "))
     row = verdicts["pretrain", "random"]
-    assert (
-        f"by {100 * float(row['difference']):.1f} points (95 % {100 * float(row['low']):.1f} to {100 * float(row['high']):.1f})" in sentence
-    )
+    assert f"by {100 * float(row['difference']):.1f} points (95 % {100 * float(row['low']):.1f} to {100 * float(row['high']):.1f})" in told
+    turned = sentence(Comparison(a="x", b="y", difference=-0.2, low=-0.29, high=-0.11, p=0.01, verdict="worse"))
+    assert turned == "y beats x by 20.0 points (95 % 11.0 to 29.0)"
     assert any(line.startswith("twin against pretrain: no difference shown, ") for line in result.verdicts)
 
 
@@ -127,7 +128,7 @@ def test_folders_are_called_by_their_ends_on_every_page_and_told_once(tmp_path: 
     one, two = "/deep/one/bert_a*", "/deep/two/bert_a*"
     folders = [trial(tmp_path / str(i), data, encoder="x", seed=1, right=right) for i, right in enumerate((0.2, 0.95))]
     for folder, name in zip(folders, (one, two), strict=True):
-        found = json.loads((folder / "results.json").read_text(encoding="utf-8")) | {"encoder": name, "warnings": ["odd"]}
+        found = json.loads((folder / "results.json").read_text(encoding="utf-8")) | {"encoder": name, "warnings": ["odd", "even", "odd"]}
         (folder / "results.json").write_text(json.dumps(found), encoding="utf-8")
     trials = read_trials(folders, TASK, data.test)
     result = compare(trials, samples=200, seed=1)
@@ -136,7 +137,7 @@ def test_folders_are_called_by_their_ends_on_every_page_and_told_once(tmp_path: 
     assert text.count("/deep/") == 2
     assert "Folders: one/bert\\_a\\* is /deep/one/bert\\_a\\*; two/" in text
     assert "- two/bert\\_a\\* beats one/bert\\_a\\* by " in text
-    assert "Warning, one/bert\\_a\\*: odd" in text
+    assert "Warning, one/bert\\_a\\*: even\n\nWarning, one/bert\\_a\\*: odd\n\nWarning, two/" in text
     assert "## Confusion of two/bert\\_a\\*, all seeds" in text
     assert list(tables(result))[3:] == ["confusion-one_bert_a_", "confusion-two_bert_a_"]
     assert "/deep/" not in times(result) + "".join(map(latex, tables(result).values()))
@@ -177,6 +178,7 @@ def test_hidden_labels_leave_nothing_to_compare(tmp_path: Path) -> None:
 
 
 def test_times_of_every_trial_are_kept_and_drawn(result: TaskResult) -> None:
+    assert result.encoders[1].seconds == {"train": 2.0, "predict": 1.0}
     assert result.encoders[1].times == {"train": [2.0] * 5, "predict": [1.0] * 5}
     picture = times(result)
     assert picture.count("<circle") == 2 * 16

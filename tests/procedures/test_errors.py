@@ -100,6 +100,12 @@ def test_tables_name_every_encoder(found: Errors) -> None:
     assert list(made) == ["classes", "slices", "worst"]
     assert len(made["classes"].rows) == 6
     assert made["worst"].rows[0][4] == "3 of 3"
+    first, part, worst = (getattr(found.encoders[1], name)[0] for name in ("classes", "slices", "worst"))
+    row = ("runs/b", first.name, first.gold, first.predicted, first.right, first.precision, first.recall, first.f1)
+    assert made["classes"].rows[3] == row
+    assert made["slices"].rows[1] == (part.slice, part.value, part.examples, "runs/b", part.score, part.low, part.high, part.error)
+    row = ("runs/b", 1, worst.id, worst.error, f"{worst.wrong} of 3", worst.gold, worst.predicted, worst.text, "", worst.where)
+    assert made["worst"].rows[50] == row
     for name, column in (("classes", 0), ("slices", 3), ("worst", 0)):
         assert {row[column] for row in made[name].rows} == set(NAMES.values())
 

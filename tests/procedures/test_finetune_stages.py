@@ -57,6 +57,8 @@ def test_all_encoders_of_a_task_end_in_one_table(pool: TaskConfig, tmp_path: Pat
     assert "## By class" in page
     assert "## By slice: accuracy" in page
     assert out.counts["verdicts"] == found["verdicts"]
+    assert out.counts["scores"] == {row["encoder"]: row["score"] for row in found["encoders"]}
+    assert out.counts["metric"] == "accuracy"
 
 
 def test_an_encoder_whose_texts_were_not_cleaned_of_the_task_is_marked(pool: TaskConfig, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def shapes(picture: str, name: str) -> list[dict[str, str]]:
 
 
 def test_a_box_is_the_middle_half_and_far_values_are_rings() -> None:
-    values = [10.0, 11.0, 12.0, 13.0, 14.0, 30.0]
+    values = [5.0, 10.0, 11.0, 12.0, 13.0, 14.0, 30.0]
     picture = box_plots("times", [Panel(title="training, s", groups={"a": values, "b": [12.5]})])
     left = left_of(["a", "b"])
     scale = spanning([*values, 12.5], left, left + PANEL, zero=True)
@@ -35,10 +35,12 @@ def test_a_box_is_the_middle_half_and_far_values_are_rings() -> None:
     assert float(box["x"]) == pytest.approx(scale(first), abs=0.06)
     assert float(box["x"]) + float(box["width"]) == pytest.approx(scale(third), abs=0.11)
     dots = shapes(picture, "circle")
-    assert len(dots) == 7
-    assert [float(dot["cx"]) for dot in dots if dot["fill"] == "white"] == pytest.approx([scale(30.0)], abs=0.06)
+    assert len(dots) == 8
+    assert [float(dot["cx"]) for dot in dots if dot["fill"] == "white"] == pytest.approx([scale(5.0), scale(30.0)], abs=0.06)
+    whiskers = sorted(float(x) for item in shapes(picture, "line") if item["y1"] == dots[0]["cy"] for x in (item["x1"], item["x2"]))
+    assert whiskers == pytest.approx([scale(10.0), scale(first), scale(third), scale(14.0)], abs=0.06)
     (median,) = [item for item in shapes(picture, "line") if item["stroke-width"] == "2.5"]
-    assert float(median["x1"]) == pytest.approx(scale(12.5), abs=0.06)
+    assert float(median["x1"]) == pytest.approx(scale(12.0), abs=0.06)
 
 
 def test_few_values_have_no_box_but_their_median() -> None:
@@ -103,9 +105,16 @@ def test_the_axis_ends_where_the_score_does() -> None:
 
     free, foot = ticks(curves("t", series, x="x", y="y"))
     assert foot - free["0"] > 5, "below 0 there is air"
-    cut, foot = ticks(curves("t", series, x="x", y="y", within=(0.0, 1.0)))
+    picture = curves("t", series, x="x", y="y", within=(0.0, 1.0))
+    cut, foot = ticks(picture)
     assert cut["0"] == pytest.approx(foot)
     assert cut["1"] == min(cut.values())
+    high = cut["1"] - cut["0"]
+    bars = [item for item in shapes(picture, "line") if item["stroke-width"] == "1.2" and item["x1"] == item["x2"]]
+    ends = [(float(item["y1"]) - cut["0"], float(item["y2"]) - cut["0"]) for item in bars]
+    assert ends[0] == pytest.approx((0, 0.7 * high), abs=0.11)
+    assert ends[1] == pytest.approx((0.6 * high, high), abs=0.11)
+    assert [float(dot["cy"]) - cut["0"] for dot in shapes(picture, "circle")] == pytest.approx([0.3 * high, 0.9 * high], abs=0.11)
 
 
 def test_more_lines_than_colors_differ_by_their_dashes() -> None:

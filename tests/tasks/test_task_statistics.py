@@ -100,6 +100,17 @@ def test_interval_of_few_seeds_covers_the_mean_of_many() -> None:
     assert covered >= 0.9 * draws
 
 
+def test_the_luck_of_single_predictions_counts_once() -> None:
+    """Seeds that differ by nothing else make no interval wider: resampled examples have that noise already (Owen, 2007)."""
+    widths, draws = [], 20
+    for draw in range(draws):
+        hits = np.random.default_rng(draw).random((5, 400)) < 0.75
+        found = Replicates(ACCURACY, {"a": [right(row) for row in hits.astype(float)]}, samples=300, seed=draw).interval("a")
+        widths.append(found.high - found.low)
+    true = 2 * 1.96 * (0.75 * 0.25 / hits.size) ** 0.5
+    assert 0.85 < np.mean(widths) / true < 1.45, "1.28; counted twice it is 1.78"
+
+
 def test_spread_is_students() -> None:
     values = [0.7, 0.72, 0.69, 0.75, 0.71]
     found = spread(values)
