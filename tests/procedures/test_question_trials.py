@@ -57,12 +57,12 @@ def task(**options: Any) -> TaskData:
     )
 
 
-@pytest.mark.parametrize(("head", "epochs"), [("simple", 7), ("joint", 11)])
+@pytest.mark.parametrize(("head", "epochs"), [("simple", 5), ("joint", 6)])
 def test_both_heads_learn(tmp_path: Path, head: str, epochs: int) -> None:
     data, start = task(answering=head, unanswerable=True, doc_stride=6, beam=5), read_start(start_folder(tmp_path / "start"))
     folder = tmp_path / "trial"
     folder.mkdir()
-    outcome = run_trial(data, start, QUICK.model_copy(update={"epochs": epochs}), seed=1, folder=folder)
+    outcome = run_trial(data, start, QUICK.model_copy(update={"epochs": epochs, "batch": 16, "learning_rate": 6e-3}), seed=1, folder=folder)
     results = write(outcome, data, folder, metric="", encoder="tiny", seed=1)
     assert results.metric == "f1"
     assert results.scores["exact"] > 0.9, results.scores

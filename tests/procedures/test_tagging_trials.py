@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_trials import WORDS, start, start_folder
+from tiny_trials import WORDS, start
 
 from kitae.core.artifact import Inputs, Out
 from kitae.procedures.finetuned import Finetuned, load
@@ -184,16 +184,6 @@ def test_entities_within_tokens_are_told_in_the_warnings(tmp_path: Path) -> None
     moved = dataclasses.replace(first, gold=(dataclasses.replace(span, end=span.end - 1), *first.gold[1:]))
     outcome = trial(dataclasses.replace(data, train=(moved, *data.train[1:40])), tmp_path / "trial", epochs=1)
     assert any(warning.startswith("1 of 80 entities to learn do not begin and end where tokens do") for warning in outcome.warnings)
-
-
-def test_test_tags_play_no_part(tmp_path: Path) -> None:
-    data = task(crf=True)
-    data = dataclasses.replace(data, train=data.train[:60])
-    hidden = dataclasses.replace(data, test=tuple(dataclasses.replace(example, gold=None) for example in data.test))
-    start_folder(tmp_path / "start")
-    one, other = trial(data, tmp_path / "one", epochs=2), trial(hidden, tmp_path / "other", epochs=2)
-    assert one.chosen == other.chosen
-    assert one.predicted == other.predicted
 
 
 def test_words_outside_are_no_class_that_could_be_absent() -> None:

@@ -209,7 +209,8 @@ def test_a_batch_without_anything_to_learn_has_a_gradient(crf: bool) -> None:
         loss = model(batch)
         assert loss.terms[0].count == 0
         loss.total({"tagging": 1}).backward()
-        assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+        gradients = [parameter.grad for parameter in model.parameters()]
+        assert all(one is not None and not one.any() for one in gradients)
 
 
 @pytest.mark.parametrize("viterbi", [False, True])

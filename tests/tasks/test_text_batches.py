@@ -140,7 +140,8 @@ def test_a_micro_batch_without_texts_counts_nothing_and_has_a_zero_gradient() ->
     batch = batches.micro(0, 1)
     assert module.counts(batch) == {TERM: 0}
     module(batch).total({TERM: 2}).backward()
-    assert all(parameter.grad is None or not parameter.grad.any() for parameter in module.parameters())
+    gradients = [parameter.grad for parameter in module.parameters()]
+    assert all(one is not None and not one.any() for one in gradients)
 
 
 def test_a_text_is_cut_at_its_tail_and_lines_follow_each_other() -> None:
