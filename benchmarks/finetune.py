@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from benchmarks.paired import by_turns, keep, ratio, serve
+from benchmarks.peers import QUIET
 from kitae.core.duration import BatchSize, Duration
 from kitae.core.runtime import keep_memory
 from kitae.models.families import build_classifier
@@ -229,12 +230,7 @@ class Transformers(Side):
                     learning_rate=RATE,
                     warmup_steps=0.1,
                     weight_decay=0.01,
-                    use_cpu=True,
-                    report_to=[],
-                    save_strategy="no",
-                    logging_strategy="no",
-                    eval_strategy="no",
-                    disable_tqdm=True,
+                    **QUIET,
                 )
                 collator = DataCollatorWithPadding(self.tokenizer)
                 return timed(Trainer(self.model(), arguments, data_collator=collator, train_dataset=rows).train)

@@ -1,4 +1,7 @@
-"""The usual way: ELECTRA composed from transformers' classes, one padded document a row, logits at every position."""
+"""The usual way: ELECTRA composed from transformers' classes, one padded document a row, logits at every position; and its Trainer."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +10,16 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 from kitae.data.shards import Shards
 from kitae.models.encoder import EncoderConfig
 from kitae.tokenization.special import SpecialIds
+
+QUIET: Mapping[str, Any] = {
+    "use_cpu": True,
+    "report_to": [],
+    "save_strategy": "no",
+    "logging_strategy": "no",
+    "eval_strategy": "no",
+    "disable_tqdm": True,
+}
+"""A Trainer's arguments for training and nothing else, so that its time is that of the steps."""
 
 
 def electra_config(config: EncoderConfig) -> ElectraConfig:

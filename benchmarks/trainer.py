@@ -30,6 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from benchmarks.peers import QUIET
 from kitae.models.folder import Part, write_huggingface
 from kitae.procedures.finetuned import Finetuned, outputs
 from kitae.procedures.trials import TrialConfig, train_config
@@ -203,12 +204,7 @@ class Peer:
             max_grad_norm=config.clip or 0.0,
             adam_epsilon=1e-6,
             seed=seed,
-            use_cpu=True,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            eval_strategy="no",
-            disable_tqdm=True,
+            **QUIET,
             remove_unused_columns=False,
         )
 
