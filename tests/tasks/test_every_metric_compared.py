@@ -3,6 +3,7 @@
 Simulated: examples differ in difficulty (shared by all trials), seeds in quality, predictions in luck.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -49,12 +50,19 @@ def answer(random: Random) -> tuple[Gold, Gold]:
     return (Answer(start=0, text="one two three four"),), (Answer(start=0, text="one two"),)
 
 
+@functools.cache
+def items(metric: Metric, make: Make) -> tuple[Floats, Floats]:
+    """Of the examples, which are the same in every draw: where they are right, and where they are missed."""
+    random = np.random.default_rng(0)
+    golds, wrong = zip(*(make(random) for _ in range(EXAMPLES)), strict=True)
+    labels = ("a", "b") if make is of_two else ("a", "b", "c", "d")
+    return metric.items(golds, golds, labels), metric.items(golds, wrong, labels)
+
+
 def sampled(metric: Metric, make: Make, less: float, draw: int) -> dict[str, list[Floats]]:
     """The items of the seeds of two encoders, of which the second is right less often by so much."""
     random = np.random.default_rng(draw)
-    golds, wrong = zip(*(make(random) for _ in range(EXAMPLES)), strict=True)
-    labels = ("a", "b") if make is of_two else ("a", "b", "c", "d")
-    right_NK, wrong_NK = metric.items(golds, golds, labels), metric.items(golds, wrong, labels)
+    right_NK, wrong_NK = items(metric, make)
     level = random.beta(2.5, 0.8, size=EXAMPLES)
     made: dict[str, list[Floats]] = {"a": [], "b": []}
     for name, minus in (("a", 0.0), ("b", less)):
@@ -86,9 +94,9 @@ CASES: list[tuple[Metric, Make, float]] = [  # the last: how much less often the
     (ENTITY_F1, tags, 0.12),
     (ANSWERS["f1"], answer, 0.2),
     (PEARSON, numbers, 0.185),  # type: ignore[list-item]  # made otherwise
-    (SPEARMAN, numbers, 0.19),  # type: ignore[list-item]
+    (SPEARMAN, numbers, 0.16),  # type: ignore[list-item]
 ]
-SLOW = (MACRO_F1, MICRO_F1, SPEARMAN)
+SLOW = (SPEARMAN,)
 
 
 @pytest.mark.parametrize(
