@@ -24,7 +24,7 @@ def test_a_trial(tmp_path):
     assert start.part.config.positions == 32
     folder = tmp_path / "trial"
     folder.mkdir()
-    run_trial(task(train=160), start, TrialConfig(epochs=5, batch=8, learning_rate=3e-3), seed=1, folder=folder)
+    run_trial(task(train=160), start, TrialConfig(epochs=3, batch=8, learning_rate=3e-3), seed=1, folder=folder)
     texts = examples(60, name="test", seed=0)
     predicted = Predictor.load(folder / "model").predict([example.text for example in texts])
     right = sum(prediction.label == example.gold for prediction, example in zip(predicted, texts, strict=True))

@@ -25,7 +25,7 @@ from kitae.tasks.kinds import kind_of, options_of
 from kitae.tasks.records import TaskData
 from kitae.tensor.random import numpy_generator
 
-QUICK = TrialConfig(epochs=3, batch=8, learning_rate=4e-3)
+QUICK = TrialConfig(epochs=3, batch=8, learning_rate=6e-3)
 BEGINS = {"PER": WORDS[:3], "LOC": WORDS[3:6]}
 INSIDE = WORDS[6:9]  # of either class: only what stands before tells which
 
@@ -67,7 +67,7 @@ def _spans(example: Example) -> tuple[Span, ...]:
 def task(*, spans: bool = False, **options: object) -> TaskData:
     config = TaskConfig(name="t", kind="tagging", kind_config=options, train=("-",), test=("-",))
     kind = kind_of(config)
-    parts = {name: examples(count, name, spans=spans) for name, count in (("train", 240), ("validation", 30), ("test", 60))}
+    parts = {name: examples(count, name, spans=spans) for name, count in (("train", 160), ("validation", 30), ("test", 60))}
     parts = {name: tuple(kind.canonical(e, options_of(config)) for e in part) for name, part in parts.items()}
     return TaskData(config=config, labels=kind.labels(parts["train"], options_of(config)), leaked=0, **parts)
 

@@ -55,7 +55,7 @@ def test_true_labels_are_learnt_and_permuted_ones_are_not(tmp_path: Path) -> Non
 def test_thirty_two_texts_are_learnt_by_heart(tmp_path: Path) -> None:
     data = task(train=32)
     by_heart = dataclasses.replace(data, validation=tuple(dataclasses.replace(e, id=f"v{e.id}") for e in data.train))
-    outcome = run(by_heart, tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 40}))
+    outcome = run(by_heart, tmp_path / "trial", config=QUICK.model_copy(update={"epochs": 25}))
     assert outcome.chosen["accuracy"] == 1.0
 
 
