@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kitae.core.errors import KitaeError
-from kitae.models.folder import read_parts, write_huggingface
+from kitae.models.families import build_headed, build_masked_lm
+from kitae.models.folder import Part, read_parts, write_huggingface
 from kitae.objectives import table
 from kitae.objectives.masking import Unit
 from kitae.objectives.mlm import MlmConfig, MlmObjective
 from kitae.objectives.protocol import Objective
 from kitae.objectives.rtd import RtdConfig, RtdObjective
 from kitae.tensor.batch import Batch, Texts
-from kitae.tensor.random import numpy_generator, seed_dropout
+from kitae.tensor.random import numpy_generator, seed_dropout, torch_generator
 
 
 def mlm(config: MlmConfig | None = None, *, dropout: float = 0.0) -> MlmObjective:
@@ -330,6 +331,28 @@ def test_starts_that_cannot_be_are_refused(tmp_path: Path) -> None:
         table.row("rdt")
     with pytest.raises(ValueError, match="add up to 1"):
         MlmConfig(replacement=(0.8, 0.1, 0.2))
+
+
+def test_a_vocabulary_head_is_new_only_where_it_is_asked_for() -> None:
+    """The encoder's weights stay, the output shares the table of tokens, and every start draws the same."""
+    config = bert().encoder
+    part = Part(head="sequence", config=config, state=build_headed(config, "sequence").state_dict(), labels=("a", "b"))
+    with pytest.raises(KitaeError, match=r"no vocabulary head.*sequence"):
+        table.load({"encoder": part}, MlmConfig(), SPECIAL, VOCAB)
+    one, two = (table.load({"encoder": part}, MlmConfig(new_head=True), SPECIAL, VOCAB).parts()["encoder"] for _ in range(2))
+    assert (one.head, one.labels) == ("mlm", ())
+    kept = {name for name in part.state if name.startswith("encoder.")}
+    assert all(torch.equal(one.state[name], part.state[name]) for name in kept)
+    assert {name for name in one.state if name not in kept} == {f"head.{name}" for name in ("bias", *_layers("dense"), *_layers("norm"))}
+    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
+    own = build_masked_lm(config, torch_generator(5, "start"))
+    known = Part(head="mlm", config=config, state=own.state_dict())
+    again = table.load({"encoder": known}, MlmConfig(new_head=True), SPECIAL, VOCAB).parts()["encoder"]
+    assert torch.equal(again.state["head.dense.weight"], known.state["head.dense.weight"]), "a head that is there stays"
+
+
+def _layers(name: str) -> tuple[str, str]:
+    return f"{name}.weight", f"{name}.bias"
 
 
 def test_padding_is_the_tokenizers() -> None:

@@ -17,7 +17,7 @@ from kitae.core.errors import KitaeError, Stopped
 from kitae.models.bert import BertConfig
 from kitae.models.families import build_classifier, build_pretraining_lm
 from kitae.models.folder import Part, read_parts
-from kitae.models.order import without_order_head
+from kitae.models.starts import without_order_head
 from kitae.procedures.finetuned import Finetuned, read_use
 from kitae.procedures.outcome import Outcome
 from kitae.procedures.predict import Predictor

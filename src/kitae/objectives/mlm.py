@@ -10,7 +10,7 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
-from kitae.core.config import Config
+from kitae.core.config import LATER, Config
 from kitae.models.compose import Discriminator, MaskedLm, PretrainingLm
 from kitae.models.cost import flops_per_token
 from kitae.models.presets import Architecture
@@ -85,6 +85,8 @@ class MlmConfig(MaskingConfig):
     their order (ALBERT)? The dataset has to have such pairs: packing = "pairs", pairs.task. Exported as BertForPreTraining."""
     sentence_order_weight: float = Field(1.0, ge=0)
     """Weight of that loss, the mean over pairs; the loss of the tokens has 1."""
+    new_head: Annotated[bool, LATER] = False
+    """Also start from a model without a vocabulary head (a classifier, an encoder of sentences), which gets a new one."""
 
 
 class MlmObjective(Objective):

@@ -14,9 +14,9 @@ from kitae.models.encoder import EncoderConfig
 from kitae.models.families import FAMILIES, build_discriminator, build_masked_lm, build_pretraining_lm
 from kitae.models.folder import Part
 from kitae.models.folder import load as load_model
-from kitae.models.order import with_order_head, without_order_head
 from kitae.models.presets import Architecture
 from kitae.models.sharing import TABLES, copy_embeddings
+from kitae.models.starts import with_order_head, with_vocabulary_head, without_order_head
 from kitae.models.towers import TwoTowerConfig
 from kitae.objectives.electric import ElectricConfig, ElectricObjective
 from kitae.objectives.mlm import MlmConfig, MlmObjective
@@ -137,17 +137,17 @@ def _check_mlm_start(parts: Mapping[str, Part], config: MlmConfig) -> None:
     if "discriminator" in parts:
         raise KitaeError('objective = "mlm" does not train a discriminator', cure='set objective = "rtd", or start from a BERT model')
     part = parts.get("encoder") or parts["generator"]
-    if part.head not in ("mlm", "pretraining"):
+    if part.head not in ("mlm", "pretraining") and not config.new_head:
         raise KitaeError(
             f"the model to start from has no vocabulary head (its head is: {part.head})",
-            cure="start from a folder of a masked language model, such as BertForMaskedLM",
+            cure="start from a folder of a masked language model, such as BertForMaskedLM, or set objective_config.new_head = true",
         )
     _check_order_head(part.config, config)
 
 
 def _load_mlm(parts: Mapping[str, Part], config: Config, special: SpecialIds, vocab_size: int) -> Objective:
     assert isinstance(config, MlmConfig)
-    part = parts.get("encoder") or parts["generator"]
+    part = with_vocabulary_head(parts.get("encoder") or parts["generator"])
     model = load_model(with_order_head(part) if config.sentence_order != "none" else without_order_head(part))
     assert isinstance(model, MaskedLm)
     return MlmObjective(model.train(), config, special=special, vocab_size=vocab_size)
