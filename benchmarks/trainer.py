@@ -8,6 +8,7 @@ kitae's decoding reads, so that both sides are scored by one function.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -178,14 +179,19 @@ class Peer:
             write_huggingface(part, Path(folder))
             return self.way.auto.from_pretrained(folder, dtype=torch.float32, **dropout, **self.way.options)
 
-    def rows(self, examples: Sequence[Example]) -> list[Row]:
-        """The training rows, one for each feature."""
-        return [self.way.row(feature, self.ours) for example in examples for feature in self.ours.features(example, learn=True)]
+    @cached_property
+    def features(self) -> list[Feature]:
+        """What is learnt."""
+        return [feature for example in self.data.learned for feature in self.ours.features(example, learn=True)]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The same as the Trainer takes it."""
+        return [self.way.row(feature, self.ours) for feature in self.features]
 
     def plan(self, seed: int) -> tuple[list[list[int]], list[float]]:
         """The numbers of the rows and the learning rate of every step, as kitae's training has them."""
-        features = [feature for example in self.data.learned for feature in self.ours.features(example, learn=True)]
-        batches = TrainBatches(features, batch=self.config.batch, micro_batch=self.config.batch, pad=0, seed=seed)
+        batches = TrainBatches(self.features, batch=self.config.batch, micro_batch=self.config.batch, pad=0, seed=seed)
         train = train_config(self.config, batches.steps_per_epoch)
         times = timetable(train, batches)
         return [batches.examples(step, 0).tolist() for step in range(times.total)], [
@@ -217,7 +223,7 @@ class Peer:
                 model,
                 self.arguments(folder, seed),
                 data_collator=self.collate,
-                train_dataset=self.rows(self.data.learned),
+                train_dataset=self.rows,
                 callbacks=[best],
             )
             trainer.order, trainer.rates = self.plan(seed)

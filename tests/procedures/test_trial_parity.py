@@ -81,14 +81,13 @@ def reference(peer: Peer) -> tuple[torch.nn.Module, list[float]]:
     others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     groups = [{"params": decayed, "weight_decay": CONFIG.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, eps=1e-6)
-    rows, losses = peer.rows(peer.data.learned), []
-    features = [feature for example in peer.data.learned for feature in peer.ours.features(example, learn=True)]
+    rows, losses = peer.rows, []
     for numbers, rate in zip(*peer.plan(SEED), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = peer.collate([dict(rows[number]) for number in numbers])
         found = model(**batch)
-        loss = found.loss if peer.data.config.kind != "span" else _of_places(found, batch, [features[number] for number in numbers])
+        loss = found.loss if peer.data.config.kind != "span" else _of_places(found, batch, [peer.features[number] for number in numbers])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -9,7 +9,7 @@ from kitae.report.names import addresses, short_names
     ("names", "short"),
     [
         (["adapt", "tfidf"], ["adapt", "tfidf"]),
-        (["/work/runs/kyoto/pretrain", "/work/runs/kyoto/adapt", "tfidf"], ["pretrain", "adapt", "tfidf"]),
+        (["/data/runs/kyoto/pretrain", "/data/runs/kyoto/adapt", "tfidf"], ["pretrain", "adapt", "tfidf"]),
         (["/a/one/pretrain", "/a/two/pretrain"], ["one/pretrain", "two/pretrain"]),
         (["/a/x/one/pretrain", "/b/x/one/pretrain"], ["a/x/one/pretrain", "b/x/one/pretrain"]),
         (["runs/pretrain", "pretrain"], ["runs/pretrain", "pretrain"]),

@@ -157,7 +157,7 @@ def test_other_processes_start_only_where_they_are_worth_it(tmp_path: Path, toke
     monkeypatch.setattr(tokenize, "cores", lambda: 2)
     make(tmp_path / "little", source, tokenizer, DatasetConfig(max_length=32))
     monkeypatch.setattr(tokenize, "LITTLE", 100)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         make(tmp_path / "much", source, tokenizer, DatasetConfig(max_length=32))
 
 
